@@ -1,0 +1,74 @@
+import type { Family, IpRange } from '../lib/ip.ts';
+
+/** The whole configuration of one host, parsed, checked and with every default filled in. Durations in milliseconds. */
+export type Config = {
+  readonly host: HostConfig;
+  readonly kubernetes: KubernetesConfig;
+  readonly pools: readonly PoolConfig[];
+  readonly local: LocalConfig;
+  readonly arp: ArpConfig;
+  readonly control: ControlConfig;
+  readonly state: StateConfig;
+  readonly log: LogConfig;
+};
+
+export type HostConfig = {
+  /** This host's name among lbd hosts; default: the system's host name. */
+  readonly name: string;
+  /** The name of this host's Node object; default: `name`. */
+  readonly node: string;
+};
+
+export type KubernetesConfig = {
+  readonly kubeconfig: string;
+  /** A context of the kubeconfig; undefined means its current one. */
+  readonly context: string | undefined;
+  /** Services of this class only; undefined means Services that name no class. */
+  readonly loadBalancerClass: string | undefined;
+  /** Where the Lease of the allocator lives. */
+  readonly leaseNamespace: string;
+};
+
+export type PoolConfig = {
+  readonly name: string;
+  /** As written, for messages. */
+  readonly addresses: readonly string[];
+  readonly ranges: readonly IpRange[];
+  /** False: only Services that name the pool get an address from it. */
+  readonly autoAssign: boolean;
+};
+
+export type LocalConfig = {
+  /** NIC names or patterns (`*`, `?`); empty means the NIC with the default route, per family. */
+  readonly interfaces: readonly string[];
+  /** `host`: /32 or /128. `subnet`: the prefix of the NIC's own subnet. */
+  readonly prefix: 'host' | 'subnet';
+  /** Kernel lifetime of an address; 0 means permanent. A whole number of seconds. */
+  readonly lifetimeMs: number;
+};
+
+export type ArpConfig = {
+  /** Whether arp_ignore and arp_announce are enforced; false only reports what they are. */
+  readonly enforceSysctls: boolean;
+};
+
+export type ControlConfig = { readonly socket: string };
+
+export type StateConfig = { readonly directory: string };
+
+export type LogConfig = { readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' };
+
+/** One thing wrong with (error) or doubtful about (warning) a configuration, for `file:line: key: expected …, got …`. */
+export type ConfigProblem = {
+  readonly severity: 'error' | 'warning';
+  readonly file: string;
+  /** 1-based; undefined when the problem is not at one place, such as a missing table. */
+  readonly line: number | undefined;
+  /** Dotted path, `pool[0].addresses[1]`; empty for a syntax error. */
+  readonly key: string;
+  readonly message: string;
+};
+
+export type LoadedConfig = { readonly config: Config; readonly warnings: readonly ConfigProblem[] };
+
+export type { Family, IpRange };

@@ -1,0 +1,91 @@
+import type { Ip, Prefix } from '../lib/ip.ts';
+import type { Instant } from '../lib/time.ts';
+
+export type IfIndex = number & { readonly __brand: 'IfIndex' };
+
+/** Six bytes, `02:00:00:00:00:01`. */
+export type Mac = string & { readonly __brand: 'Mac' };
+
+/** IFA_PROTO (if_addr.h, Linux 5.18) of every address lbd adds, and the route protocol of every route. Unassigned upstream. */
+export const LBD_PROTOCOL = 108;
+
+/** A link as rtnetlink tells it (RTM_NEWLINK), reduced to what decides anything here. */
+export type Link = {
+  readonly index: IfIndex;
+  readonly name: string;
+  /** IFF_* of if.h. */
+  readonly flags: number;
+  /** ARPHRD_*: 1 is Ethernet. */
+  readonly type: number;
+  readonly mac: Mac | undefined;
+  readonly mtu: number;
+  /** IFLA_MASTER: the bridge, bond or VRF this link is a member of. */
+  readonly master: IfIndex | undefined;
+  /** IFLA_INFO_KIND: `bridge`, `bond`, `veth`, `dummy`; undefined for a physical NIC. */
+  readonly kind: string | undefined;
+  /** IFLA_OPERSTATE, RFC 2863: 6 is up, 0 unknown. */
+  readonly operState: number;
+};
+
+/** An address as rtnetlink tells it (RTM_NEWADDR). */
+export type KernelAddress = {
+  readonly ifIndex: IfIndex;
+  readonly ip: Ip;
+  readonly prefixLength: number;
+  /** RT_SCOPE_*. */
+  readonly scope: number;
+  /** IFA_F_*, from IFA_FLAGS when present. */
+  readonly flags: number;
+  /** IFA_PROTO; undefined when the kernel tells none (older than 5.18, or none set). */
+  readonly protocol: number | undefined;
+  /** IFA_CACHEINFO; seconds, Infinity for permanent. */
+  readonly preferredSeconds: number;
+  readonly validSeconds: number;
+};
+
+/** A route of the main table, as far as NIC selection needs it. */
+export type KernelRoute = {
+  readonly family: 'v4' | 'v6';
+  readonly destination: Prefix;
+  readonly gateway: Ip | undefined;
+  readonly ifIndex: IfIndex | undefined;
+  readonly metric: number;
+  readonly table: number;
+  readonly protocol: number;
+  readonly type: number;
+};
+
+/** What the rest of lbd wants on this host: computed whole by the plan, compared with what the kernel has. */
+export type DesiredAddress = {
+  readonly ip: Ip;
+  /** The Services that use it, for messages: `namespace/name`. */
+  readonly services: readonly string[];
+};
+
+/** What the wire said about an address, and when: the ground for its first use. */
+export type WireEvidence =
+  | { readonly kind: 'silent'; readonly at: Instant }
+  | { readonly kind: 'answered'; readonly mac: Mac; readonly at: Instant; readonly retryAt: Instant };
+
+/** How an address stands on this host, for status, Events and the allocator. */
+export type AddressStatus = {
+  readonly ip: Ip;
+  readonly services: readonly string[];
+  readonly state:
+    | 'no-interface'
+    | 'foreign'
+    | 'conflict'
+    | 'probing'
+    | 'adding'
+    | 'held'
+    | 'failed'
+    | 'removing';
+  readonly interface: string | undefined;
+  readonly prefixLength: number | undefined;
+  /** Milliseconds until the kernel would remove it unless renewed; Infinity when permanent, undefined when not held. */
+  readonly lifetimeLeftMs: number | undefined;
+  readonly heldSinceMs: number | undefined;
+  readonly announcements: number;
+  /** Why it is not held, in words; undefined when it is. */
+  readonly reason: string | undefined;
+};
