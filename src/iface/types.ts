@@ -82,8 +82,8 @@ export type AddressStatus = {
     | 'removing';
   readonly interface: string | undefined;
   readonly prefixLength: number | undefined;
-  /** Milliseconds until the kernel would remove it unless renewed; Infinity when permanent, undefined when not held. */
-  readonly lifetimeLeftMs: number | undefined;
+  /** Milliseconds until the kernel would remove it unless renewed; undefined when not held. */
+  readonly lifetimeLeftMs: number | 'permanent' | undefined;
   readonly heldSinceMs: number | undefined;
   readonly announcements: number;
   /** Why it is not held, in words; undefined when it is. */

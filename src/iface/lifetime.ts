@@ -1,0 +1,23 @@
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import type { Held } from './local-types.ts';
+
+/**
+ * The dead-man's switch (safety rule 2): the kernel removes what is not renewed. Renewed when a quarter of the
+ * lifetime is over, so that two renewals may fail; never renewed when more than half is, because the kernel creates
+ * an absent address on RTM_NEWADDR with NLM_F_REPLACE (net/ipv4/devinet.c, inet_rtm_newaddr), and an address that
+ * expired may have another owner by now.
+ */
+const RENEW_FRACTION = 0.25;
+const DEADLINE_FRACTION = 0.5;
+
+/** When the next renewal of a batch renewed at `now` is due; NEVER for permanent addresses. */
+export function nextRenewal(now: Instant, lifetimeMs: number): Instant {
+  return lifetimeMs === 0 ? NEVER : after(now, lifetimeMs * RENEW_FRACTION);
+}
+
+/** Until when `held` may be renewed: last renewal + half the lifetime; adopted, when half of what it has left is over. */
+export function renewDeadline(held: Held, lifetimeMs: number): Instant {
+  if (held.validUntil === NEVER) return NEVER;
+  const margin = Math.min(lifetimeMs * DEADLINE_FRACTION, (held.validUntil - held.since) / 2);
+  return after(held.validUntil, -margin);
+}

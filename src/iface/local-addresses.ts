@@ -1,0 +1,496 @@
+import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { Announcing } from './announcing.ts';
+import { Candidates } from './candidates.ts';
+import { KernelAddresses, samePlace } from './kernel-addresses.ts';
+import { nextRenewal, renewDeadline } from './lifetime.ts';
+import type { Effect, Entry, Event, Held, LocalSettings, Program, Report, Target } from './local-types.ts';
+import { EMPTY_HOST, type HostView, isNicUp, type NicSelection, selectNic } from './nic-selection.ts';
+import { Probing } from './probing.ts';
+import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from './types.ts';
+
+/**
+ * The local addresses of one host: where each belongs, whether the wire is free of it, that the kernel has it with a
+ * running lifetime, that the segment knows. Level-triggered: `settle(ip)` looks at what is wanted, what the host is
+ * and what the kernel has, and moves one address to where it should be; events only say which addresses to look at.
+ *
+ *   waiting ──NIC and subnet there──► probing ──silence──► adding ──kernel: done──► held
+ *      ▲                                 │ answer             │ kernel: error        │ lifetime half over without a
+ *      │                                 ▼                    ▼                      │ renewal, or expired: probing
+ *      └──────NIC gone, foreign───── conflict               failed ──retry──► probing │
+ *      ◄───────────────────────────────────────────────────────────────────────────────┘ NIC gone for GRACE_MS, foreign
+ *
+ * Ours and present in the kernel at start: held at once (adoption), whatever the wire says.
+ * Wanted no more, in any state: removed from the kernel, forgotten.
+ *
+ * The state is mutable and owned by the instance, because hosts hold 10,000 addresses; there is no clock, randomness
+ * or I/O in here, and the same events at the same instants give the same effects.
+ */
+
+/** A held address survives so long while its NIC is up but the host's own subnet is gone (a DHCP client restarting). */
+export const SUBNET_GRACE_MS = 5_000;
+const RETRY_FIRST_MS = 1_000;
+const RETRY_LAST_MS = 30_000;
+/** RFC 5227 2.4 (b): an address is defended at most once in DEFEND_INTERVAL. */
+export const DEFEND_INTERVAL_MS = 10_000;
+/** A rival on the wire is shown so long after it was last heard. */
+export const RIVAL_SHOWN_MS = 60_000;
+/** Repairs of one address closer together than this wait, so that two programs at war do not burn the host. */
+const REPAIR_INTERVAL_MS = 50;
+
+export class LocalAddresses {
+  #settings: LocalSettings;
+  readonly #entries = new Map<Ip, Entry>();
+  /** What the kernel has of ours. */
+  readonly #kernel = new KernelAddresses();
+  readonly #probing = new Probing();
+  readonly #announcing = new Announcing();
+  /** Undefined until Services are known: until then what the kernel has of ours is kept alive as it is. */
+  #desired: ReadonlyMap<Ip, DesiredAddress> | undefined;
+  readonly #candidates = new Candidates(this.#probing, (ip) => this.select(ip));
+  #host: HostView = EMPTY_HOST;
+  #selections = new Map<Ip, NicSelection>();
+  #renewAt: Instant = NEVER;
+  /** Entries to look at again at an instant: retries, grace, repairs. */
+  readonly #wakeAt = new Map<Ip, Instant>();
+  #effects: Effect[] = [];
+  #program: Program[] = [];
+
+  constructor(settings: LocalSettings) {
+    this.#settings = settings;
+  }
+
+  step(event: Event, now: Instant): readonly Effect[] {
+    this.#effects = [];
+    this.#program = [];
+    this.#handle(event, now);
+    this.#advance(now);
+    if (this.#program.length > 0) {
+      // First in the list: what is programmed is announced, not the reverse.
+      this.#effects.unshift({ kind: 'program', requests: this.#program, deadline: undefined });
+    }
+    return this.#effects;
+  }
+
+  /** When `step()` wants a `time-passed` event next. */
+  deadline(): Instant {
+    let wake: Instant = NEVER;
+    for (const at of this.#wakeAt.values()) if (at < wake) wake = at;
+    return earliest(
+      this.#renewAt,
+      wake,
+      this.#candidates.deadline(),
+      this.#probing.deadline(),
+      this.#announcing.deadline(),
+    );
+  }
+
+  entries(): ReadonlyMap<Ip, Entry> {
+    return this.#entries;
+  }
+
+  host(): HostView {
+    return this.#host;
+  }
+
+  desired(ip: Ip): DesiredAddress | undefined {
+    return this.#desired?.get(ip);
+  }
+
+  announcements(ip: Ip): number {
+    return this.#announcing.count(ip);
+  }
+
+  /** The wire's word on `ip`, while it counts. */
+  evidence(ip: Ip, now: Instant): WireEvidence | undefined {
+    return this.#probing.evidence(ip, now);
+  }
+
+  select(ip: Ip): NicSelection {
+    const known = this.#selections.get(ip);
+    if (known !== undefined) return known;
+    const selection = selectNic(ip, this.#host);
+    this.#selections.set(ip, selection);
+    return selection;
+  }
+
+  #handle(event: Event, now: Instant): void {
+    switch (event.kind) {
+      case 'desired-changed':
+        return this.#onDesired(event.addresses, event.candidates, now);
+      case 'host-changed':
+        return this.#onHost(event.host, now);
+      case 'addresses-changed':
+        return this.#onKernel(event.present, event.gone, now);
+      case 'claim-heard':
+        return this.#onClaim(event.ip, event.mac, now);
+      case 'programmed':
+        return this.#onProgrammed(event.outcomes, event.sentAt, now);
+      case 'settings-changed':
+        return this.#onSettings(event.settings, now);
+      case 'stopped':
+        return this.#removeAll();
+      case 'time-passed':
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  // --- events -------------------------------------------------------------------------------------------------
+
+  #onDesired(addresses: readonly DesiredAddress[], candidates: readonly Ip[], now: Instant): void {
+    const before = this.#desired;
+    this.#desired = new Map(addresses.map((address) => [address.ip, address]));
+    this.#candidates.replace(candidates);
+    for (const ip of this.#selections.keys()) {
+      if (!this.#desired.has(ip) && !this.#candidates.has(ip)) this.#selections.delete(ip);
+    }
+    for (const ip of this.#desired.keys())
+      if (before?.has(ip) !== true || !this.#entries.has(ip)) this.#settle(ip, now);
+    for (const ip of [...this.#entries.keys()]) if (!this.#desired.has(ip)) this.#settle(ip, now);
+    if (before === undefined) this.#removeOrphans(this.#kernel.all());
+  }
+
+  #onHost(host: HostView, now: Instant): void {
+    if (host.signature === this.#host.signature) return;
+    for (const nic of this.#host.nics) {
+      const after = host.nics.find((other) => other.ifIndex === nic.ifIndex);
+      if (after?.up !== true) this.#probing.forgetInterface(nic.ifIndex);
+      else if (!nic.up || after.mac !== nic.mac) this.#announceAll(nic.ifIndex, now);
+    }
+    this.#host = host;
+    this.#selections = new Map();
+    for (const ip of this.#desired?.keys() ?? []) this.#settle(ip, now);
+    for (const ip of [...this.#entries.keys()]) if (this.#desired?.has(ip) !== true) this.#settle(ip, now);
+    for (const { ip } of this.#kernel.all()) if (!this.#entries.has(ip)) this.#settle(ip, now);
+    this.#candidates.look(now);
+  }
+
+  #onSettings(settings: LocalSettings, now: Instant): void {
+    this.#settings = settings;
+    for (const ip of [...this.#entries.keys()]) this.#settle(ip, now);
+    this.#renewAt = now;
+  }
+
+  #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
+    for (const address of gone) this.#kernel.delete(address.ip, address);
+    for (const { ip, ifIndex, prefixLength, validSeconds } of present) {
+      this.#kernel.set({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
+    }
+    for (const address of gone) this.#settle(address.ip, now);
+    for (const address of present) this.#settle(address.ip, now);
+    if (this.#desired !== undefined) this.#removeOrphans(present);
+  }
+
+  #onClaim(ip: Ip, mac: Mac, now: Instant): void {
+    if (this.#host.macs.has(mac)) return;
+    const entry = this.#entries.get(ip);
+    if (entry?.status !== 'held') {
+      if (!this.#probing.heard(ip, mac, now)) return;
+      if (this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
+      this.#settle(ip, now);
+      return;
+    }
+    const news = entry.rival?.mac !== mac || now > after(entry.rival.heardAt, RIVAL_SHOWN_MS);
+    const defendedAt = entry.rival?.defendedAt;
+    entry.rival = { mac, heardAt: now, defendedAt };
+    if (news) this.#report({ kind: 'rival-heard', ip, mac, ifIndex: entry.target.ifIndex });
+    if (defendedAt !== undefined && now < after(defendedAt, DEFEND_INTERVAL_MS)) return;
+    entry.rival = { mac, heardAt: now, defendedAt: now };
+    this.#announcing.once(ip, entry.target.ifIndex, now);
+  }
+
+  #onProgrammed(
+    outcomes: Extract<Event, { kind: 'programmed' }>['outcomes'],
+    sentAt: Instant,
+    now: Instant,
+  ): void {
+    for (const outcome of outcomes) {
+      const { request } = outcome;
+      if (request.op === 'remove') {
+        if (!outcome.ok && outcome.errno !== 'EADDRNOTAVAIL' && outcome.errno !== 'ENODEV') {
+          const { ip, ifIndex } = request;
+          this.#report({ kind: 'remove-failed', ip, ifIndex, reason: outcome.message });
+        }
+        continue;
+      }
+      const entry = this.#entries.get(request.ip);
+      const current = entry !== undefined && 'target' in entry && samePlace(entry.target, request);
+      if (!outcome.ok) {
+        if (current) this.#onProgramFailed(request, entry, outcome, now);
+        continue;
+      }
+      const validUntil = after(sentAt, this.#settings.lifetimeMs === 0 ? NEVER : this.#settings.lifetimeMs);
+      const { ip, ifIndex, prefixLength } = request;
+      this.#kernel.set({ ip, ifIndex, prefixLength, validUntil });
+      if (!current) {
+        this.#settle(request.ip, now);
+        this.#removeOrphans([request]);
+      } else if (entry.status === 'adding') {
+        this.#hold(request.ip, entry.target, validUntil, now, 'taken');
+      } else if (entry.status === 'held') {
+        entry.validUntil = validUntil;
+        entry.failure = undefined;
+      }
+    }
+  }
+
+  #onProgramFailed(
+    request: Program,
+    entry: Entry,
+    outcome: { readonly errno: string; readonly message: string },
+    now: Instant,
+  ): void {
+    const { ip } = request;
+    if (entry.status === 'held') {
+      if (outcome.errno === 'ETIME') return this.#takeAnew(ip, entry, now);
+      if (entry.failure !== outcome.message) {
+        this.#report({ kind: 'renew-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });
+      }
+      entry.failure = outcome.message;
+      return;
+    }
+    if (entry.status !== 'adding') return;
+    if (outcome.errno === 'EEXIST') {
+      // Somebody was faster on this very host: the notification that follows says who, until then it is foreign.
+      this.#wait(ip, 'foreign', `${ip} is already on this NIC and was not put there by lbd`);
+      this.#wakeAt.set(ip, after(now, RETRY_FIRST_MS));
+      return;
+    }
+    const attempts = entry.attempts + 1;
+    const pause = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts - 1, 10));
+    const retryAt = after(now, pause);
+    this.#entries.set(ip, { status: 'failed', reason: outcome.message, attempts, retryAt });
+    this.#wakeAt.set(ip, retryAt);
+    this.#report({ kind: 'add-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });
+  }
+
+  // --- one address --------------------------------------------------------------------------------------------
+
+  /** Moves one address to where it should be, given all that is known now. Safe to call at any time. */
+  #settle(ip: Ip, now: Instant): void {
+    this.#wakeAt.delete(ip);
+    const entry = this.#entries.get(ip);
+    if (this.#desired === undefined ? this.#kernel.ofIp(ip).length === 0 : !this.#desired.has(ip))
+      return this.#drop(ip, entry);
+    const selection = this.select(ip);
+    if (selection.kind === 'blocked') return this.#wait(ip, 'foreign', selection.reason);
+    if (selection.kind === 'none') return this.#withoutNic(ip, entry, selection.reason, now);
+    const target: Target = {
+      ifIndex: selection.nic.ifIndex,
+      prefixLength: this.#settings.prefix === 'subnet' ? selection.subnet.length : FAMILY_BITS[familyOf(ip)],
+    };
+    if (entry?.status === 'held') {
+      entry.graceUntil = undefined;
+      if (samePlace(entry.target, target)) return this.#checkHeld(ip, entry, now);
+      this.#remove(ip, entry.target);
+      this.#forget(ip);
+    }
+    if (entry?.status === 'adding' && samePlace(entry.target, target)) return;
+    const present = this.#kernel.get(ip, target);
+    if (present !== undefined) return this.#hold(ip, target, present.validUntil, now, 'adopted');
+    this.#approach(ip, target, now);
+  }
+
+  /** Towards holding: by what the wire said, ask it, wait, or add. */
+  #approach(ip: Ip, target: Target, now: Instant): void {
+    const entry = this.#entries.get(ip);
+    if (entry?.status === 'failed' && now < entry.retryAt) {
+      this.#wakeAt.set(ip, entry.retryAt);
+      return;
+    }
+    const evidence = this.#probing.evidence(ip, now);
+    if (evidence?.kind === 'silent') {
+      const attempts = entry?.status === 'failed' ? entry.attempts : 0;
+      this.#entries.set(ip, { status: 'adding', target, attempts });
+      this.#program.push({ op: 'add', ip, ...target, lifetimeMs: this.#settings.lifetimeMs });
+      return;
+    }
+    if (evidence?.kind === 'answered' && !this.#probing.isAsking(ip)) {
+      const known = entry?.status === 'conflict' && entry.mac === evidence.mac;
+      this.#entries.set(ip, { status: 'conflict', target, mac: evidence.mac });
+      if (!known) this.#report({ kind: 'conflict', ip, mac: evidence.mac, ifIndex: target.ifIndex });
+      if (now < evidence.retryAt) {
+        this.#wakeAt.set(ip, evidence.retryAt);
+        return;
+      }
+    }
+    if (entry?.status !== 'conflict') this.#entries.set(ip, { status: 'probing', target });
+    this.#probing.request(ip, target.ifIndex, now);
+  }
+
+  /** A held address that the kernel no longer has was removed by somebody, unless its time was up. */
+  #checkHeld(ip: Ip, entry: Held, now: Instant): void {
+    const present = this.#kernel.get(ip, entry.target);
+    if (present !== undefined) {
+      const permanent = present.validUntil === NEVER;
+      if (permanent === (this.#settings.lifetimeMs === 0)) return;
+      // Somebody gave it another kind of lifetime: ours is put back.
+      this.#kernel.set({ ip, ...entry.target, validUntil: entry.validUntil });
+      const request: Program = { op: 'renew', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs };
+      this.#effects.push({
+        kind: 'program',
+        requests: [request],
+        deadline: renewDeadline(entry, this.#settings.lifetimeMs),
+      });
+      return;
+    }
+    if (now >= renewDeadline(entry, this.#settings.lifetimeMs)) return this.#takeAnew(ip, entry, now);
+    const waitUntil = after(entry.repairedAt ?? after(now, -REPAIR_INTERVAL_MS), REPAIR_INTERVAL_MS);
+    if (now < waitUntil) {
+      this.#wakeAt.set(ip, waitUntil);
+      return;
+    }
+    entry.repairedAt = now;
+    entry.repairs += 1;
+    this.#program.push({ op: 'add', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs });
+    this.#entries.set(ip, entry);
+    this.#announcing.start(ip, entry.target.ifIndex, now);
+    this.#report({ kind: 'repaired', ip, ifIndex: entry.target.ifIndex, repairs: entry.repairs });
+  }
+
+  #hold(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
+    this.#entries.set(ip, {
+      status: 'held',
+      target,
+      since: now,
+      validUntil,
+      graceUntil: undefined,
+      rival: undefined,
+      failure: undefined,
+      repairs: 0,
+      repairedAt: undefined,
+    });
+    this.#probing.forget(ip);
+    if (how === 'taken') this.#announcing.start(ip, target.ifIndex, now);
+    else this.#announcing.once(ip, target.ifIndex, now);
+    this.#report({ kind: 'held', ip, ifIndex: target.ifIndex, how });
+    if (how === 'adopted') this.#renewAt = now;
+    else if (this.#settings.lifetimeMs > 0) {
+      this.#renewAt = earliest(this.#renewAt, nextRenewal(now, this.#settings.lifetimeMs));
+    }
+  }
+
+  #withoutNic(ip: Ip, entry: Entry | undefined, reason: string, now: Instant): void {
+    if (entry?.status === 'held' && isNicUp(this.#host, entry.target.ifIndex)) {
+      entry.graceUntil ??= after(now, SUBNET_GRACE_MS);
+      if (now < entry.graceUntil) {
+        this.#wakeAt.set(ip, entry.graceUntil);
+        return this.#checkHeld(ip, entry, now);
+      }
+    }
+    this.#wait(ip, 'no-interface', reason);
+  }
+
+  /** Not held and not on the way to it, until the host changes. What the kernel has of ours is taken away. */
+  #wait(ip: Ip, why: 'no-interface' | 'foreign', reason: string): void {
+    const entry = this.#entries.get(ip);
+    this.#removeFromKernel(ip);
+    if (entry?.status === 'waiting' && entry.reason === reason) return;
+    this.#forget(ip);
+    this.#entries.set(ip, { status: 'waiting', why, reason });
+    this.#report({ kind: 'waiting', ip, why, reason, wasHeld: entry?.status === 'held' });
+  }
+
+  /** The lifetime ran out, or nearly: the address counts as given up, and the wire is asked before it is used again. */
+  #takeAnew(ip: Ip, entry: Held, now: Instant): void {
+    this.#announcing.stop(ip);
+    this.#probing.forget(ip);
+    this.#remove(ip, entry.target);
+    this.#entries.set(ip, { status: 'probing', target: entry.target });
+    this.#report({ kind: 'lost', ip, ifIndex: entry.target.ifIndex });
+    this.#probing.request(ip, entry.target.ifIndex, now);
+  }
+
+  #drop(ip: Ip, entry: Entry | undefined): void {
+    this.#removeFromKernel(ip);
+    if (entry === undefined) return;
+    this.#forget(ip);
+    this.#report({ kind: 'dropped', ip, wasHeld: entry.status === 'held' });
+  }
+
+  #forget(ip: Ip): void {
+    this.#entries.delete(ip);
+    this.#wakeAt.delete(ip);
+    this.#announcing.stop(ip);
+    this.#probing.forget(ip);
+  }
+
+  // --- the kernel ---------------------------------------------------------------------------------------------
+
+  #remove(ip: Ip, target: Target): void {
+    if (!this.#kernel.delete(ip, target)) return;
+    const { ifIndex, prefixLength } = target;
+    this.#program.push({ op: 'remove', ip, ifIndex, prefixLength, lifetimeMs: 0 });
+  }
+
+  #removeFromKernel(ip: Ip): void {
+    for (const address of this.#kernel.ofIp(ip)) this.#remove(ip, address);
+  }
+
+  /** Ours in the kernel, but not where an entry holds it: leftovers of another configuration or an earlier life. */
+  #removeOrphans(addresses: readonly (Target & { readonly ip: Ip })[]): void {
+    for (const { ip, ifIndex, prefixLength } of addresses) {
+      const entry = this.#entries.get(ip);
+      const wanted =
+        entry !== undefined && 'target' in entry && samePlace(entry.target, { ifIndex, prefixLength });
+      if (!wanted) this.#remove(ip, { ifIndex, prefixLength });
+    }
+  }
+
+  #removeAll(): void {
+    for (const address of this.#kernel.all()) this.#remove(address.ip, address);
+    for (const ip of [...this.#entries.keys()]) this.#drop(ip, this.#entries.get(ip));
+    this.#desired = new Map();
+    this.#candidates.replace([]);
+    this.#renewAt = NEVER;
+  }
+
+  // --- time ---------------------------------------------------------------------------------------------------
+
+  #advance(now: Instant): void {
+    for (const [ip, at] of [...this.#wakeAt]) if (at <= now) this.#settle(ip, now);
+    if (this.#renewAt <= now) this.#renewAll(now);
+    this.#candidates.advance(now, (ip) => this.#entries.has(ip));
+    const round = this.#probing.advance(now);
+    for (const ip of round.concluded) this.#settle(ip, now);
+    if (round.concluded.length > 0) this.#candidates.look(now);
+    if (round.concluded.some((ip) => this.#candidates.has(ip)))
+      this.#effects.push({ kind: 'evidence-changed' });
+    for (const { ip, ifIndex } of round.frames)
+      this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex });
+    for (const { ip, ifIndex } of this.#announcing.advance(now)) {
+      this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex });
+    }
+  }
+
+  #renewAll(now: Instant): void {
+    const lifetimeMs = this.#settings.lifetimeMs;
+    const requests: Program[] = [];
+    let deadline: Instant = NEVER;
+    for (const [ip, entry] of this.#entries) {
+      if (entry.status !== 'held') continue;
+      const limit = renewDeadline(entry, this.#settings.lifetimeMs);
+      if (now >= limit) {
+        this.#takeAnew(ip, entry, now);
+        continue;
+      }
+      requests.push({ op: 'renew', ip, ...entry.target, lifetimeMs });
+      deadline = earliest(deadline, limit);
+    }
+    this.#renewAt = requests.length === 0 || lifetimeMs === 0 ? NEVER : nextRenewal(now, lifetimeMs);
+    if (requests.length > 0) this.#effects.push({ kind: 'program', requests, deadline });
+  }
+
+  #announceAll(ifIndex: IfIndex, now: Instant): void {
+    for (const [ip, entry] of this.#entries) {
+      if (entry.status === 'held' && entry.target.ifIndex === ifIndex)
+        this.#announcing.start(ip, ifIndex, now);
+    }
+  }
+
+  #report(report: Report): void {
+    this.#effects.push({ kind: 'report', report });
+  }
+}

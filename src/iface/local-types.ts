@@ -1,0 +1,123 @@
+import type { Ip } from '../lib/ip.ts';
+import type { Instant } from '../lib/time.ts';
+import type { HostView } from './nic-selection.ts';
+import type { DesiredAddress, IfIndex, KernelAddress, Mac } from './types.ts';
+
+/** What the machine of local addresses takes and gives; the machine itself is `local-addresses.ts`. */
+
+export type LocalSettings = {
+  readonly prefix: 'host' | 'subnet';
+  /** Kernel lifetime of each address; 0 is permanent. */
+  readonly lifetimeMs: number;
+};
+
+/** Where in the kernel an address is, or is to be. */
+export type Target = { readonly ifIndex: IfIndex; readonly prefixLength: number };
+
+export type Event =
+  /** What the plan wants now, and the free addresses that a Service might get next. */
+  | {
+      readonly kind: 'desired-changed';
+      readonly addresses: readonly DesiredAddress[];
+      readonly candidates: readonly Ip[];
+    }
+  | { readonly kind: 'host-changed'; readonly host: HostView }
+  /** Kernel notifications about addresses with lbd's tag. */
+  | {
+      readonly kind: 'addresses-changed';
+      readonly present: readonly KernelAddress[];
+      readonly gone: readonly KernelAddress[];
+    }
+  /** A frame on the wire said that `mac` has `ip`. */
+  | { readonly kind: 'claim-heard'; readonly ip: Ip; readonly mac: Mac }
+  /** The kernel's answers to one `program` effect; lifetimes count from `sentAt`. */
+  | { readonly kind: 'programmed'; readonly outcomes: readonly Outcome[]; readonly sentAt: Instant }
+  | { readonly kind: 'settings-changed'; readonly settings: LocalSettings }
+  /** The daemon stops for good: everything of ours goes. */
+  | { readonly kind: 'stopped' }
+  | { readonly kind: 'time-passed' };
+
+export type Program = Target & {
+  /** `add` fails if the address exists; `renew` also creates, which is why it has a deadline. */
+  readonly op: 'add' | 'renew' | 'remove';
+  readonly ip: Ip;
+  readonly lifetimeMs: number;
+};
+
+export type Outcome =
+  | { readonly ok: true; readonly request: Program }
+  /** `errno` is ETIME when the deadline had passed and nothing was sent. */
+  | { readonly ok: false; readonly request: Program; readonly errno: string; readonly message: string };
+
+export type Effect =
+  /** One batch for the kernel; with a deadline it is not sent at all once that has passed (safety rule 2). */
+  | {
+      readonly kind: 'program';
+      readonly requests: readonly Program[];
+      readonly deadline: Instant | undefined;
+    }
+  | {
+      readonly kind: 'send';
+      readonly frame: 'probe' | 'announce';
+      readonly ip: Ip;
+      readonly ifIndex: IfIndex;
+    }
+  /** What the wire says about a candidate changed: the allocator may want to look again. */
+  | { readonly kind: 'evidence-changed' }
+  | { readonly kind: 'report'; readonly report: Report };
+
+/** What happened to an address, for the log, for Events on its Services and for counters. */
+export type Report =
+  | { readonly kind: 'held'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly how: 'taken' | 'adopted' }
+  | {
+      readonly kind: 'waiting';
+      readonly ip: Ip;
+      readonly why: 'no-interface' | 'foreign';
+      readonly reason: string;
+      readonly wasHeld: boolean;
+    }
+  | { readonly kind: 'conflict'; readonly ip: Ip; readonly mac: Mac; readonly ifIndex: IfIndex }
+  | { readonly kind: 'rival-heard'; readonly ip: Ip; readonly mac: Mac; readonly ifIndex: IfIndex }
+  | { readonly kind: 'add-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
+  | { readonly kind: 'renew-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
+  | { readonly kind: 'remove-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
+  | { readonly kind: 'repaired'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly repairs: number }
+  /** Its lifetime ran out, or too much of it, before it was renewed. */
+  | { readonly kind: 'lost'; readonly ip: Ip; readonly ifIndex: IfIndex }
+  | { readonly kind: 'dropped'; readonly ip: Ip; readonly wasHeld: boolean };
+
+export type Held = {
+  readonly status: 'held';
+  readonly target: Target;
+  readonly since: Instant;
+  /** When the kernel removes it unless renewed; NEVER when permanent. */
+  validUntil: Instant;
+  /** Set while the host's own subnet is gone from the NIC. */
+  graceUntil: Instant | undefined;
+  /** Somebody else who says that the address is his. */
+  rival:
+    | { readonly mac: Mac; readonly heardAt: Instant; readonly defendedAt: Instant | undefined }
+    | undefined;
+  /** Why the last renewal failed. */
+  failure: string | undefined;
+  repairs: number;
+  repairedAt: Instant | undefined;
+};
+
+export type Entry =
+  | { readonly status: 'waiting'; readonly why: 'no-interface' | 'foreign'; readonly reason: string }
+  | { readonly status: 'probing'; readonly target: Target }
+  | { readonly status: 'adding'; readonly target: Target; readonly attempts: number }
+  | Held
+  | { readonly status: 'conflict'; readonly target: Target; readonly mac: Mac }
+  | {
+      readonly status: 'failed';
+      readonly reason: string;
+      readonly attempts: number;
+      readonly retryAt: Instant;
+    };
+
+export type WireVerdict =
+  | { readonly kind: 'usable' }
+  | { readonly kind: 'unknown' }
+  | { readonly kind: 'blocked'; readonly reason: string };

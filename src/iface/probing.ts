@@ -1,0 +1,138 @@
+import type { Ip } from '../lib/ip.ts';
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import { TokenBucket } from './token-bucket.ts';
+import type { IfIndex, Mac, WireEvidence } from './types.ts';
+
+/**
+ * Asks the wire whether somebody already has an address: three ARP probes (sender 0.0.0.0) or neighbour
+ * solicitations, 50 ms apart, then 50 ms more of listening. RFC 5227 2.1.1 takes 5 to 7 s for the same question; a
+ * Service cannot wait that long, and its next candidates are asked before there is a Service. A host that answers
+ * later than that is heard all the same and reported as a conflict.
+ *
+ *   (nothing) ──request──► asking ──3 probes, silence──► silent, for EVIDENCE_FRESH_MS
+ *                            └──an answer──► answered, asked again every CONFLICT_RETRY_MS
+ */
+
+export const PROBE_COUNT = 3;
+export const PROBE_INTERVAL_MS = 50;
+/** How long silence is believed. Announcements of a newcomer are heard meanwhile, so this bounds only the missed ones. */
+export const EVIDENCE_FRESH_MS = 60_000;
+/** Silence is asked for again this long before it goes stale, so that candidates are always fresh. */
+const REFRESH_BEFORE_MS = 20_000;
+export const CONFLICT_RETRY_MS = 60_000;
+/** Overflow: the oldest evidence is forgotten, which costs a new probe and nothing else. */
+export const EVIDENCE_LIMIT = 16_384;
+
+const FRAMES_PER_S = 5_000;
+const BURST_FRAMES = 256;
+
+type Question = { readonly ifIndex: IfIndex; sent: number; nextAt: Instant };
+
+export type ProbeFrame = { readonly ifIndex: IfIndex; readonly ip: Ip };
+
+export type ProbeRound = {
+  readonly frames: readonly ProbeFrame[];
+  /** Addresses whose question got its final answer in this round. */
+  readonly concluded: readonly Ip[];
+};
+
+export class Probing {
+  readonly #questions = new Map<Ip, Question>();
+  readonly #evidence = new Map<Ip, WireEvidence>();
+  readonly #budget = new TokenBucket(FRAMES_PER_S, BURST_FRAMES);
+
+  /** Starts asking for `ip`, unless that is under way. */
+  request(ip: Ip, ifIndex: IfIndex, now: Instant): void {
+    const question = this.#questions.get(ip);
+    if (question?.ifIndex === ifIndex) return;
+    this.#questions.set(ip, { ifIndex, sent: 0, nextAt: now });
+  }
+
+  isAsking(ip: Ip): boolean {
+    return this.#questions.has(ip);
+  }
+
+  /** Stops asking and forgets: the address is wanted no more, or its NIC went. */
+  forget(ip: Ip): void {
+    this.#questions.delete(ip);
+    this.#evidence.delete(ip);
+  }
+
+  /** Stops asking on a NIC, whose silence now means nothing. */
+  forgetInterface(ifIndex: IfIndex): void {
+    for (const [ip, question] of this.#questions) if (question.ifIndex === ifIndex) this.forget(ip);
+  }
+
+  /** The wire's word on `ip` if it still counts at `now`. An answer counts until the next question says otherwise. */
+  evidence(ip: Ip, now: Instant): WireEvidence | undefined {
+    const known = this.#evidence.get(ip);
+    if (known?.kind === 'silent' && now > after(known.at, EVIDENCE_FRESH_MS)) return undefined;
+    return known;
+  }
+
+  /** Whether `ip` should be asked for (again), given that somebody is interested in it. */
+  isDue(ip: Ip, now: Instant): boolean {
+    if (this.#questions.has(ip)) return false;
+    const known = this.#evidence.get(ip);
+    if (known === undefined) return true;
+    if (known.kind === 'answered') return now >= known.retryAt;
+    return now >= after(known.at, EVIDENCE_FRESH_MS - REFRESH_BEFORE_MS);
+  }
+
+  /** When `isDue()` will turn true for `ip`. */
+  dueAt(ip: Ip): Instant {
+    const known = this.#evidence.get(ip);
+    if (known === undefined || this.#questions.has(ip)) return NEVER;
+    return known.kind === 'answered' ? known.retryAt : after(known.at, EVIDENCE_FRESH_MS - REFRESH_BEFORE_MS);
+  }
+
+  /** Somebody said that it has `ip`. Returns whether that is news. */
+  heard(ip: Ip, mac: Mac, now: Instant): boolean {
+    if (!this.#questions.has(ip) && !this.#evidence.has(ip)) return false;
+    const before = this.#evidence.get(ip);
+    this.#questions.delete(ip);
+    this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, CONFLICT_RETRY_MS) });
+    return before?.kind !== 'answered' || before.mac !== mac;
+  }
+
+  /** All addresses that somebody answered for. */
+  *answered(): Iterable<readonly [Ip, Extract<WireEvidence, { kind: 'answered' }>]> {
+    for (const [ip, known] of this.#evidence) if (known.kind === 'answered') yield [ip, known];
+  }
+
+  /** Sends what is due and affordable, and draws conclusions. */
+  advance(now: Instant): ProbeRound {
+    const frames: ProbeFrame[] = [];
+    const concluded: Ip[] = [];
+    for (const [ip, question] of this.#questions) {
+      if (question.nextAt > now) continue;
+      if (question.sent === PROBE_COUNT) {
+        this.#questions.delete(ip);
+        this.#remember(ip, { kind: 'silent', at: now });
+        concluded.push(ip);
+        continue;
+      }
+      if (this.#budget.take(1, now) === 0) break;
+      frames.push({ ifIndex: question.ifIndex, ip });
+      question.sent += 1;
+      question.nextAt = after(now, PROBE_INTERVAL_MS);
+    }
+    return { frames, concluded };
+  }
+
+  deadline(): Instant {
+    let first: Instant = NEVER;
+    for (const question of this.#questions.values()) if (question.nextAt < first) first = question.nextAt;
+    if (first === NEVER) return NEVER;
+    const affordable = this.#budget.readyAt(1);
+    return affordable !== NEVER && affordable > first ? affordable : first;
+  }
+
+  #remember(ip: Ip, evidence: WireEvidence): void {
+    this.#evidence.delete(ip);
+    this.#evidence.set(ip, evidence);
+    if (this.#evidence.size <= EVIDENCE_LIMIT) return;
+    const oldest = this.#evidence.keys().next();
+    if (!oldest.done) this.#evidence.delete(oldest.value);
+  }
+}
