@@ -64,6 +64,8 @@ export type ConfigProblem = {
   readonly file: string;
   /** 1-based; undefined when the problem is not at one place, such as a missing table. */
   readonly line: number | undefined;
+  /** 1-based, in UTF-16 units; only for syntax errors. */
+  readonly column?: number;
   /** Dotted path, `pool[0].addresses[1]`; empty for a syntax error. */
   readonly key: string;
   readonly message: string;

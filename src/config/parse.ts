@@ -1,0 +1,171 @@
+import { assert } from '../lib/assert.ts';
+import { parseRange } from '../lib/ip.ts';
+import { fail, ok, type Result } from '../lib/result.ts';
+import { parseDuration } from './duration.ts';
+import { createLocator, type Locator } from './locate.ts';
+import { poolProblems } from './pools.ts';
+import { formatKey, type KeyPath, quote, sortProblems } from './problem.ts';
+import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED } from './schema.ts';
+import { type KnownKeys, shapeProblems } from './shape.ts';
+import { parseToml, type TomlTable } from './syntax.ts';
+import type { Config, ConfigProblem, LoadedConfig, PoolConfig } from './types.ts';
+
+export type ConfigDefaults = {
+  /** The system's host name. */
+  readonly hostName: string;
+};
+
+/**
+ * The configuration that `text` describes, or everything that is wrong with it, in the order of the file (safety
+ * rule 8). Pure: `file` only names the text in messages. Takes any text and never throws on it.
+ */
+export function parseConfig(
+  text: string,
+  file: string,
+  defaults: ConfigDefaults,
+): Result<LoadedConfig, readonly ConfigProblem[]> {
+  const parsed = parseToml(text);
+  if (!parsed.ok) {
+    const { line, column, message } = parsed.error;
+    const position = column === undefined ? { line } : { line, column };
+    return fail([{ severity: 'error', file, ...position, key: '', message }]);
+  }
+  const report = createReport(text, file);
+  const config = checkDocument(parsed.value, report, defaults);
+  const problems = sortProblems(report.problems);
+  return config === undefined ? fail(problems) : ok({ config, warnings: problems });
+}
+
+type Report = {
+  readonly problems: ConfigProblem[];
+  readonly place: (path: KeyPath) => string;
+  error(path: KeyPath, message: string): void;
+  warn(path: KeyPath, message: string): void;
+};
+
+function createReport(text: string, file: string): Report {
+  const problems: ConfigProblem[] = [];
+  // Only a file with something to say about it is read a second time, for its lines.
+  let locator: Locator | undefined;
+  const locate: Locator = (path) => {
+    locator ??= createLocator(text);
+    return locator(path);
+  };
+  const add = (severity: ConfigProblem['severity'], path: KeyPath, message: string): void => {
+    problems.push({ severity, file, line: locate(path), key: formatKey(path), message });
+  };
+  return {
+    problems,
+    place: (path) => `line ${locate(path)}`,
+    error: (path, message) => add('error', path, message),
+    warn: (path, message) => add('warning', path, message),
+  };
+}
+
+/** The configuration, or undefined once at least one error is in the report. */
+function checkDocument(document: TomlTable, report: Report, defaults: ConfigDefaults): Config | undefined {
+  const schema = configSchema();
+  const shape = schema.safeParse(document);
+  if (!shape.success) {
+    for (const problem of shapeProblems(shape.error.issues, document, knownKeys())) {
+      report.error(problem.path, problem.message);
+    }
+  }
+  for (const problem of poolProblems(document['pool'], report.place)) {
+    if (problem.severity === 'error') report.error(problem.path, problem.message);
+    else report.warn(problem.path, problem.message);
+  }
+  reportRepeatedInterfaces(document, report);
+  if (!shape.success) return undefined;
+  reportHazards(shape.data, report);
+  reportHostName(shape.data, report, defaults);
+  if (report.problems.some((problem) => problem.severity === 'error')) return undefined;
+  return toConfig(shape.data, defaults);
+}
+
+function knownKeys(): KnownKeys {
+  const tables = configSchema().shape;
+  const known = new Map<string, readonly string[]>([['', Object.keys(tables)]]);
+  for (const [name, table] of Object.entries(tables)) {
+    const inner = table.def.innerType;
+    known.set(name, Object.keys('element' in inner.def ? inner.def.element.shape : inner.def.shape));
+  }
+  return known;
+}
+
+function reportRepeatedInterfaces(document: TomlTable, report: Report): void {
+  const local = document['local'];
+  if (typeof local !== 'object' || local === null || !('interfaces' in local)) return;
+  const { interfaces } = local;
+  if (!Array.isArray(interfaces)) return;
+  const seen = new Map<unknown, number>();
+  for (const [index, name] of interfaces.entries()) {
+    const first = seen.get(name);
+    if (typeof name !== 'string') continue;
+    if (first === undefined) seen.set(name, index);
+    else report.error(['local', 'interfaces', index], `expected each name once, got ${quote(name)} again`);
+  }
+}
+
+/** What is allowed, but is seldom what an operator wants. */
+function reportHazards(document: ConfigDocument, report: Report): void {
+  if (document.pool.length === 0) {
+    report.warn([], 'expected at least one [[pool]], got none: no Service gets an address from this host');
+  }
+  if (document.local.prefix === 'subnet') {
+    report.warn(
+      ['local', 'prefix'],
+      'expected "host", got "subnet": an address of a Service can become the primary one of its subnet, and with ' +
+        "net.ipv4.conf.*.promote_secondaries=0 the kernel then deletes the host's own address together with it",
+    );
+  }
+  if (lifetimeMs(document) === 0) {
+    report.warn(
+      ['local', 'lifetime'],
+      'expected a lifetime, got 0: if lbd dies, its addresses stay on this host and answer until "lbd cleanup" runs',
+    );
+  }
+}
+
+function reportHostName(document: ConfigDocument, report: Report, defaults: ConfigDefaults): void {
+  if (document.host.name !== undefined || HOST_NAME.test(defaults.hostName)) return;
+  const message = `${HOST_NAME_EXPECTED}, got ${quote(defaults.hostName)} from the system; set a name here`;
+  report.error(['host', 'name'], message);
+}
+
+function lifetimeMs(document: ConfigDocument): number {
+  const { lifetime } = document.local;
+  if (lifetime === 0) return 0;
+  const parsed = parseDuration(lifetime);
+  assert(parsed.ok, 'the schema checked local.lifetime');
+  return parsed.value;
+}
+
+function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
+  const { host, kubernetes, local, arp, control, state, log } = document;
+  const name = host.name ?? defaults.hostName;
+  return {
+    host: { name, node: host.node ?? name.toLowerCase() },
+    kubernetes: {
+      kubeconfig: kubernetes.kubeconfig,
+      context: kubernetes.context,
+      loadBalancerClass: kubernetes.load_balancer_class,
+      leaseNamespace: kubernetes.lease_namespace,
+    },
+    pools: document.pool.map(toPool),
+    local: { interfaces: local.interfaces, prefix: local.prefix, lifetimeMs: lifetimeMs(document) },
+    arp: { enforceSysctls: arp.enforce_sysctls },
+    control: { socket: control.socket },
+    state: { directory: state.directory },
+    log: { level: log.level },
+  };
+}
+
+function toPool(pool: ConfigDocument['pool'][number]): PoolConfig {
+  const ranges = pool.addresses.map((text) => {
+    const range = parseRange(text);
+    assert(range.ok, 'the schema checked the addresses of the pool');
+    return range.value;
+  });
+  return { name: pool.name, addresses: pool.addresses, ranges, autoAssign: pool.auto_assign };
+}

@@ -1,0 +1,247 @@
+import * as z from 'zod/mini';
+import { parseIp, parseRange } from '../lib/ip.ts';
+import { DURATION_PATTERN, parseDuration } from './duration.ts';
+
+const MAX_POOLS = 1000;
+const MAX_ADDRESSES_PER_POOL = 1000;
+const MAX_INTERFACES = 100;
+const SHORTEST_LIFETIME_MS = 2_000;
+const LONGEST_LIFETIME_MS = 86_400_000;
+
+/** `sun_path` of sockaddr_un is 108 bytes with its final NUL (linux/un.h). */
+const SOCKET_PATH = /^(?=.{1,107}$)\/[\x21-\x7e]*[^/\s]$/;
+const ABSOLUTE_PATH = /^\/[^\0\r\n]*$/;
+/** RFC 1123 label and subdomain, as Kubernetes checks names (apimachinery validation). */
+const DNS_LABEL = /^(?=.{1,63}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?$/;
+const DNS_SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/;
+/** A label-style identifier with an optional prefix (KEP-1959). */
+const LOAD_BALANCER_CLASS =
+  /^(?:(?=[^/]{1,253}\/)[a-z0-9](?:[-.a-z0-9]*[a-z0-9])?\/)?(?=[^/]{1,63}$)[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?$/;
+/** IFNAMSIZ is 16 with its final NUL; the kernel refuses `/`, `:` and white space (dev_valid_name). */
+const INTERFACE_PATTERN = /^[^\s/:]{1,15}$/;
+
+/** What a host may be called among lbd hosts; also checked for the system's own name. */
+export const HOST_NAME = /^[A-Za-z0-9](?:[-_.A-Za-z0-9]{0,251}[A-Za-z0-9])?$/;
+export const HOST_NAME_EXPECTED = 'expected letters, digits, "-", "_" and "."';
+
+export type ConfigDocument = z.output<ReturnType<typeof createConfigSchema>>;
+
+let schema: ReturnType<typeof createConfigSchema> | undefined;
+
+/** The schema of lbd.toml: shape, formats, defaults and documentation. Built at first use, because most commands need none. */
+export function configSchema(): ReturnType<typeof createConfigSchema> {
+  schema ??= createConfigSchema();
+  return schema;
+}
+
+function createConfigSchema() {
+  // The compiled validators of zod pay off after thousands of objects; here there is one.
+  z.config({ jitless: true });
+  return z.strictObject({
+    host: section('How this host is called.', hostKeys()),
+    kubernetes: section(
+      'How lbd reaches the Kubernetes API and which Services are its own.',
+      kubernetesKeys(),
+    ),
+    pool: z
+      ._default(
+        z
+          .array(z.strictObject(poolKeys()))
+          .check(z.maxLength(MAX_POOLS, `expected at most ${MAX_POOLS} pools`)),
+        [],
+      )
+      .check(z.describe('The addresses that Services may get, one [[pool]] for each group of them.')),
+    local: section('How an address is put on this host.', localKeys()),
+    arp: section('How this host answers ARP.', arpKeys()),
+    control: section('Where lbctl reaches lbd.', controlKeys()),
+    state: section('What lbd keeps across restarts.', stateKeys()),
+    log: section('What lbd logs.', logKeys()),
+  });
+}
+
+function section<Keys extends z.core.$ZodLooseShape>(description: string, keys: Keys) {
+  return z.prefault(z.strictObject(keys), {} as never).check(z.describe(description));
+}
+
+function hostKeys() {
+  return {
+    name: z
+      .optional(text(HOST_NAME, HOST_NAME_EXPECTED))
+      .check(z.describe("The name of this host among lbd hosts; without it, the system's host name.")),
+    node: z
+      .optional(
+        text(DNS_SUBDOMAIN, 'expected the name of a Node object: lower-case letters, digits, "-" and "."'),
+      )
+      .check(
+        z.describe("The name of this host's Node object in Kubernetes; without it, host.name in lower case."),
+      ),
+  };
+}
+
+function kubernetesKeys() {
+  return {
+    kubeconfig: z
+      ._default(absolutePath(), '/etc/lbd/kubeconfig')
+      .check(
+        z.describe(
+          'The kubeconfig file that lbd reaches the API server with; keep it readable by root only.',
+        ),
+      ),
+    context: z
+      .optional(text(/./, 'expected the name of a context'))
+      .check(z.describe('The context of the kubeconfig to use; without it, its current one.')),
+    load_balancer_class: z
+      .optional(text(LOAD_BALANCER_CLASS, 'expected a class such as "example.com/lbd"'))
+      .check(
+        z.describe(
+          'Serve only Services with this spec.loadBalancerClass; without it, only Services that name no class.',
+        ),
+      ),
+    lease_namespace: z
+      ._default(text(DNS_LABEL, 'expected the name of a namespace'), 'kube-system')
+      .check(z.describe('The namespace of the Lease by which lbd hosts agree on the one that allocates.')),
+  };
+}
+
+function poolKeys() {
+  return {
+    name: text(DNS_SUBDOMAIN, 'expected a name of lower-case letters, digits, "-" and "."').check(
+      z.describe('The name of the pool, by which a Service asks for it in the annotation lbd.io/pool.'),
+    ),
+    addresses: z
+      .array(z.string().check(checkText(addressesProblem)))
+      .check(
+        z.minLength(1, 'expected at least one prefix or range'),
+        z.maxLength(MAX_ADDRESSES_PER_POOL, `expected at most ${MAX_ADDRESSES_PER_POOL} prefixes and ranges`),
+        z.describe('IPv4 and IPv6 addresses, each entry a CIDR prefix or a range "first-last".'),
+      ),
+    auto_assign: z
+      ._default(z.boolean(), true)
+      .check(z.describe('Whether Services that ask for no pool get addresses from this one.')),
+  };
+}
+
+function localKeys() {
+  return {
+    interfaces: z
+      ._default(
+        z
+          .array(
+            text(INTERFACE_PATTERN, 'expected the name of a network interface or a pattern such as "eth*"'),
+          )
+          .check(z.maxLength(MAX_INTERFACES, `expected at most ${MAX_INTERFACES} names`)),
+        [],
+      )
+      .check(
+        z.describe(
+          'The network interfaces, by name or by pattern with * and ?, that may hold addresses of Services; none means the one with the default route.',
+        ),
+      ),
+    prefix: z
+      ._default(z.enum(['host', 'subnet']), 'host')
+      .check(
+        z.describe(
+          'Whether an address is added as /32 or /128 ("host") or with the prefix length of its subnet ("subnet", which can cost the host its own address).',
+        ),
+      ),
+    lifetime: z
+      ._default(
+        z.union(
+          [
+            z
+              .string()
+              .check(
+                z.regex(DURATION_PATTERN, { error: lifetimeError, abort: true }),
+                checkText(lifetimeProblem),
+              ),
+            z.literal(0),
+          ],
+          'expected a duration such as "30s", or 0 for permanent',
+        ),
+        '30s',
+      )
+      .check(
+        z.describe(
+          'How long the kernel keeps an address that lbd no longer renews, in whole seconds from 2s to 24h; 0 means for ever.',
+        ),
+      ),
+  };
+}
+
+function arpKeys() {
+  return {
+    enforce_sysctls: z
+      ._default(z.boolean(), true)
+      .check(
+        z.describe(
+          'Whether lbd sets arp_ignore=1 and arp_announce=2 and keeps them; false only reports them.',
+        ),
+      ),
+  };
+}
+
+function controlKeys() {
+  return {
+    socket: z
+      ._default(text(SOCKET_PATH, 'expected an absolute path of at most 107 characters'), '/run/lbd/lbd.sock')
+      .check(z.describe('The unix socket that lbctl asks for status.')),
+  };
+}
+
+function stateKeys() {
+  return {
+    directory: z
+      ._default(absolutePath(), '/var/lib/lbd')
+      .check(z.describe('The directory for what lbd has to remember, such as the last known Services.')),
+  };
+}
+
+function logKeys() {
+  return {
+    level: z
+      ._default(z.enum(['trace', 'debug', 'info', 'warn', 'error']), 'info')
+      .check(z.describe('The least important level that is logged: trace, debug, info, warn or error.')),
+  };
+}
+
+function text(pattern: RegExp, expected: string) {
+  return z.string().check(z.regex(pattern, expected));
+}
+
+function absolutePath() {
+  return text(ABSOLUTE_PATH, 'expected an absolute path');
+}
+
+/** A check whose function gives what was expected, or undefined when the text is right. */
+function checkText(problem: (value: string) => string | undefined) {
+  return z.check<string>((payload) => {
+    const expected = problem(payload.value);
+    if (expected !== undefined) {
+      payload.issues.push({ code: 'custom', input: payload.value, message: expected, continue: true });
+    }
+  });
+}
+
+function addressesProblem(value: string): string | undefined {
+  const range = parseRange(value);
+  if (range.ok) return undefined;
+  const single = parseIp(value);
+  if (single !== undefined)
+    return `expected a prefix or a range, as in "${single}/${single.includes(':') ? 128 : 32}"`;
+  if (!/^[\s0-9a-fA-F:.]+([/-]|$)/.test(value)) {
+    return 'expected a prefix such as 192.0.2.0/24 or a range such as 192.0.2.10-192.0.2.20';
+  }
+  return range.error;
+}
+
+function lifetimeError(issue: { readonly input?: unknown }): string {
+  return lifetimeProblem(String(issue.input)) ?? '';
+}
+
+function lifetimeProblem(value: string): string | undefined {
+  const duration = parseDuration(value);
+  if (!duration.ok) return duration.error;
+  if (duration.value === 0) return undefined;
+  if (duration.value >= SHORTEST_LIFETIME_MS && duration.value <= LONGEST_LIFETIME_MS) return undefined;
+  return 'expected 2s to 24h, or 0 for permanent';
+}
