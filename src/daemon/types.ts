@@ -1,4 +1,4 @@
-import type { AddressStatus } from '../iface/types.ts';
+import type { AddressStatus, SysctlStatus } from '../iface/types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
@@ -53,18 +53,6 @@ export type ServiceStatus = {
   readonly state: 'announced' | 'allocated' | 'probing' | 'refused' | 'partial';
   /** Why it is not announced; undefined when it is. */
   readonly reason: string | undefined;
-};
-
-export type SysctlStatus = {
-  readonly interface: string;
-  readonly key: string;
-  readonly expected: string;
-  readonly current: string | undefined;
-  /** What it was before lbd first wrote it; undefined when lbd never had to. */
-  readonly before: string | undefined;
-  /** How often something set it back while lbd ran. */
-  readonly drifts: number;
-  readonly error: string | undefined;
 };
 
 /** Something an operator should look at, most urgent first. */

@@ -43,6 +43,32 @@ export type KernelAddress = {
   readonly validSeconds: number;
 };
 
+/** One change of one address, asked of the kernel. */
+export type AddressRequest =
+  | {
+      /** `add` fails with EEXIST when the address exists; `replace` renews one, and creates one that is absent. */
+      readonly kind: 'add' | 'replace';
+      readonly ifIndex: IfIndex;
+      readonly ip: Ip;
+      readonly prefixLength: number;
+      /** RT_SCOPE_*. */
+      readonly scope: number;
+      /** IFA_F_*. */
+      readonly flags: number;
+      /** Whole seconds from 0 to `validSeconds`; Infinity for permanent. */
+      readonly preferredSeconds: number;
+      /** Whole seconds from 1; Infinity for permanent. */
+      readonly validSeconds: number;
+      /** IFA_PROTO. */
+      readonly protocol: number;
+    }
+  | {
+      readonly kind: 'delete';
+      readonly ifIndex: IfIndex;
+      readonly ip: Ip;
+      readonly prefixLength: number;
+    };
+
 /** A route of the main table, as far as NIC selection needs it. */
 export type KernelRoute = {
   readonly family: 'v4' | 'v6';
@@ -88,4 +114,17 @@ export type AddressStatus = {
   readonly announcements: number;
   /** Why it is not held, in words; undefined when it is. */
   readonly reason: string | undefined;
+};
+
+/** One enforced sysctl and its history. */
+export type SysctlStatus = {
+  readonly interface: string;
+  readonly key: string;
+  readonly expected: string;
+  readonly current: string | undefined;
+  /** What it was before lbd first wrote it; undefined when lbd never had to. */
+  readonly before: string | undefined;
+  /** How often something set it back while lbd ran. */
+  readonly drifts: number;
+  readonly error: string | undefined;
 };

@@ -1,0 +1,115 @@
+import type { AddressStatus, SysctlStatus } from '../iface/types.ts';
+import type { Allocation, PoolUsage } from '../ipam/types.ts';
+import type { Service, ServiceKey } from '../kube/types.ts';
+import { type Ip, parseIp } from '../lib/ip.ts';
+import type { Problem, ServiceStatus, StatusDocument } from './types.ts';
+
+/** The readable side of the daemon: from its snapshots to the status document. Pure. */
+
+type Kubernetes = StatusDocument['kubernetes'];
+
+/** How each LoadBalancer Service of ours stands, in the order in which they were made. */
+export function serviceStatuses(
+  services: ReadonlyMap<ServiceKey, Service>,
+  allocations: readonly Allocation[],
+  addresses: ReadonlyMap<Ip, AddressStatus>,
+): readonly ServiceStatus[] {
+  return allocations.flatMap((allocation) => {
+    const service = services.get(allocation.service);
+    if (service === undefined || allocation.kind === 'release') return [];
+    return [serviceStatus(service, allocation, addresses)];
+  });
+}
+
+function serviceStatus(
+  service: Service,
+  allocation: Exclude<Allocation, { kind: 'release' }>,
+  addresses: ReadonlyMap<Ip, AddressStatus>,
+): ServiceStatus {
+  const name = service.key;
+  if (allocation.kind === 'refused') {
+    const kept = service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? [])));
+    return { name, addresses: kept, state: 'refused', reason: allocation.reason };
+  }
+  const wanted = allocation.addresses;
+  if (allocation.kind === 'probing') {
+    return {
+      name,
+      addresses: wanted,
+      state: 'probing',
+      reason: 'asking the wire whether the address is free',
+    };
+  }
+  const held = wanted.filter((ip) => addresses.get(ip)?.state === 'held');
+  if (allocation.kind === 'settled' && held.length === wanted.length && held.length > 0) {
+    return { name, addresses: wanted, state: 'announced', reason: undefined };
+  }
+  const reasons = wanted.flatMap((ip) => {
+    const status = addresses.get(ip);
+    return status === undefined || status.state === 'held'
+      ? []
+      : [status.reason ?? `${ip} is ${status.state}`];
+  });
+  const reason =
+    allocation.kind === 'assign' ? 'its status is being written' : reasons.join('; ') || undefined;
+  return { name, addresses: wanted, state: held.length > 0 ? 'partial' : 'allocated', reason };
+}
+
+export type ProblemSources = {
+  readonly kubernetes: Kubernetes;
+  readonly pools: readonly PoolUsage[];
+  readonly services: readonly ServiceStatus[];
+  readonly addresses: readonly AddressStatus[];
+  readonly sysctls: readonly SysctlStatus[];
+  readonly config: StatusDocument['config'];
+};
+
+const LISTED_MAX = 10;
+
+/** What an operator should look at, errors before warnings; long lists are cut with their count. */
+export function findProblems(sources: ProblemSources): readonly Problem[] {
+  const errors: string[] = [];
+  const warnings: string[] = [];
+  const { kubernetes } = sources;
+  for (const problem of sources.config.reloadProblems) errors.push(`the last reload was refused: ${problem}`);
+  if (kubernetes.error !== undefined) errors.push(`Kubernetes API: ${kubernetes.error}`);
+  if (kubernetes.fromCache)
+    warnings.push('the API server has not answered since start: serving the last known Services');
+  for (const { doubt, resource } of kubernetes.reflectors) {
+    if (doubt === undefined) continue;
+    warnings.push(
+      `${doubt.missing} of ${doubt.known} ${resource} vanished at once: kept until a second list says the same`,
+    );
+  }
+  if (kubernetes.allocator.error !== undefined) errors.push(`allocator: ${kubernetes.allocator.error}`);
+  for (const sysctl of sources.sysctls) if (sysctl.error !== undefined) errors.push(sysctl.error);
+  const unwell = sources.addresses.filter(
+    (address) => address.state === 'conflict' || address.state === 'failed',
+  );
+  errors.push(...listed(unwell.map((address) => `${address.ip}: ${address.state}: ${address.reason ?? ''}`)));
+  const refused = sources.services.filter((service) => service.state === 'refused');
+  warnings.push(
+    ...listed(refused.map((service) => `${service.name} has no address: ${service.reason ?? ''}`)),
+  );
+  const homeless = sources.addresses.filter(
+    (address) => address.state === 'no-interface' || address.state === 'foreign',
+  );
+  warnings.push(
+    ...listed(homeless.map((address) => `${address.ip} is not announced here: ${address.reason ?? ''}`)),
+  );
+  for (const pool of sources.pools) {
+    for (const { ip, reason } of pool.blocked.slice(0, LISTED_MAX)) {
+      warnings.push(`pool "${pool.name}" skips ${ip}: ${reason}`);
+    }
+  }
+  warnings.push(...sources.config.warnings);
+  return [
+    ...errors.map((text) => ({ severity: 'error' as const, text })),
+    ...warnings.map((text) => ({ severity: 'warning' as const, text })),
+  ];
+}
+
+function listed(texts: readonly string[]): readonly string[] {
+  if (texts.length <= LISTED_MAX) return texts;
+  return [...texts.slice(0, LISTED_MAX), `… and ${texts.length - LISTED_MAX} more like the last`];
+}
