@@ -1,0 +1,59 @@
+# Every target sets up what it needs (scripts/setup.sh) and is quick when there is nothing to set up.
+#
+#   make demo [ARGS=--keep]    the whole of lbd in a lab of network namespaces (root)
+#   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
+#   make check                 types, lint and format, import floors and style, dead code
+#   make bench [ONLY=name]     every benchmark, or one
+#   make binary                build/lbd and build/lbctl, the single executable
+#   make format                write what `make check` would ask for
+#   make clean                 remove what was built (node_modules stays)
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# nft, tcpdump and arping are in sbin, which is not on a plain user's PATH.
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
+
+NODE := node_modules/.bin/node
+BIN := node_modules/.bin
+
+.PHONY: help setup demo test check check-types check-lint check-floors check-dead bench binary format clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+setup:
+	@scripts/setup.sh
+
+binary: setup
+	@$(NODE) scripts/build-sea.mjs
+
+demo: binary
+	@$(NODE) scripts/demo.ts $(ARGS)
+
+test: binary
+	@$(NODE) scripts/run-tests.ts $(if $(ONLY),'$(ONLY)')
+
+bench: binary
+	@ONLY='$(ONLY)' $(NODE) bench/run.ts $(if $(ONLY),'$(ONLY)')
+
+check: setup
+	@$(MAKE) --no-print-directory -j2 --output-sync=target --keep-going check-types check-lint check-floors check-dead
+	@echo 'check: types, lint, format, import floors and dead code are in order'
+
+check-types:
+	@$(BIN)/tsc -p .
+
+check-lint:
+	@$(BIN)/biome ci --error-on-warnings --no-errors-on-unmatched .
+
+check-floors:
+	@$(NODE) scripts/check-floors.ts
+
+check-dead:
+	@$(BIN)/knip --no-progress
+
+format: setup
+	@$(BIN)/biome check --write .
+
+clean:
+	rm -rf build .cache

@@ -1,0 +1,99 @@
+#!/bin/bash
+# Brings a Debian 12 or 13 machine to where every make target can run: Debian packages, node_modules, the native
+# addon. Each step first looks whether it is needed, so that a run with nothing to do takes a fraction of a second.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+die() { say "$@"; exit 1; }
+
+# --- Debian packages -------------------------------------------------------------------------------------------
+
+# A path proves the package where a command does not: /usr/sbin/arping is the one by Thomas Habets, while iputils'
+# own is /usr/bin/arping and cannot do what the tests ask for.
+missing_packages() {
+  local package proof
+  while read -r package proof; do
+    case $proof in
+      /*) [[ -e $proof ]] || echo "$package" ;;
+      *) command -v "$proof" >/dev/null || echo "$package" ;;
+    esac
+  done <<'LIST'
+nodejs node
+npm npm
+gcc gcc
+libc6-dev /usr/include/stdlib.h
+git git
+iproute2 ip
+nftables nft
+tcpdump tcpdump
+arping /usr/sbin/arping
+iputils-ping ping
+openssl openssl
+curl curl
+procps ps
+util-linux unshare
+ca-certificates /etc/ssl/certs/ca-certificates.crt
+kubernetes-client kubectl
+LIST
+}
+
+install_packages() {
+  local missing
+  missing=$(missing_packages | tr '\n' ' ')
+  missing=${missing% }
+  [[ -n $missing ]] || return 0
+  if ! command -v apt-get >/dev/null; then
+    die "missing here, by their Debian names: $missing; this is no Debian, so please install their like by hand"
+  fi
+  if [[ $(id -u) != 0 ]]; then
+    die "missing Debian packages; as root run: apt-get update && apt-get install --no-install-recommends $missing"
+  fi
+  say "installing Debian packages: $missing"
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -qq -o DPkg::Lock::Timeout=300 update
+  # shellcheck disable=SC2086 # one word each
+  apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >&2
+}
+
+# --- npm packages ----------------------------------------------------------------------------------------------
+
+# The pinned Node comes from the npm package `node`, whose install script fetches it, so a tree without it is as
+# good as none: it happens when scripts are switched off, and when npm prunes what that script had put there.
+npm_tree_is_whole() {
+  local machine
+  case $(uname -m) in aarch64) machine=arm64 ;; *) machine=x64 ;; esac
+  [[ -x node_modules/.bin/node && -x node_modules/.bin/esbuild ]] &&
+    [[ -e node_modules/node/node_modules/node-linux-$machine/include/node/node_api.h ]]
+}
+
+install_npm_packages() {
+  local stamp=node_modules/.lbd-setup want
+  want=$(sha256sum <package-lock.json)
+  if [[ -e $stamp && $(<"$stamp") == "$want" ]] && npm_tree_is_whole; then return 0; fi
+  say 'installing npm packages: npm ci'
+  rm -f "$stamp"
+  # An older npm than the packages name in `engines` does for installing them; nothing here runs on its node.
+  npm ci --no-audit --no-fund --include=dev --engine-strict=false --ignore-scripts=false --loglevel=error >&2
+  npm_tree_is_whole || die 'npm ci ran, but node_modules/.bin/node or its headers are not there: did npm refuse to run install scripts?'
+  echo "$want" >"$stamp"
+}
+
+# --- the native addon ------------------------------------------------------------------------------------------
+
+build_native() {
+  local addon=build/native/lbd_sys.node
+  [[ -e scripts/build-native.mjs ]] || return 0
+  if [[ -e $addon && -z $(find native scripts/build-native.mjs node_modules/.lbd-setup -newer "$addon" -print -quit) ]]; then return 0; fi
+  node_modules/.bin/node scripts/build-native.mjs >&2
+  touch "$addon"
+}
+
+install_packages
+mkdir -p .cache
+# Two makes at once (a test run beside a build) must not install over each other.
+exec 9>.cache/setup.lock
+flock 9
+install_npm_packages
+build_native
