@@ -187,8 +187,9 @@ export class LocalAddresses {
     if (this.#host.macs.has(mac)) return;
     const entry = this.#entries.get(ip);
     if (entry?.status !== 'held') {
+      const before = this.#probing.evidence(ip, now)?.kind;
       if (!this.#probing.heard(ip, mac, now)) return;
-      if (this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
+      if (before !== 'answered' && this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
       this.#settle(ip, now);
       return;
     }

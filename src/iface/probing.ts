@@ -86,13 +86,12 @@ export class Probing {
     return known.kind === 'answered' ? known.retryAt : after(known.at, EVIDENCE_FRESH_MS - REFRESH_BEFORE_MS);
   }
 
-  /** Somebody said that it has `ip`. Returns whether that is news. */
+  /** Somebody said that it has `ip`. Returns whether anybody here had asked. */
   heard(ip: Ip, mac: Mac, now: Instant): boolean {
     if (!this.#questions.has(ip) && !this.#evidence.has(ip)) return false;
-    const before = this.#evidence.get(ip);
     this.#questions.delete(ip);
     this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, CONFLICT_RETRY_MS) });
-    return before?.kind !== 'answered' || before.mac !== mac;
+    return true;
   }
 
   /** All addresses that somebody answered for. */

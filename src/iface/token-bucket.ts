@@ -22,13 +22,14 @@ export class TokenBucket {
       this.#tokens = Math.min(this.#burst, this.#tokens + earned);
     }
     this.#filledAt = now;
-    return Math.floor(this.#tokens);
+    // Rounded up by what sums of fractions lose, or the instant that readyAt() names would still be one too early.
+    return Math.floor(this.#tokens + 1e-6);
   }
 
   /** Takes up to `count` tokens; returns how many were there. */
   take(count: number, now: Instant): number {
     const granted = Math.min(count, this.available(now));
-    this.#tokens -= granted;
+    this.#tokens = Math.max(0, this.#tokens - granted);
     return granted;
   }
 

@@ -1,0 +1,203 @@
+import { formatPrefix } from '../lib/ip.ts';
+import type { NetlinkMessage } from './netlink-codec.ts';
+import { IFA_F_NOPREFIXROUTE, RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
+import type { IfIndex, KernelAddress, KernelRoute, Link } from './types.ts';
+
+/**
+ * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, because
+ * the kernel drops v4 routes without a word when a link goes down or a source address goes (fib_sync_down_dev,
+ * fib_sync_down_addr in net/ipv4/fib_semantics.c): whatever may have changed them only makes `routesStale` true, and
+ * they are then replaced by a new dump.
+ *
+ * The state is mutable and owned by the instance, because hosts hold 10,000 addresses. Bounded by what the kernel has.
+ */
+
+/** `${ifIndex} ${ip}/${prefixLength}`: one NIC may have an address more than once, with different prefix lengths. */
+export type AddressKey = string & { readonly __brand: 'AddressKey' };
+
+export function addressKey(address: Pick<KernelAddress, 'ifIndex' | 'ip' | 'prefixLength'>): AddressKey {
+  return `${address.ifIndex} ${address.ip}/${address.prefixLength}` as AddressKey;
+}
+
+export type Observed = {
+  readonly links: ReadonlyMap<IfIndex, Link>;
+  readonly addresses: ReadonlyMap<AddressKey, KernelAddress>;
+  /** The main table's unicast routes that are default routes or have no gateway; one entry for each next hop. */
+  readonly routes: readonly KernelRoute[];
+};
+
+/** What is different since the last changes were taken; of several changes of one thing, only the last counts. */
+export type ObservedChanges = {
+  readonly links: { readonly present: readonly Link[]; readonly gone: readonly Link[] };
+  /** `present` holds new, altered and renewed ones: a renewal differs by its lifetime. */
+  readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
+  readonly routesChanged: boolean;
+};
+
+/** Everything a dump told, to take the place of what was known. */
+export type KernelDump = {
+  readonly links: readonly Link[];
+  readonly addresses: readonly KernelAddress[];
+  readonly routes: readonly KernelRoute[];
+};
+
+export class ObservedState implements Observed {
+  readonly #links = new Map<IfIndex, Link>();
+  readonly #addresses = new Map<AddressKey, KernelAddress>();
+  #routes: readonly KernelRoute[] = [];
+  #routesSignature = '';
+  #routesStale = false;
+  #routesChanged = false;
+  /** What was touched since `takeChanges()`, with the value it last had. */
+  #touchedLinks = new Map<IfIndex, Link>();
+  #touchedAddresses = new Map<AddressKey, KernelAddress>();
+
+  get links(): ReadonlyMap<IfIndex, Link> {
+    return this.#links;
+  }
+
+  get addresses(): ReadonlyMap<AddressKey, KernelAddress> {
+    return this.#addresses;
+  }
+
+  get routes(): readonly KernelRoute[] {
+    return this.#routes;
+  }
+
+  /** True when something happened that may have changed routes; `replaceRoutes()` ends it. */
+  get routesStale(): boolean {
+    return this.#routesStale;
+  }
+
+  /** Takes one message; answers to requests (`ack`, `done`, `overrun`) say nothing about the state. */
+  apply(message: NetlinkMessage): void {
+    if (message.kind === 'link') {
+      if (message.event === 'new') this.#setLink(message.link);
+      else this.#removeLink(message.link);
+    } else if (message.kind === 'address') {
+      if (message.event === 'new') this.#setAddress(message.address);
+      else this.#removeAddress(message.address);
+    } else if (message.kind === 'route' && message.routes.some(isRelevantRoute)) {
+      this.#routesStale = true;
+    }
+  }
+
+  /** Puts a whole dump in place of what was known; what differs counts as changed. */
+  replaceAll(dump: KernelDump): void {
+    const links = new Set(dump.links.map((link) => link.index));
+    for (const link of [...this.#links.values()]) if (!links.has(link.index)) this.#removeLink(link);
+    for (const link of dump.links) this.#setLink(link);
+    const addresses = new Set(dump.addresses.map(addressKey));
+    for (const [key, address] of [...this.#addresses]) {
+      if (!addresses.has(key)) this.#removeAddress(address);
+    }
+    for (const address of dump.addresses) {
+      const known = this.#addresses.get(addressKey(address));
+      if (known === undefined || !sameAddress(known, address)) this.#setAddress(address);
+    }
+    this.replaceRoutes(dump.routes);
+  }
+
+  replaceRoutes(routes: readonly KernelRoute[]): void {
+    this.#routesStale = false;
+    const relevant = routes.filter(isRelevantRoute);
+    const signature = relevant.map(routeSignature).sort().join('\n');
+    if (signature === this.#routesSignature) return;
+    this.#routes = relevant;
+    this.#routesSignature = signature;
+    this.#routesChanged = true;
+  }
+
+  /** The changes since the last call, or undefined when there are none. */
+  takeChanges(): ObservedChanges | undefined {
+    const routesChanged = this.#routesChanged;
+    if (this.#touchedLinks.size === 0 && this.#touchedAddresses.size === 0 && !routesChanged)
+      return undefined;
+    const links = partition(this.#touchedLinks, this.#links);
+    const addresses = partition(this.#touchedAddresses, this.#addresses);
+    this.#touchedLinks = new Map();
+    this.#touchedAddresses = new Map();
+    this.#routesChanged = false;
+    return { links, addresses, routesChanged };
+  }
+
+  #setLink(link: Link): void {
+    const known = this.#links.get(link.index);
+    if (known !== undefined && sameLink(known, link)) return;
+    // Going down or losing the carrier takes routes along.
+    if (known !== undefined && known.flags !== link.flags) this.#routesStale = true;
+    this.#links.set(link.index, link);
+    this.#touchedLinks.set(link.index, link);
+  }
+
+  #removeLink(link: Link): void {
+    if (!this.#links.delete(link.index)) return;
+    this.#touchedLinks.set(link.index, link);
+    this.#routesStale = true;
+    for (const address of [...this.#addresses.values()]) {
+      if (address.ifIndex === link.index) this.#removeAddress(address);
+    }
+  }
+
+  #setAddress(address: KernelAddress): void {
+    const key = addressKey(address);
+    this.#addresses.set(key, address);
+    this.#touchedAddresses.set(key, address);
+  }
+
+  #removeAddress(address: KernelAddress): void {
+    const key = addressKey(address);
+    if (!this.#addresses.delete(key)) return;
+    this.#touchedAddresses.set(key, address);
+    // lbd's own addresses have no prefix route and are no route's source.
+    if ((address.flags & IFA_F_NOPREFIXROUTE) === 0) this.#routesStale = true;
+  }
+}
+
+/** Which of the touched are there now, and which are not. */
+function partition<Key, Value>(
+  touched: ReadonlyMap<Key, Value>,
+  current: ReadonlyMap<Key, Value>,
+): { readonly present: readonly Value[]; readonly gone: readonly Value[] } {
+  const present: Value[] = [];
+  const gone: Value[] = [];
+  for (const [key, last] of touched) {
+    const now = current.get(key);
+    if (now === undefined) gone.push(last);
+    else present.push(now);
+  }
+  return { present, gone };
+}
+
+function isRelevantRoute(route: KernelRoute): boolean {
+  if (route.table !== RT_TABLE_MAIN || route.type !== RTN_UNICAST) return false;
+  return route.destination.length === 0 || route.gateway === undefined;
+}
+
+function routeSignature(route: KernelRoute): string {
+  const { destination, gateway, ifIndex, metric, protocol } = route;
+  return `${formatPrefix(destination)} via ${gateway} dev ${ifIndex} metric ${metric} proto ${protocol}`;
+}
+
+function sameLink(left: Link, right: Link): boolean {
+  return (
+    left.name === right.name &&
+    left.flags === right.flags &&
+    left.type === right.type &&
+    left.mac === right.mac &&
+    left.mtu === right.mtu &&
+    left.master === right.master &&
+    left.kind === right.kind &&
+    left.operState === right.operState
+  );
+}
+
+function sameAddress(left: KernelAddress, right: KernelAddress): boolean {
+  return (
+    left.flags === right.flags &&
+    left.scope === right.scope &&
+    left.protocol === right.protocol &&
+    left.preferredSeconds === right.preferredSeconds &&
+    left.validSeconds === right.validSeconds
+  );
+}
