@@ -25,3 +25,11 @@ export function macToBytes(mac: Mac): Uint8Array {
 export function parseMac(text: string): Mac | undefined {
   return /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/i.test(text) ? (text.toLowerCase() as Mac) : undefined;
 }
+
+export const MAC_BROADCAST = 'ff:ff:ff:ff:ff:ff' as Mac;
+export const MAC_ZERO = '00:00:00:00:00:00' as Mac;
+
+/** Whether a station can have this address: the group bit is clear and it is not all zero (IEEE 802-2014 8.2). */
+export function isUnicastMac(mac: Mac): boolean {
+  return mac !== MAC_ZERO && (Number.parseInt(mac.slice(0, 2), 16) & 1) === 0;
+}

@@ -1,7 +1,7 @@
 import { formatPrefix } from '../lib/ip.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
-import { IFA_F_NOPREFIXROUTE, RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
-import type { IfIndex, KernelAddress, KernelRoute, Link } from './types.ts';
+import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
+import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type Link } from './types.ts';
 
 /**
  * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, because
@@ -149,8 +149,8 @@ export class ObservedState implements Observed {
     const key = addressKey(address);
     if (!this.#addresses.delete(key)) return;
     this.#touchedAddresses.set(key, address);
-    // lbd's own addresses have no prefix route and are no route's source.
-    if ((address.flags & IFA_F_NOPREFIXROUTE) === 0) this.#routesStale = true;
+    // lbd's own addresses have no prefix route and are no route's source, and they may be thousands.
+    if (address.protocol !== LBD_PROTOCOL) this.#routesStale = true;
   }
 }
 
