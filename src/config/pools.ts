@@ -38,12 +38,7 @@ export function poolProblems(pools: unknown, place: (path: KeyPath) => string): 
     ...repeatedNames(pools, place),
     ...overlaps(entries, (index) => nameOf(pools[index]), place),
     ...entries.flatMap(unusableAddresses),
-    ...pools.flatMap((_, index) =>
-      largePool(
-        entries.filter((entry) => entry.pool === index),
-        index,
-      ),
-    ),
+    ...largePools(entries),
   ];
 }
 
@@ -132,12 +127,16 @@ function unusableAddresses(entry: Entry): readonly PoolProblem[] {
   return [{ severity: 'warning', path: entry.path, message: `${message}; such addresses are skipped` }];
 }
 
-function largePool(entries: readonly Entry[], index: number): readonly PoolProblem[] {
-  let size = 0n;
-  for (const { range } of entries) if (familyOf(range.first) === 'v4') size += rangeSize(range);
-  if (size <= LARGE_V4_POOL) return [];
-  const message = `expected at most ${LARGE_V4_POOL} IPv4 addresses, got ${size}; is a prefix length mistyped?`;
-  return [{ severity: 'warning', path: ['pool', index, 'addresses'], message }];
+function largePools(entries: readonly Entry[]): readonly PoolProblem[] {
+  const sizes = new Map<number, bigint>();
+  for (const { pool, range } of entries) {
+    if (familyOf(range.first) === 'v4') sizes.set(pool, (sizes.get(pool) ?? 0n) + rangeSize(range));
+  }
+  return [...sizes].flatMap(([pool, size]) => {
+    if (size <= LARGE_V4_POOL) return [];
+    const message = `expected at most ${LARGE_V4_POOL} IPv4 addresses, got ${size}; is a prefix length mistyped?`;
+    return [{ severity: 'warning', path: ['pool', pool, 'addresses'], message }];
+  });
 }
 
 function nameOf(pool: unknown): string | undefined {

@@ -1,5 +1,6 @@
 import * as z from 'zod/mini';
 import { parseIp, parseRange } from '../lib/ip.ts';
+import { DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
 
 const MAX_POOLS = 1000;
@@ -183,7 +184,7 @@ function arpKeys() {
 function controlKeys() {
   return {
     socket: z
-      ._default(text(SOCKET_PATH, 'expected an absolute path of at most 107 characters'), '/run/lbd/lbd.sock')
+      ._default(text(SOCKET_PATH, 'expected an absolute path of at most 107 characters'), DEFAULT_SOCKET)
       .check(z.describe('The unix socket that lbctl asks for status.')),
   };
 }

@@ -5,8 +5,6 @@ import { fail, ok, type Result } from '../../lib/result.ts';
 import { parseConfig } from '../parse.ts';
 import type { ConfigProblem, LoadedConfig } from '../types.ts';
 
-export const DEFAULT_CONFIG_FILE = '/etc/lbd.toml';
-
 /** Some thousand times a large configuration: what is bigger is another file. */
 const MAX_CONFIG_BYTES = 1 << 20;
 

@@ -1,0 +1,49 @@
+import type { Command } from 'commander';
+import { DEFAULT_CONFIG_FILE, DEFAULT_SOCKET } from '../config/defaults.ts';
+import type { CliIo } from './cli-io.ts';
+import { createProgram, exitWith, runProgram } from './program.ts';
+
+type JsonOption = { readonly json: boolean };
+
+/** The operator's command line: everything it shows is one answer of the daemon's control socket. */
+export function lbctl(args: readonly string[], io: CliIo): Promise<number> {
+  const program = createProgram('lbctl', 'Shows what lbd does on this host.', io).option(
+    '-s, --socket <path>',
+    'where lbd listens',
+    io.env['LBD_SOCKET'] || DEFAULT_SOCKET,
+  );
+  const socket = (): string => program.opts<{ socket: string }>().socket;
+  withJson(program.command('status'))
+    .description('show the Services of this host, their addresses, and what is wrong')
+    .action(async ({ json }: JsonOption) => {
+      const { showStatus } = await import('./show.ts');
+      await showStatus(socket(), json, io);
+    });
+  withJson(program.command('addresses'))
+    .description('show every address and how it stands on this host')
+    .action(async ({ json }: JsonOption) => {
+      const { showAddresses } = await import('./show.ts');
+      await showAddresses(socket(), json, io);
+    });
+  withJson(program.command('version'))
+    .description('print the version of lbctl, and of the lbd that runs here')
+    .action(async ({ json }: JsonOption) => {
+      const { showVersion } = await import('./version.ts');
+      await showVersion(socket(), json, io);
+    });
+  program
+    .command('config')
+    .description('work with the configuration')
+    .command('check')
+    .description('check a configuration and say what it means')
+    .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
+    .action(async (file: string) => {
+      const { checkConfig } = await import('./check.ts');
+      exitWith(checkConfig(file, io));
+    });
+  return runProgram(program, args, io);
+}
+
+function withJson(command: Command): Command {
+  return command.option('--json', 'print JSON for programs', false);
+}

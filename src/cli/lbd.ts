@@ -1,0 +1,52 @@
+import { DEFAULT_CONFIG_FILE } from '../config/defaults.ts';
+import type { CliIo } from './cli-io.ts';
+import { createProgram, exitWith, runProgram } from './program.ts';
+
+/** The daemon's own command line. Each command loads only what it needs. */
+export function lbd(args: readonly string[], io: CliIo): Promise<number> {
+  const program = createProgram(
+    'lbd',
+    'Addresses for Kubernetes Services of type LoadBalancer on bare metal.',
+    io,
+  );
+  program
+    .command('run')
+    .description('run the daemon')
+    .option('-c, --config <file>', 'the configuration', DEFAULT_CONFIG_FILE)
+    .option('--foreground', 'run for a person who watches: take the addresses off at the end', false)
+    .action(async (options: { config: string; foreground: boolean }) => {
+      const { run } = await import('../daemon/run.ts');
+      exitWith(await run({ configFile: options.config, foreground: options.foreground }));
+    });
+  program
+    .command('check')
+    .description('check a configuration and say what it means')
+    .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
+    .action(async (file: string) => {
+      const { checkConfig } = await import('./check.ts');
+      exitWith(checkConfig(file, io));
+    });
+  program
+    .command('cleanup')
+    .description('take everything off this host that lbd put there')
+    .option('-c, --config <file>', 'the configuration', DEFAULT_CONFIG_FILE)
+    .action(async (options: { config: string }) => {
+      const { cleanup } = await import('../daemon/cleanup.ts');
+      exitWith(await cleanup({ configFile: options.config }));
+    });
+  program
+    .command('schema')
+    .description('print the JSON Schema of the configuration, for editors')
+    .action(async () => {
+      const { configJsonSchema } = await import('../config/json-schema.ts');
+      io.out(`${JSON.stringify(configJsonSchema(), undefined, 2)}\n`);
+    });
+  program
+    .command('version')
+    .description('print the version')
+    .action(async () => {
+      const { ownVersion, formatVersion } = await import('./version.ts');
+      io.out(`lbd ${formatVersion(ownVersion())}\n`);
+    });
+  return runProgram(program, args, io);
+}
