@@ -1,0 +1,72 @@
+/**
+ * The stand-in as a program:
+ *   node test/support/apiserver/main.ts --listen 10.0.0.1:6443 --directory DIR [--lbd-form tokenFile]
+ * writes DIR/admin.kubeconfig, DIR/lbd.kubeconfig, DIR/ca.crt and DIR/admin.sock, prints one JSON line when
+ * it is ready, and runs until SIGTERM, SIGINT or `POST /quit` on the admin socket.
+ */
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { startAdmin } from './admin.ts';
+import { startApiServer } from './server.ts';
+import { type CredentialForm, LBD_RULES } from './types.ts';
+
+const { values } = parseArgs({
+  options: {
+    listen: { type: 'string', default: '127.0.0.1:0' },
+    directory: { type: 'string' },
+    'lbd-form': { type: 'string', default: 'token' },
+    'certificate-host': { type: 'string', multiple: true, default: [] },
+    'bookmark-interval-ms': { type: 'string', default: '60000' },
+    'node-ports': { type: 'string', default: '30000-32767' },
+  },
+});
+if (values.directory === undefined) throw new Error('--directory DIR is required');
+const directory = resolve(values.directory);
+mkdirSync(directory, { recursive: true });
+
+const listen = /^\[?(?<host>[^\]]+)\]?:(?<port>\d+)$/.exec(values.listen)?.groups;
+if (listen === undefined)
+  throw new Error(`--listen: expected ADDRESS:PORT, got ${JSON.stringify(values.listen)}`);
+const [firstPort = '', lastPort = ''] = values['node-ports'].split('-');
+
+const api = await startApiServer({
+  host: listen['host'] ?? '',
+  port: Number(listen['port']),
+  directory,
+  certificateHosts: values['certificate-host'],
+  bookmarkIntervalMs: Number(values['bookmark-interval-ms']),
+  nodePorts: { first: Number(firstPort), last: Number(lastPort) },
+});
+await api.createUser('lbd', { rules: LBD_RULES });
+
+const secret = { mode: 0o600 };
+writeFileSync(join(directory, 'ca.crt'), api.caPem);
+writeFileSync(join(directory, 'admin.kubeconfig'), api.kubeconfigFor('admin'), secret);
+const form = values['lbd-form'] as CredentialForm;
+writeFileSync(join(directory, 'lbd.kubeconfig'), api.kubeconfigFor('lbd', { form }), secret);
+
+const adminSocket = join(directory, 'admin.sock');
+const admin = await startAdmin(api, adminSocket, quit);
+
+async function stop(): Promise<void> {
+  admin.close();
+  await api.close();
+}
+
+function quit(): void {
+  stop().then(
+    () => process.exit(0),
+    (error: unknown) => {
+      process.stderr.write(`${error}\n`);
+      process.exit(1);
+    },
+  );
+}
+process.on('SIGTERM', quit);
+process.on('SIGINT', quit);
+
+process.stdout.write(
+  `${JSON.stringify({ ready: true, url: api.url, directory, adminSocket, pid: process.pid })}\n`,
+);
