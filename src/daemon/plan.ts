@@ -1,7 +1,7 @@
 import type { DesiredAddress } from '../iface/types.ts';
-import type { Allocation } from '../ipam/types.ts';
+import type { Allocation, Refusal } from '../ipam/types.ts';
 import type { EventNote, Service, ServiceKey } from '../kube/types.ts';
-import { type Ip, parseIp, unusableReason } from '../lib/ip.ts';
+import { type Ip, parseIp } from '../lib/ip.ts';
 
 /**
  * What this host should do now, computed whole from the latest snapshots: which addresses it should hold and, if it
@@ -44,11 +44,14 @@ export function computePlan(input: PlanInput): Plan {
     if (allocation.kind === 'assign') {
       const { addresses, pool } = allocation;
       writes.push({ service, addresses, kind: 'assign', pool });
-    } else if (allocation.kind === 'release') {
+    } else if (
+      allocation.kind === 'release' ||
+      (allocation.kind === 'refused' && allocation.stale.length > 0)
+    ) {
       writes.push({ service, addresses: [], kind: 'release', pool: undefined });
-    } else if (allocation.kind === 'refused') {
-      refusals.push(refusalEvent(service, allocation));
     }
+    const refusal = refusalOf(allocation);
+    if (refusal !== undefined) refusals.push(refusalEvent(service, refusal));
   }
   return { desired: [...users].map(([ip, services]) => ({ ip, services })), writes, refusals };
 }
@@ -58,28 +61,36 @@ export function computePlan(input: PlanInput): Plan {
  * there, and two hosts that each believe in their own decision would both answer.
  */
 function addressesToHold(allocation: Allocation, service: Service): readonly Ip[] {
-  if (allocation.kind === 'settled') return allocation.addresses;
-  if (allocation.kind === 'release') return [];
+  if (allocation.kind === 'release' || allocation.kind === 'refused') return [];
+  const rightful = allocation.kind === 'settled' ? allocation.addresses : allocation.standing;
   const inStatus = statusAddresses(service);
-  return allocation.kind === 'refused'
-    ? inStatus
-    : inStatus.filter((ip) => allocation.addresses.includes(ip));
+  return rightful.filter((ip) => inStatus.has(ip));
 }
 
-/** The usable addresses in a Service's status; others there are nobody's to hold. */
-function statusAddresses(service: Service): readonly Ip[] {
-  return service.ingress.flatMap((ingress) => {
-    const ip = ingress.ip === undefined ? undefined : parseIp(ingress.ip);
-    return ip === undefined || unusableReason(ip) !== undefined ? [] : [ip];
-  });
+/** Remembered for each object, because every plan asks for all of them. */
+const STATUS_ADDRESSES = new WeakMap<Service, ReadonlySet<Ip>>();
+
+function statusAddresses(service: Service): ReadonlySet<Ip> {
+  const known = STATUS_ADDRESSES.get(service);
+  if (known !== undefined) return known;
+  const addresses = new Set(
+    service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? []))),
+  );
+  STATUS_ADDRESSES.set(service, addresses);
+  return addresses;
 }
 
-function refusalEvent(service: Service, refused: Extract<Allocation, { kind: 'refused' }>): EventNote {
+function refusalOf(allocation: Allocation): Refusal | undefined {
+  if (allocation.kind === 'refused') return allocation;
+  return allocation.kind === 'settled' || allocation.kind === 'assign' ? allocation.unmet : undefined;
+}
+
+function refusalEvent(service: Service, refusal: Refusal): EventNote {
   return {
     service: { namespace: service.namespace, name: service.name, uid: service.uid },
     type: 'Warning',
     reason: 'AllocationFailed',
     action: 'Allocate',
-    note: refused.reason,
+    note: refusal.reason,
   };
 }

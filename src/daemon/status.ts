@@ -42,7 +42,7 @@ function serviceStatus(
   }
   const held = wanted.filter((ip) => addresses.get(ip)?.state === 'held');
   if (allocation.kind === 'settled' && held.length === wanted.length && held.length > 0) {
-    return { name, addresses: wanted, state: 'announced', reason: undefined };
+    return { name, addresses: wanted, state: 'announced', reason: allocation.unmet?.reason };
   }
   const reasons = wanted.flatMap((ip) => {
     const status = addresses.get(ip);

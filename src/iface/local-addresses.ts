@@ -74,11 +74,9 @@ export class LocalAddresses {
 
   /** When `step()` wants a `time-passed` event next. */
   deadline(): Instant {
-    let wake: Instant = NEVER;
-    for (const at of this.#wakeAt.values()) if (at < wake) wake = at;
     return earliest(
       this.#renewAt,
-      wake,
+      ...this.#wakeAt.values(),
       this.#candidates.deadline(),
       this.#probing.deadline(),
       this.#announcing.deadline(),
@@ -99,6 +97,11 @@ export class LocalAddresses {
 
   announcements(ip: Ip): number {
     return this.#announcing.count(ip);
+  }
+
+  /** Whether a claim on `ip` would change anything here. */
+  isInterestedIn(ip: Ip): boolean {
+    return this.#entries.has(ip) || this.#candidates.has(ip) || this.#probing.isAsking(ip);
   }
 
   /** The wire's word on `ip`, while it counts. */

@@ -1,0 +1,267 @@
+import { mkdirSync } from 'node:fs';
+import type { Config, ConfigProblem } from '../config/types.ts';
+import { LocalDriver, type NamedReport } from '../iface/io/local-driver.ts';
+import { Rtnetlink } from '../iface/io/rtnetlink.ts';
+import { SysctlGuard } from '../iface/io/sysctl-guard.ts';
+import { Wire } from '../iface/io/wire.ts';
+import type { AddressStatus } from '../iface/types.ts';
+import { allocate } from '../ipam/allocate.ts';
+import type { Allocation, PoolUsage } from '../ipam/types.ts';
+import { KubeCluster } from '../kube/io/cluster.ts';
+import type { ServiceKey } from '../kube/types.ts';
+import { errorText, LbdError } from '../lib/errors.ts';
+import type { Ip } from '../lib/ip.ts';
+import { COMMIT, VERSION } from '../lib/version.ts';
+import { bootTimeMs } from '../sys/clock.ts';
+import { Allocator } from './allocator.ts';
+import { ControlServer } from './control-server.ts';
+import { EventReporter } from './event-reporter.ts';
+import { type HostLock, takeHostLock } from './host-lock.ts';
+import type { DaemonLogger } from './logger.ts';
+import { computePlan } from './plan.ts';
+import { findProblems, serviceStatuses } from './status.ts';
+import { STATUS_VERSION, type StatusDocument } from './types.ts';
+
+/** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
+const PROBE_AHEAD_COUNT = 8;
+
+export type DaemonOptions = {
+  readonly configFile: string;
+  readonly config: Config;
+  readonly digest: string;
+  readonly warnings: readonly ConfigProblem[];
+  readonly logger: DaemonLogger;
+};
+
+/**
+ * The composition root: takes the snapshots of kube and iface to the allocation and the plan, and the plan back to
+ * them. Level-triggered: whatever changes only asks for a new plan, made once for all that changed in one turn.
+ */
+export class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #startedAt = bootTimeMs();
+  readonly #rtnetlink: Rtnetlink;
+  readonly #wire: Wire;
+  readonly #local: LocalDriver;
+  readonly #sysctls: SysctlGuard;
+  readonly #cluster: KubeCluster;
+  readonly #allocator: Allocator;
+  readonly #events: EventReporter;
+  readonly #control: ControlServer;
+  #config: Config;
+  #digest: string;
+  #warnings: readonly string[];
+  #loadedAt = bootTimeMs();
+  #reloadProblems: readonly string[] = [];
+  #lock: HostLock | undefined;
+  #allocations: readonly Allocation[] = [];
+  #pools: readonly PoolUsage[] = [];
+  #planIsDue = false;
+  #running = false;
+
+  constructor(options: DaemonOptions) {
+    const { config, logger } = options;
+    this.#options = options;
+    this.#config = config;
+    this.#digest = options.digest;
+    this.#warnings = options.warnings.map((warning) => warning.message);
+    const onChange = () => this.#planSoon();
+    this.#rtnetlink = new Rtnetlink({
+      logger,
+      onChange: (changes) => {
+        this.#local.kernelChanged(changes);
+        this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+      },
+    });
+    this.#wire = new Wire({ logger, onClaim: (ifIndex, claim) => this.#local.claimHeard(ifIndex, claim) });
+    this.#local = new LocalDriver({
+      rtnetlink: this.#rtnetlink,
+      wire: this.#wire,
+      settings: config.local,
+      patterns: config.local.interfaces,
+      logger,
+      onReport: (report) => this.#report(report),
+      onChange,
+    });
+    this.#sysctls = new SysctlGuard({
+      logger,
+      enforce: config.arp.enforceSysctls,
+      stateFile: `${config.state.directory}/sysctls.json`,
+    });
+    this.#cluster = new KubeCluster({
+      config: config.kubernetes,
+      stateDirectory: config.state.directory,
+      hostName: config.host.name,
+      logger,
+      onChange,
+      random: Math.random,
+    });
+    this.#events = new EventReporter((note) => this.#cluster.event(note), config.host.name);
+    this.#allocator = new Allocator({
+      writeStatus: (service, addresses) => this.#cluster.writeStatus(service, addresses),
+      event: (note) => this.#cluster.event(note),
+      logger,
+      onChange,
+    });
+    this.#control = new ControlServer(config.control.socket, () => this.status(), logger);
+  }
+
+  /**
+   * Takes the host over: lock, kernel, control socket, API server. Resolves when lbd does its work, which does not
+   * wait for the API server. Throws `LbdError` when this host cannot be served.
+   */
+  async start(): Promise<void> {
+    const { logger } = this.#options;
+    this.#lock = await takeHostLock();
+    makeStateDirectory(this.#config.state.directory);
+    await this.#rtnetlink.start();
+    this.#running = true;
+    this.#local.start();
+    this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+    await this.#control.listen();
+    this.#cluster.start();
+    this.#plan();
+    logger.info({ version: VERSION, commit: COMMIT, host: this.#config.host.name }, 'daemon.started');
+  }
+
+  /** Puts a new configuration in place of the running one; what only a restart can change keeps its old value. */
+  reconfigure(config: Config, digest: string, warnings: readonly ConfigProblem[]): void {
+    const fixed = ['host', 'kubernetes', 'control', 'state'] as const;
+    const waiting = fixed.filter(
+      (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
+    );
+    const { host, kubernetes, control, state } = this.#config;
+    this.#config = { ...config, host, kubernetes, control, state };
+    this.#digest = digest;
+    this.#loadedAt = bootTimeMs();
+    this.#reloadProblems = [];
+    this.#warnings = [
+      ...warnings.map((warning) => warning.message),
+      ...waiting.map((table) => `[${table}] changed on disk: it takes effect when lbd is restarted`),
+    ];
+    this.#options.logger.setLevel(config.log.level);
+    this.#sysctls.setEnforce(config.arp.enforceSysctls);
+    this.#local.reconfigure(config.local, config.local.interfaces);
+    this.#planSoon();
+    this.#options.logger.info({ digest, restartNeededFor: waiting }, 'config.reloaded');
+  }
+
+  /** Keeps the running configuration and shows why the one on disk is not taken. */
+  refuseReload(problems: readonly string[]): void {
+    this.#reloadProblems = problems;
+    this.#options.logger.error({ problems }, 'config.reload-refused');
+  }
+
+  /** Stops; `addresses` says whether they leave the host now or stay until their lifetime ends or a restart adopts them. */
+  async stop(addresses: 'leave' | 'remove'): Promise<void> {
+    this.#running = false;
+    this.#allocator.close();
+    if (addresses === 'remove') await this.#local.removeAll();
+    this.#local.close();
+    this.#sysctls.close();
+    this.#wire.close();
+    this.#rtnetlink.close();
+    await this.#control.close();
+    await this.#cluster.stop();
+    await this.#lock?.release();
+    this.#options.logger.info({ addresses }, 'daemon.stopped');
+  }
+
+  /** One line for `systemctl status`. */
+  summary(): string {
+    const statuses = this.#local.statuses();
+    const held = statuses.filter((address) => address.state === 'held').length;
+    const api = this.#cluster.status().reachable ? 'API server reachable' : 'API server NOT reachable';
+    return `${held} of ${statuses.length} addresses held; ${api}`;
+  }
+
+  status(): StatusDocument {
+    const now = bootTimeMs();
+    const config = {
+      file: this.#options.configFile,
+      digest: this.#digest,
+      loadedMsAgo: Math.round(now - this.#loadedAt),
+      reloadProblems: this.#reloadProblems,
+      warnings: this.#warnings,
+    };
+    const kubernetes = this.#cluster.status();
+    const addresses = this.#local.statuses();
+    const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
+    const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp);
+    const sysctls = this.#sysctls.statuses();
+    return {
+      version: STATUS_VERSION,
+      lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
+      host: {
+        name: this.#config.host.name,
+        nodeName: this.#config.host.node,
+        uptimeMs: Math.round(now - this.#startedAt),
+      },
+      config,
+      kubernetes,
+      pools: this.#pools,
+      services,
+      addresses,
+      sysctls,
+      problems: findProblems({ kubernetes, pools: this.#pools, services, addresses, sysctls, config }),
+    };
+  }
+
+  #planSoon(): void {
+    if (this.#planIsDue) return;
+    this.#planIsDue = true;
+    queueMicrotask(() => {
+      this.#planIsDue = false;
+      this.#plan();
+    });
+  }
+
+  #plan(): void {
+    if (!this.#running) return;
+    const services = this.#cluster.services();
+    const { allocations, usage, probeAhead } = allocate({
+      pools: this.#config.pools,
+      services: this.#allocator.reserve(services),
+      loadBalancerClass: this.#config.kubernetes.loadBalancerClass,
+      verdict: (ip) => this.#local.verdict(ip),
+      probeAheadCount: PROBE_AHEAD_COUNT,
+    });
+    this.#allocations = allocations;
+    this.#pools = usage;
+    const mayAllocate = this.#cluster.synced() && this.#cluster.isAllocator();
+    const plan = computePlan({ services, allocations, mayAllocate });
+    // Before the first list or the cache, no Service is known: that is no reason to take anything away.
+    if (this.#cluster.known()) this.#local.plan(plan.desired, probeAhead);
+    this.#allocator.carryOut(plan.writes, services);
+    this.#events.refused(plan.refusals);
+  }
+
+  #report(named: NamedReport): void {
+    const { kind, ...fields } = named.report;
+    const level = QUIET_REPORTS.has(kind) ? 'info' : 'warn';
+    this.#options.logger[level](
+      { ...fields, interface: named.interface, services: named.services },
+      `address.${kind}`,
+    );
+    const services = this.#cluster.services();
+    const users = named.services.flatMap((key) => services.get(key as ServiceKey) ?? []);
+    this.#events.reported(named, users);
+  }
+}
+
+const QUIET_REPORTS: ReadonlySet<string> = new Set(['held', 'dropped']);
+
+function makeStateDirectory(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o750 });
+  } catch (error) {
+    throw new LbdError(
+      'state.directory-failed',
+      `cannot make the state directory "${path}": ${errorText(error)}`,
+      {
+        fields: { path },
+        cause: error,
+      },
+    );
+  }
+}

@@ -1,0 +1,74 @@
+import type { NamedReport } from '../iface/io/local-driver.ts';
+import type { EventNote, Service } from '../kube/types.ts';
+
+/** Turns what happened to addresses into Events on the Services that use them, each said once as long as it holds. */
+export class EventReporter {
+  readonly #write: (note: EventNote) => void;
+  readonly #host: string;
+  /** The refusal last told of each Service, by uid; bounded by the Services that are refused now. */
+  #refusals: ReadonlyMap<string, string> = new Map();
+
+  constructor(write: (note: EventNote) => void, host: string) {
+    this.#write = write;
+    this.#host = host;
+  }
+
+  /** All refusals that hold now. */
+  refused(notes: readonly EventNote[]): void {
+    for (const note of notes) if (this.#refusals.get(note.service.uid) !== note.note) this.#write(note);
+    this.#refusals = new Map(notes.map((note) => [note.service.uid, note.note]));
+  }
+
+  /** Something happened to an address that `services` use. */
+  reported(named: NamedReport, services: readonly Service[]): void {
+    const told = wordsFor(named, this.#host);
+    if (told === undefined) return;
+    for (const { namespace, name, uid } of services)
+      this.#write({ service: { namespace, name, uid }, ...told });
+  }
+}
+
+function wordsFor(named: NamedReport, host: string): Omit<EventNote, 'service'> | undefined {
+  const { report } = named;
+  const where = `on ${named.interface} of ${host}`;
+  const warning = (reason: string, note: string) => ({
+    type: 'Warning' as const,
+    reason,
+    action: 'Announce',
+    note,
+  });
+  switch (report.kind) {
+    case 'held':
+      if (report.how === 'adopted') return undefined;
+      return {
+        type: 'Normal',
+        reason: 'Announced',
+        action: 'Announce',
+        note: `Announced ${report.ip} ${where}`,
+      };
+    case 'waiting':
+      return warning('NotAnnounced', `${report.ip} is not announced by ${host}: ${report.reason}`);
+    case 'conflict':
+      return warning(
+        'AddressConflict',
+        `${report.ip} is not announced: ${report.mac} answers for it ${where}`,
+      );
+    case 'rival-heard':
+      return warning('AddressConflict', `${report.mac} claims ${report.ip}, which is announced ${where}`);
+    case 'add-failed':
+      return warning('NotAnnounced', `${report.ip} could not be added ${where}: ${report.reason}`);
+    case 'lost':
+      return warning(
+        'AddressLost',
+        `${report.ip} ${where} was not renewed in time; it is probed and taken again`,
+      );
+    case 'repaired':
+      return warning('AddressRepaired', `${report.ip} was removed ${where} by somebody else and put back`);
+    case 'renew-failed':
+    case 'remove-failed':
+    case 'dropped':
+      return undefined;
+    default:
+      return report satisfies never;
+  }
+}

@@ -1,0 +1,97 @@
+import { loadConfig } from '../config/io/load.ts';
+import { formatProblem } from '../config/problem.ts';
+import type { ConfigProblem } from '../config/types.ts';
+import { errorText, LbdError } from '../lib/errors.ts';
+import { SdNotify } from '../sys/sd-notify.ts';
+import { Daemon } from './daemon.ts';
+import { createLogger, type DaemonLogger } from './logger.ts';
+
+/** `systemctl status` shows what lbd is doing; brought up to date this often. */
+const SUMMARY_INTERVAL_MS = 5_000;
+
+export type RunOptions = {
+  readonly configFile: string;
+  /** Run for a person who watches: however it ends, the addresses go with it. */
+  readonly foreground: boolean;
+};
+
+/**
+ * The daemon's life: configuration, start, signals, stop. Resolves with the exit status: 0 after a stop that was
+ * asked for, 1 when it could not start.
+ *
+ *   SIGTERM  stops; addresses stay, because a restart may follow: `lbd cleanup` or their lifetime ends them
+ *   SIGINT   stops; addresses go at once, as somebody at a terminal expects
+ *   SIGHUP   reads the configuration again (safety rule 8: a bad one changes nothing)
+ */
+export async function run(options: RunOptions): Promise<number> {
+  const loaded = loadConfig(options.configFile);
+  if (!loaded.ok) {
+    printProblems(loaded.error);
+    return 1;
+  }
+  printProblems(loaded.value.warnings);
+  const { config, digest, warnings } = loaded.value;
+  const logger = createLogger(config.log.level);
+  crashLoudly(logger);
+  const daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, logger });
+  const notify = new SdNotify();
+  try {
+    await daemon.start();
+  } catch (error) {
+    if (!(error instanceof LbdError)) throw error;
+    logger.error({ ...error.fields, code: error.code, error: errorText(error) }, 'daemon.start-failed');
+    logger.flush();
+    return 1;
+  }
+  notify.ready(daemon.summary());
+  const timers = keepAlive(daemon, notify);
+  process.on('SIGHUP', () => reload(options.configFile, daemon, notify));
+  const signal = await stopSignal();
+  for (const timer of timers) clearInterval(timer);
+  notify.stopping();
+  await daemon.stop(options.foreground || signal === 'SIGINT' ? 'remove' : 'leave');
+  notify.close();
+  logger.flush();
+  return 0;
+}
+
+function reload(file: string, daemon: Daemon, notify: SdNotify): void {
+  notify.reloading();
+  const loaded = loadConfig(file);
+  if (loaded.ok) daemon.reconfigure(loaded.value.config, loaded.value.digest, loaded.value.warnings);
+  else daemon.refuseReload(loaded.error.map(formatProblem));
+  notify.ready(daemon.summary());
+}
+
+/** The watchdog is fed from the event loop, so that a loop that hangs is a daemon that is restarted. */
+function keepAlive(daemon: Daemon, notify: SdNotify): readonly NodeJS.Timeout[] {
+  let last = '';
+  const summary = setInterval(() => {
+    const text = daemon.summary();
+    if (text !== last) notify.status(text);
+    last = text;
+  }, SUMMARY_INTERVAL_MS);
+  const watchdogMs = notify.watchdogIntervalMs;
+  if (watchdogMs === undefined) return [summary];
+  return [summary, setInterval(() => notify.watchdog(), watchdogMs / 3)];
+}
+
+function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {
+  return new Promise((resolve) => {
+    process.once('SIGTERM', () => resolve('SIGTERM'));
+    process.once('SIGINT', () => resolve('SIGINT'));
+  });
+}
+
+/** A bug ends the process with its stack in the log; the restart reconciles. */
+function crashLoudly(logger: DaemonLogger): void {
+  process.on('uncaughtException', (error, origin) => {
+    logger.error({ error: errorText(error), stack: error.stack, origin }, 'daemon.crashed');
+    logger.flush();
+    process.exit(70);
+  });
+}
+
+function printProblems(problems: readonly ConfigProblem[]): void {
+  for (const problem of problems) process.stderr.write(`${formatProblem(problem)}\n`);
+}

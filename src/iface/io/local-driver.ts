@@ -1,0 +1,219 @@
+import { errorText } from '../../lib/errors.ts';
+import type { Ip } from '../../lib/ip.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { type Instant, NEVER } from '../../lib/time.ts';
+import { bootTimeMs } from '../../sys/clock.ts';
+import { toAddressRequest } from '../address-request.ts';
+import { announcementFrames, probeFrame } from '../frames.ts';
+import { LocalAddresses } from '../local-addresses.ts';
+import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
+import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
+import { hasLbdTag, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
+import type { ObservedChanges } from '../observed.ts';
+import type { AddressStatus, DesiredAddress, IfIndex, Mac } from '../types.ts';
+import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
+import type { Wire } from './wire.ts';
+
+/** What happened to an address, with names in place of numbers. */
+export type NamedReport = {
+  readonly report: Report;
+  readonly interface: string | undefined;
+  /** Who uses the address. */
+  readonly services: readonly string[];
+};
+
+export type LocalDriverOptions = {
+  readonly rtnetlink: Rtnetlink;
+  readonly wire: Wire;
+  readonly settings: LocalSettings;
+  readonly patterns: readonly string[];
+  readonly logger: Logger;
+  readonly onReport: (report: NamedReport) => void;
+  /** The host, or what the wire says about candidates, changed: allocation may come out differently. */
+  readonly onChange: () => void;
+};
+
+/** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
+const TIMER_MAX_MS = 0x7fff_ffff;
+/** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
+const TIMER_ROUNDING_MS = 1;
+
+/** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
+export class LocalDriver {
+  readonly #options: LocalDriverOptions;
+  readonly #machine: LocalAddresses;
+  #patterns: readonly string[];
+  #timer: NodeJS.Timeout | undefined;
+  #nics: readonly Nic[] = [];
+  #programsInFlight = 0;
+  #whenIdle: (() => void)[] = [];
+  #closed = false;
+
+  constructor(options: LocalDriverOptions) {
+    this.#options = options;
+    this.#machine = new LocalAddresses(options.settings);
+    this.#patterns = options.patterns;
+  }
+
+  /** Takes over what the kernel has; to be called once, after `Rtnetlink.start()`. */
+  start(): void {
+    this.#viewHost();
+    const ours = [...this.#options.rtnetlink.observed().addresses.values()].filter(hasLbdTag);
+    this.#deliver({ kind: 'addresses-changed', present: ours, gone: [] });
+  }
+
+  kernelChanged(changes: ObservedChanges): void {
+    const present = changes.addresses.present.filter(hasLbdTag);
+    const foreign = changes.addresses.present.filter((address) => !hasLbdTag(address));
+    const gone = changes.addresses.gone;
+    const linksChanged = changes.links.present.length > 0 || changes.links.gone.length > 0;
+    const hostChanged = foreign.length > 0 || gone.some((address) => !hasLbdTag(address));
+    if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
+    // An address that lost the tag is somebody else's now.
+    if (present.length + gone.length + foreign.length === 0) return;
+    this.#deliver({ kind: 'addresses-changed', present, gone: [...gone, ...foreign] });
+  }
+
+  /** What the plan wants held, and which free addresses a Service might get next. */
+  plan(addresses: readonly DesiredAddress[], candidates: readonly Ip[]): void {
+    this.#deliver({ kind: 'desired-changed', addresses, candidates });
+  }
+
+  reconfigure(settings: LocalSettings, patterns: readonly string[]): void {
+    this.#patterns = patterns;
+    this.#viewHost();
+    this.#deliver({ kind: 'settings-changed', settings });
+  }
+
+  verdict(ip: Ip): WireVerdict {
+    return wireVerdict(this.#machine, ip, bootTimeMs());
+  }
+
+  statuses(): readonly AddressStatus[] {
+    return addressStatuses(this.#machine, bootTimeMs());
+  }
+
+  /** NICs that carry local addresses, or would. */
+  nics(): readonly Nic[] {
+    return this.#nics;
+  }
+
+  /** Removes everything of ours from the kernel; resolves when the kernel has answered. */
+  async removeAll(): Promise<void> {
+    this.#deliver({ kind: 'stopped' });
+    while (this.#programsInFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+  }
+
+  /** Stops renewing; what is in the kernel stays there until its lifetime ends. */
+  close(): void {
+    this.#closed = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Somebody on the wire said that it has an address. Most of what is heard concerns none of ours. */
+  claimHeard(ifIndex: IfIndex, claim: { readonly ip: Ip; readonly mac: Mac }): void {
+    if (!this.#machine.isInterestedIn(claim.ip) || !this.#nics.some((nic) => nic.ifIndex === ifIndex)) return;
+    this.#deliver({ kind: 'claim-heard', ...claim });
+  }
+
+  #viewHost(): void {
+    const { links, addresses, routes } = this.#options.rtnetlink.observed();
+    const facts = { links: links.values(), addresses: addresses.values(), routes };
+    const host = viewHost(facts, this.#patterns, hasLbdTag);
+    if (host.signature === this.#machine.host().signature) return;
+    this.#watch(interfacesInUse(host));
+    this.#deliver({ kind: 'host-changed', host });
+    this.#options.onChange();
+  }
+
+  #watch(nics: readonly Nic[]): void {
+    const { wire } = this.#options;
+    for (const nic of this.#nics)
+      if (!nics.some((other) => other.ifIndex === nic.ifIndex)) wire.unwatch(nic.ifIndex);
+    for (const nic of nics) wire.watch(nic.ifIndex, nic.mac);
+    this.#nics = nics;
+  }
+
+  #deliver(event: Event): void {
+    if (this.#closed) return;
+    const effects = this.#machine.step(event, bootTimeMs());
+    const frames = new Map<IfIndex, Uint8Array[]>();
+    let evidenceChanged = false;
+    for (const effect of effects) {
+      if (effect.kind === 'program') this.#program(effect.requests, effect.deadline);
+      else if (effect.kind === 'send') this.#collectFrame(frames, effect);
+      else if (effect.kind === 'report') this.#report(effect.report);
+      else evidenceChanged = true;
+    }
+    for (const [ifIndex, batch] of frames) this.#options.wire.send(ifIndex, batch);
+    this.#arm();
+    if (evidenceChanged) this.#options.onChange();
+  }
+
+  #collectFrame(frames: Map<IfIndex, Uint8Array[]>, effect: Extract<Effect, { kind: 'send' }>): void {
+    const nic = this.#nics.find((known) => known.ifIndex === effect.ifIndex);
+    if (nic === undefined) return;
+    const batch = frames.get(effect.ifIndex) ?? [];
+    if (effect.frame === 'probe') batch.push(probeFrame(nic.mac, effect.ip));
+    else batch.push(...announcementFrames(nic.mac, effect.ip));
+    frames.set(effect.ifIndex, batch);
+  }
+
+  #report(report: Report): void {
+    const name = 'ifIndex' in report ? interfaceName(this.#machine, report.ifIndex) : undefined;
+    const services = this.#machine.desired(report.ip)?.services ?? [];
+    this.#options.onReport({ report, interface: name, services });
+  }
+
+  #program(requests: readonly Program[], deadline: Instant | undefined): void {
+    const sentAt = bootTimeMs();
+    this.#programsInFlight += 1;
+    const bounded = deadline === undefined || deadline === NEVER ? {} : { deadline };
+    this.#options.rtnetlink
+      .apply(requests.map(toAddressRequest), bounded)
+      .then((outcomes) => this.#programmed(requests, outcomes, sentAt))
+      .catch((error: unknown) => {
+        // Rtnetlink answers failures as values: a rejection is a bug there, but no reason to stop renewing.
+        this.#options.logger.error({ error: errorText(error) }, 'address.program-failed');
+        const failed = { ok: false as const, errno: 'EIO', message: errorText(error) };
+        this.#finish(
+          requests.map((request) => ({ ...failed, request })),
+          sentAt,
+        );
+      });
+  }
+
+  #programmed(requests: readonly Program[], outcomes: readonly RequestOutcome[], sentAt: Instant): void {
+    const answers = requests.map((request, index): Outcome => {
+      const outcome = outcomes[index];
+      if (outcome?.ok === true) return { ok: true, request };
+      return {
+        ok: false,
+        request,
+        errno: outcome?.errno ?? 'EIO',
+        message: outcome?.message ?? `no answer from the kernel for ${request.ip}`,
+      };
+    });
+    this.#finish(answers, sentAt);
+  }
+
+  #finish(outcomes: readonly Outcome[], sentAt: Instant): void {
+    this.#programsInFlight -= 1;
+    this.#deliver({ kind: 'programmed', outcomes, sentAt });
+    if (this.#programsInFlight > 0) return;
+    const waiting = this.#whenIdle;
+    this.#whenIdle = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  #arm(): void {
+    clearTimeout(this.#timer);
+    const deadline = this.#machine.deadline();
+    if (deadline === NEVER) return;
+    const pause = Math.min(TIMER_MAX_MS, Math.max(0, deadline - bootTimeMs()));
+    this.#timer = setTimeout(
+      () => this.#deliver({ kind: 'time-passed' }),
+      pause + (pause > 0 ? TIMER_ROUNDING_MS : 0),
+    );
+  }
+}
