@@ -28,11 +28,10 @@ export function lbd(args: readonly string[], io: CliIo): Promise<number> {
     });
   program
     .command('cleanup')
-    .description('take everything off this host that lbd put there')
-    .option('-c, --config <file>', 'the configuration', DEFAULT_CONFIG_FILE)
-    .action(async (options: { config: string }) => {
+    .description('take off this host every address that lbd put there')
+    .action(async () => {
       const { cleanup } = await import('../daemon/cleanup.ts');
-      exitWith(await cleanup({ configFile: options.config }));
+      exitWith(await cleanup());
     });
   program
     .command('schema')

@@ -37,7 +37,6 @@ function renderHeader(document: StatusDocument, paint: Paint): readonly string[]
       .map((one) => [`  ${one.resource}`, reflectorCell(one)]),
     ['  allocator', allocatorCell(document.kubernetes.allocator)],
     ['  config', `${config.file} (${config.digest}), loaded ${formatAge(config.loadedMsAgo)} ago`],
-    ...config.reloadProblems.map((text): readonly Cell[] => ['  not reloaded', { text, style: 'red' }]),
   ];
   return [verdict(document, paint), ...renderColumns(rows, paint)];
 }

@@ -10,7 +10,7 @@ const SHORTEST_LIFETIME_MS = 2_000;
 const LONGEST_LIFETIME_MS = 86_400_000;
 
 /** `sun_path` of sockaddr_un is 108 bytes with its final NUL (linux/un.h). */
-const SOCKET_PATH = /^(?=.{1,107}$)\/[\x21-\x7e]*[^/\s]$/;
+const SOCKET_PATH = /^(?=.{1,107}$)\/[\x21-\x7e]*[\x21-\x2e\x30-\x7e]$/;
 const ABSOLUTE_PATH = /^\/[^\0\r\n]*$/;
 /** RFC 1123 label and subdomain, as Kubernetes checks names (apimachinery validation). */
 const DNS_LABEL = /^(?=.{1,63}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?$/;

@@ -78,8 +78,8 @@ function describeExpectations(expected: readonly Expectation[], text: string, of
     return literals.has(']') ? 'a value or "]"' : 'a value (text needs quotes)';
   }
   if (literals.has('=')) return '"=" and a value after the key';
-  const onlyQuotes = literals.size > 0 && [...literals].every((literal) => literal.startsWith("'"));
-  if (literals.has('\\') || onlyQuotes) return 'the closing quote of the text before';
+  const inText = literals.has('\\') || literals.has("'''") || (literals.size === 1 && literals.has("'"));
+  if (inText) return 'the closing quote of the text before';
   if (literals.has(']') && literals.has(',')) return '"," or "]" after an element of the array';
   if (literals.has('}')) return '"," or "}" in the inline table';
   if (literals.has(']')) return '"]" at the end of the table name';

@@ -1,0 +1,83 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { parse } from 'toml';
+import { configJsonSchema } from '../../../src/config/json-schema.ts';
+import { parseConfig } from '../../../src/config/parse.ts';
+import { formatProblem } from '../../../src/config/problem.ts';
+
+/** etc/lbd.toml.example against the schema, so that neither gets a key, a default or a sentence that the other lacks. */
+
+const EXAMPLE = readFileSync(new URL('../../../etc/lbd.toml.example', import.meta.url), 'utf8');
+
+/** The example with every `#key = value` and `#[[table]]` switched on; prose has a space after its `#`. */
+const SWITCHED_ON = EXAMPLE.replaceAll(/^#(?=\S)/gm, '');
+
+type JsonSchema = {
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly items?: JsonSchema;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+};
+
+type Key = { readonly table: string; readonly name: string; readonly schema: JsonSchema };
+
+const TABLES = Object.entries((configJsonSchema() as JsonSchema).properties ?? {});
+
+const KEYS: readonly Key[] = TABLES.flatMap(([table, schema]) =>
+  Object.entries((schema.items ?? schema).properties ?? {}).map(([name, key]) => ({
+    table,
+    name,
+    schema: key,
+  })),
+);
+
+/** The prose directly above the first line that starts with `start`, below the header of its table, as one line. */
+function proseAbove(start: string, header?: string): string | undefined {
+  const lines = EXAMPLE.split('\n');
+  const from = header === undefined ? 0 : lines.indexOf(header);
+  const at = lines.findIndex((line, index) => index >= from && line.startsWith(start));
+  if (at < 0) return undefined;
+  const prose = lines.slice(
+    lines.findLastIndex((line, index) => index < at && !line.startsWith('# ')) + 1,
+    at,
+  );
+  return prose.map((line) => line.slice(2)).join(' ');
+}
+
+test('the example is accepted as it is, and with every key of it switched on', () => {
+  for (const text of [EXAMPLE, SWITCHED_ON]) {
+    const parsed = parseConfig(text, 'lbd.toml.example', { hostName: 'edge' });
+    assert.ok(parsed.ok, parsed.ok ? '' : parsed.error.map(formatProblem).join('\n'));
+  }
+});
+
+test('the example changes nothing until a key is switched on', () => {
+  const [example, empty] = [EXAMPLE, ''].map((text) => parseConfig(text, 'f', { hostName: 'edge' }));
+  assert.ok(example?.ok && empty?.ok);
+  assert.deepEqual(example.value.config, empty.value.config);
+});
+
+test('the example has every table and every key of the schema, each with its documentation above it', () => {
+  assert.ok(KEYS.length > 10);
+  const headers = new Map(
+    TABLES.map(([table, { items }]) => [table, items === undefined ? `[${table}]` : `#[[${table}]]`]),
+  );
+  for (const [table, schema] of TABLES) {
+    assert.ok(schema.description, `${table} has a description`);
+    assert.equal(proseAbove(headers.get(table) ?? ''), schema.description, table);
+  }
+  for (const { table, name, schema } of KEYS) {
+    assert.ok(schema.description, `${table}.${name} has a description`);
+    assert.equal(proseAbove(`#${name} = `, headers.get(table)), schema.description, `${table}.${name}`);
+  }
+});
+
+test('the example shows each key with its default', () => {
+  const document = parse(SWITCHED_ON);
+  for (const { table, name, schema } of KEYS) {
+    const values = [document[table]].flat()[0];
+    assert.ok(Object.hasOwn(values, name), `${table}.${name} is in its table`);
+    if (schema.default !== undefined) assert.deepEqual(values[name], schema.default, `${table}.${name}`);
+  }
+});
