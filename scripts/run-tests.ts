@@ -1,0 +1,249 @@
+/**
+ * Runs the tests of this machine: `node scripts/run-tests.ts [PATTERN]`. The last line is always
+ * `N passed, N failed, N skipped`; the status is 1 when a test failed or none ran.
+ *
+ * PATTERN is a regular expression: the test files whose path it matches, or, when it matches none, the tests whose
+ * name it matches. Each file runs in a process of its own and is ended when it outstays its suite's limit.
+ */
+
+import { spawnSync } from 'node:child_process';
+import { existsSync, globSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join, relative } from 'node:path';
+import { run } from 'node:test';
+import { inspect } from 'node:util';
+
+type Suite = {
+  readonly directory: string;
+  readonly concurrency: number;
+  readonly fileLimitMs: number;
+  /** Why the suite cannot run here, undefined when it can. */
+  readonly obstacle: () => string | undefined;
+};
+
+type Failure = { readonly title: string; readonly place: string; readonly error: unknown };
+type Skip = { readonly title: string; readonly reason: string };
+type Timing = { readonly title: string; readonly file: string; readonly durationMs: number };
+
+/** What one test file, or all of them, came to. */
+type Outcome = {
+  passed: number;
+  failures: Failure[];
+  skips: Skip[];
+  timings: Timing[];
+};
+
+/** What a test:pass or test:fail event carries, as far as it is used here. */
+type Finished = {
+  readonly name: string;
+  readonly testId: number;
+  readonly parentId: number | undefined;
+  readonly file?: string | undefined;
+  readonly line?: number | undefined;
+  readonly skip?: string | boolean | undefined;
+  readonly todo?: string | boolean | undefined;
+  readonly details: {
+    readonly duration_ms: number;
+    readonly type?: string | undefined;
+    readonly error?: Error;
+  };
+};
+
+const ROOT = join(import.meta.dirname, '..');
+const SLOW_MS = 1_000;
+const SLOW_SHOWN = 10;
+const MAX_OUTPUT_CHARS = 200_000;
+
+// The namespaces of one lab are apart from those of another, so two at a time only share the processors.
+const SUITES: readonly Suite[] = [
+  { directory: 'unit', concurrency: availableParallelism(), fileLimitMs: 120_000, obstacle: none },
+  { directory: 'contract', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
+  { directory: 'sim', concurrency: availableParallelism(), fileLimitMs: 600_000, obstacle: none },
+  { directory: 'binary', concurrency: 1, fileLimitMs: 120_000, obstacle: none },
+  { directory: 'netns', concurrency: 2, fileLimitMs: 600_000, obstacle: namespacesObstacle },
+];
+
+const pattern = process.argv[2];
+process.exitCode = await main(pattern === undefined ? undefined : new RegExp(pattern));
+
+async function main(only: RegExp | undefined): Promise<number> {
+  const files = globSync('test/**/*.test.ts', { cwd: ROOT }).sort();
+  refuseStrays(files);
+  const byPath = only === undefined ? files : files.filter((file) => only.test(file));
+  const names = byPath.length === 0 && only !== undefined ? only : undefined;
+  const total = emptyOutcome();
+  for (const suite of SUITES) {
+    const chosen = (names === undefined ? byPath : files).filter((file) => isIn(suite, file));
+    if (chosen.length > 0) await runSuite(suite, chosen, names, total);
+  }
+  report(total);
+  return total.failures.length > 0 || total.passed === 0 ? 1 : 0;
+}
+
+/** A test in a directory that no suite names would never run and never be missed. */
+function refuseStrays(files: readonly string[]): void {
+  const strays = files.filter((file) => !SUITES.some((suite) => isIn(suite, file)));
+  if (strays.length === 0) return;
+  throw new Error(`run-tests: no suite in scripts/run-tests.ts has ${strays.join(', ')}`);
+}
+
+function isIn(suite: Suite, file: string): boolean {
+  return file.startsWith(`test/${suite.directory}/`);
+}
+
+async function runSuite(
+  suite: Suite,
+  files: readonly string[],
+  names: RegExp | undefined,
+  total: Outcome,
+): Promise<void> {
+  const obstacle = suite.obstacle();
+  if (obstacle !== undefined) {
+    for (const file of files) total.skips.push({ title: file, reason: obstacle });
+    return;
+  }
+  const waiting = [...files];
+  const worker = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      addOutcome(total, await runFile(file, suite.fileLimitMs, names));
+    }
+  };
+  await Promise.all(Array.from({ length: suite.concurrency }, worker));
+}
+
+/** Runs one file and prints its line, and when something failed in it, the failures and all that it printed. */
+async function runFile(file: string, limitMs: number, names: RegExp | undefined): Promise<Outcome> {
+  const outcome = emptyOutcome();
+  const output: string[] = [];
+  const titles = new Map<number, string>();
+  const limit = AbortSignal.timeout(limitMs);
+  const startedAt = performance.now();
+  const stream = run({
+    files: [join(ROOT, file)],
+    cwd: ROOT,
+    signal: limit,
+    ...(names === undefined ? {} : { testNamePatterns: [names] }),
+  });
+  const isTheFile = (data: Finished): boolean => data.name === data.file;
+
+  stream.on('test:start', (data) => {
+    if (data.name === data.file) return;
+    const parent = data.parentId === undefined ? undefined : titles.get(data.parentId);
+    titles.set(data.testId, parent === undefined ? data.name : `${parent} > ${data.name}`);
+  });
+  stream.on('test:pass', (data: Finished) => {
+    if (isTheFile(data)) return;
+    recordPass(outcome, data, titles.get(data.testId) ?? data.name, file);
+  });
+  stream.on('test:fail', (data: Finished) => {
+    const title = isTheFile(data) ? endedHow(file, limit, limitMs) : (titles.get(data.testId) ?? data.name);
+    recordFailure(outcome, data, title, file);
+  });
+  stream.on('test:stdout', ({ message }) => output.push(message));
+  stream.on('test:stderr', ({ message }) => output.push(message));
+  for await (const _ of stream);
+
+  if (names === undefined && outcome.passed + outcome.failures.length + outcome.skips.length === 0) {
+    outcome.failures.push({ title: 'the file has no test', place: file, error: undefined });
+  }
+  printFile(file, outcome, performance.now() - startedAt, output.join('').slice(-MAX_OUTPUT_CHARS));
+  return outcome;
+}
+
+function endedHow(file: string, limit: AbortSignal, limitMs: number): string {
+  if (!limit.aborted) return `${file} itself (it did not load, or its process ended with an error)`;
+  return `${file} itself (not ended after ${limitMs / 1_000} s: a test hangs, or left something open)`;
+}
+
+function recordPass(outcome: Outcome, data: Finished, title: string, file: string): void {
+  if (data.details.type === 'suite') return;
+  const notRun = data.skip ?? data.todo;
+  if (notRun !== undefined && notRun !== false) {
+    const fallback = data.skip === undefined ? 'still to be written' : 'no reason given';
+    const reason = typeof notRun === 'string' && notRun !== '' ? notRun : fallback;
+    outcome.skips.push({ title: `${file}: ${title}`, reason });
+    return;
+  }
+  outcome.passed += 1;
+  outcome.timings.push({ title, file, durationMs: data.details.duration_ms });
+}
+
+function recordFailure(outcome: Outcome, data: Finished, title: string, file: string): void {
+  const error = data.details.error;
+  // A parent of a failed test fails with it; the test itself has been counted.
+  if (error !== undefined && 'failureType' in error && error.failureType === 'subtestsFailed') return;
+  const at = data.file === undefined ? file : relative(ROOT, data.file);
+  outcome.failures.push({ title, place: `${at}:${data.line ?? 1}`, error: error?.cause ?? error });
+}
+
+function printFile(file: string, outcome: Outcome, tookMs: number, output: string): void {
+  const failed = outcome.failures.length;
+  const skipped = outcome.skips.length > 0 ? `, ${outcome.skips.length} skipped` : '';
+  const failures = failed > 0 ? `, ${failed} FAILED` : '';
+  console.log(`${file}: ${outcome.passed} passed${failures}${skipped}, ${seconds(tookMs)}`);
+  if (failed === 0) return;
+  for (const failure of outcome.failures)
+    console.log(`\nFAILED ${failure.title}\n${indent(failureText(failure))}`);
+  if (output.trim() !== '') console.log(`\nwhat ${file} printed:\n${indent(output.trimEnd())}\n`);
+}
+
+function failureText({ place, error }: Failure): string {
+  if (error === undefined) return `at ${place}`;
+  // An assertion's message holds its difference; its fields would only say the same again.
+  const isAssertion = error instanceof Error && 'code' in error && error.code === 'ERR_ASSERTION';
+  const text = isAssertion ? (error.stack ?? error.message) : inspect(error, { depth: 8 });
+  const ownFrames = text.replaceAll(/\n +at [^\n]*\bnode:[^\n]*?(?= \{\n|\n|$)/g, '');
+  return `at ${place}\n${ownFrames}`;
+}
+
+function report(total: Outcome): void {
+  const slow = total.timings.filter(({ durationMs }) => durationMs >= SLOW_MS);
+  slow.sort((a, b) => b.durationMs - a.durationMs);
+  if (slow.length > 0) {
+    console.log(`\nslowest of ${slow.length} tests that took ${seconds(SLOW_MS)} or more:`);
+    for (const { title, file, durationMs } of slow.slice(0, SLOW_SHOWN)) {
+      console.log(`  ${seconds(durationMs).padStart(8)}  ${file}: ${title}`);
+    }
+  }
+  for (const [reason, titles] of Map.groupBy(total.skips, (skip) => skip.reason)) {
+    console.log(`\nskipped, ${reason}:`);
+    for (const { title } of titles) console.log(`  ${title}`);
+  }
+  if (total.failures.length > 0) {
+    console.log('\nfailed (each in full above):');
+    for (const { title, place } of total.failures) console.log(`  ${place}: ${title}`);
+  }
+  console.log(`\n${total.passed} passed, ${total.failures.length} failed, ${total.skips.length} skipped`);
+}
+
+function emptyOutcome(): Outcome {
+  return { passed: 0, failures: [], skips: [], timings: [] };
+}
+
+function addOutcome(total: Outcome, outcome: Outcome): void {
+  total.passed += outcome.passed;
+  total.failures.push(...outcome.failures);
+  total.skips.push(...outcome.skips);
+  total.timings.push(...outcome.timings);
+}
+
+function none(): undefined {
+  return undefined;
+}
+
+/** Root may still lack the capability: in a container, say. */
+function namespacesObstacle(): string | undefined {
+  if (process.getuid?.() !== 0) return 'needs root, to make network namespaces';
+  if (!existsSync('/proc/self/ns/net')) return 'needs a kernel with network namespaces';
+  const made = spawnSync('unshare', ['--net', '--mount', 'ip', 'link', 'add', 'probe', 'type', 'veth']);
+  if (made.status === 0) return undefined;
+  return `needs to make network namespaces: ${String(made.error ?? made.stderr).trim()}`;
+}
+
+function seconds(durationMs: number): string {
+  return `${(durationMs / 1_000).toFixed(1)} s`;
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^(?=.)/gm, '  ');
+}
