@@ -8,12 +8,18 @@ import { rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import type { KubeObject } from './json.ts';
 import type { ApiServer } from './server.ts';
-import type { CredentialForm, UserOptions } from './types.ts';
+import type { ApiTarget, CredentialForm, UserOptions } from './types.ts';
 
-export async function startAdmin(api: ApiServer, path: string, quit: () => void): Promise<Server> {
+/** `standIn` is the same server when it is one; a real server has no statistics and no faults to command. */
+export async function startAdmin(
+  api: ApiTarget,
+  standIn: ApiServer | undefined,
+  path: string,
+  quit: () => void,
+): Promise<Server> {
   rmSync(path, { force: true });
   const server = createServer((request, response) => {
-    control(api, request, quit)
+    control(api, standIn, request, quit)
       .then((answer) => {
         const text = typeof answer === 'string' ? answer : JSON.stringify(answer ?? {});
         response.writeHead(200, {
@@ -33,18 +39,16 @@ export async function startAdmin(api: ApiServer, path: string, quit: () => void)
   return server;
 }
 
-async function control(api: ApiServer, request: IncomingMessage, quit: () => void): Promise<unknown> {
+async function control(
+  api: ApiTarget,
+  standIn: ApiServer | undefined,
+  request: IncomingMessage,
+  quit: () => void,
+): Promise<unknown> {
   const url = new URL(request.url ?? '/', 'http://admin');
   const [first = '', second = '', third = ''] = url.pathname.split('/').slice(1);
   const body = await bodyOf(request);
   switch (`${request.method} ${first}`) {
-    case 'GET stats':
-      return api.stats();
-    case 'POST stats':
-      api.resetStats();
-      return {};
-    case 'POST faults':
-      return callFault(api, second, Array.isArray(body) ? body : []);
     case 'POST users':
       if (second !== '') return userAction(api, second, third);
       await createUser(api, body as { name: string } & UserOptions);
@@ -53,11 +57,22 @@ async function control(api: ApiServer, request: IncomingMessage, quit: () => voi
       return api.kubeconfigFor(url.searchParams.get('user') ?? 'admin', {
         form: (url.searchParams.get('form') ?? 'token') as CredentialForm,
       });
-    case 'POST load':
-      api.load(body as KubeObject[], { checked: url.searchParams.get('checked') !== 'false' });
-      return {};
     case 'POST quit':
       setImmediate(quit);
+      return {};
+    default:
+  }
+  if (standIn === undefined) throw new Error(`${request.method} ${url.pathname}: not with a real API server`);
+  switch (`${request.method} ${first}`) {
+    case 'GET stats':
+      return standIn.stats();
+    case 'POST stats':
+      standIn.resetStats();
+      return {};
+    case 'POST faults':
+      return callFault(standIn, second, Array.isArray(body) ? body : []);
+    case 'POST load':
+      standIn.load(body as KubeObject[], { checked: url.searchParams.get('checked') !== 'false' });
       return {};
     default:
       throw new Error(`unknown request ${request.method} ${url.pathname}`);
@@ -81,12 +96,12 @@ async function callFault(api: ApiServer, name: string, args: unknown[]): Promise
   return {};
 }
 
-async function createUser(api: ApiServer, body: { name: string } & UserOptions): Promise<void> {
+async function createUser(api: ApiTarget, body: { name: string } & UserOptions): Promise<void> {
   const { name, ...options } = body;
   await api.createUser(name, options);
 }
 
-function userAction(api: ApiServer, name: string, action: string): unknown {
+function userAction(api: ApiTarget, name: string, action: string): unknown {
   if (action === 'rotate') return { token: api.rotateToken(name) };
   if (action !== 'revoke') throw new Error(`unknown action ${JSON.stringify(action)}`);
   api.revokeTokens(name);

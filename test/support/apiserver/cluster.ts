@@ -29,7 +29,7 @@ export class Cluster {
         this.tables.set(resource.storage, new Table(this.revisions, options.historyLimit));
       }
     }
-    for (const name of NAMESPACES) this.seedNamespace(name);
+    this.seed();
   }
 
   resource(group: string, version: string, plural: string): Resource | undefined {
@@ -62,6 +62,28 @@ export class Cluster {
   renumber(): void {
     this.revisions.current = 1;
     for (const table of this.tables.values()) table.renumber();
+  }
+
+  /** What every cluster has from its first moment: the four namespaces and the API server's own Service. */
+  private seed(): void {
+    for (const name of NAMESPACES) this.seedNamespace(name);
+    const service: KubeObject = {
+      kind: 'Service',
+      apiVersion: 'v1',
+      metadata: {
+        name: 'kubernetes',
+        namespace: 'default',
+        uid: randomUUID(),
+        creationTimestamp: timeText(Date.now()),
+        labels: { component: 'apiserver', provider: 'kubernetes' },
+      },
+      spec: { ports: [{ name: 'https', protocol: 'TCP', port: 443, targetPort: 6443 }] },
+      status: { loadBalancer: {} },
+    };
+    const services = this.resources.find((resource) => resource.plural === 'services');
+    services?.strategy.setDefaults?.(service);
+    services?.strategy.allocate?.(service, undefined);
+    this.tableNamed('core/services').put('default/kubernetes', service);
   }
 
   private seedNamespace(name: string): void {

@@ -17,14 +17,17 @@ import {
 } from './errors.ts';
 import type { Faults } from './faults.ts';
 import { isObject, type Json, type JsonObject, stringOf } from './json.ts';
+import { SELF_SUBJECT_ACCESS_REVIEW, TOKEN_REQUEST } from './kinds.ts';
+import { fromProtobuf, PROTOBUF, readsProtobuf } from './protobuf.ts';
 import type { Attempt, Authorizer } from './rbac.ts';
 import { getEntry, isWatch, listEntries } from './read.ts';
 import { type ResourcePath, resourcePath, viewOf } from './request.ts';
 import type { Resource } from './resources.ts';
 import { accessReview, tokenRequest } from './reviews.ts';
+import type { StructSchema } from './schema.ts';
 import type { StatsCounter } from './stats.ts';
 import { type IncludeObject, listText, oneText } from './tables.ts';
-import type { Identity, Users } from './users.ts';
+import { authenticated, type Identity, type Users } from './users.ts';
 import { Watch, type WatchSettings } from './watch.ts';
 import type { WriteRequest, WriteResult, Writer } from './write.ts';
 
@@ -103,8 +106,9 @@ export class Handler {
   }
 
   private async authorizeAndServe(call: Call): Promise<void> {
-    const { identity, path } = call;
-    if (identity === undefined) throw unauthorized();
+    const { path } = call;
+    if (call.identity === undefined) throw unauthorized();
+    const identity = this.impersonated(call, call.identity);
     if (path === undefined || path.plural === '') {
       this.serveDocument(call, identity);
       return;
@@ -119,12 +123,27 @@ export class Handler {
     if (!this.parts.authorizer.allows(identity, attempt)) throw refusal(identity, attempt);
     if (path.group === 'authorization.k8s.io' && path.plural === 'selfsubjectaccessreviews') {
       if (call.verb !== 'create') throw methodNotAllowed();
-      this.answer(call, 201, JSON.stringify(accessReview(parseBody(call), identity, this.parts.authorizer)));
+      this.answer(
+        call,
+        201,
+        JSON.stringify(
+          accessReview(parseBody(call, SELF_SUBJECT_ACCESS_REVIEW), identity, this.parts.authorizer),
+        ),
+      );
       return;
     }
     const resource = this.parts.cluster.resource(path.group, path.version, path.plural);
     if (resource === undefined) throw noSuchResource();
     await this.serveResource(call, resource, path);
+  }
+
+  /** `kubectl --as`: acts as somebody else, for those who may. */
+  private impersonated(call: Call, identity: Identity): Identity {
+    const user = call.request.headers['impersonate-user'];
+    if (typeof user !== 'string') return identity;
+    const attempt = { verb: 'impersonate', group: '', resource: 'users', namespace: '', name: user };
+    if (!this.parts.authorizer.allows(identity, attempt)) throw refusal(identity, attempt);
+    return authenticated(user, [call.request.headers['impersonate-group'] ?? []].flat());
   }
 
   private serveDocument(call: Call, identity: Identity): void {
@@ -200,10 +219,10 @@ export class Handler {
       const request: WriteRequest = { ...common, body: parseJson(call.body) as JsonObject };
       return writer.patch(request, type);
     }
-    const request: WriteRequest = { ...common, body: call.body.length === 0 ? undefined : parseBody(call) };
+    if (call.verb === 'delete') return writer.delete({ ...common, body: deleteOptions(call) });
+    const request: WriteRequest = { ...common, body: parseBody(call, resource.schema) };
     if (call.verb === 'create') return writer.create(request);
-    if (call.verb === 'update') return writer.update(request);
-    return writer.delete(request);
+    return writer.update(request);
   }
 
   private answerWrite(call: Call, resource: Resource, result: WriteResult): void {
@@ -231,7 +250,7 @@ export class Handler {
     const query = new URLSearchParams(call.url.searchParams);
     for (const name of ['limit', 'continue', 'resourceVersion', 'resourceVersionMatch']) query.delete(name);
     const { entries, metadata } = await listEntries(this.parts.cluster, resource, path.namespace, query);
-    const body = call.body.length === 0 ? undefined : parseBody(call);
+    const body = deleteOptions(call);
     for (const entry of entries) this.parts.writer.remove({ resource, query, body }, entry);
     this.answer(call, 200, listText(resource, entries, metadata, 'object', 'None'));
   }
@@ -240,7 +259,7 @@ export class Handler {
     if (call.verb !== 'create' || resource.plural !== 'serviceaccounts') throw methodNotAllowed();
     const account = this.parts.cluster.table(resource).get(`${path.namespace}/${path.name}`);
     if (account === undefined) throw notFound(resource, path.name);
-    const answer = tokenRequest(parseBody(call), path.namespace, path.name, this.parts.users);
+    const answer = tokenRequest(parseBody(call, TOKEN_REQUEST), path.namespace, path.name, this.parts.users);
     this.answer(call, 201, JSON.stringify(answer));
   }
 
@@ -454,18 +473,22 @@ function managerOf(request: IncomingMessage): string {
   return (request.headers['user-agent'] ?? 'unknown').split('/')[0]?.slice(0, 128) || 'unknown';
 }
 
-function parseBody(call: Call): JsonObject {
+function parseBody(call: Call, schema: StructSchema): JsonObject {
   const type = mediaType(call.request);
+  if (type === PROTOBUF && readsProtobuf(schema)) return fromProtobuf(schema, call.body);
   if (type !== '' && type !== 'application/json' && type !== '*/*') {
-    throw unsupportedMediaType([
-      'application/json',
-      'application/yaml',
-      'application/vnd.kubernetes.protobuf',
-    ]);
+    throw unsupportedMediaType(['application/json', 'application/yaml', PROTOBUF]);
   }
   const value = parseJson(call.body);
   if (!isObject(value)) throw badRequest('the body of the request must be a JSON object');
   return value;
+}
+
+/** DeleteOptions; undefined when there are none. */
+function deleteOptions(call: Call): JsonObject | undefined {
+  if (call.body.length === 0 || mediaType(call.request) === PROTOBUF) return undefined;
+  const value = parseJson(call.body);
+  return isObject(value) ? value : undefined;
 }
 
 function parseJson(body: Buffer): Json {

@@ -2,13 +2,15 @@
  * The stand-in as a program:
  *   node test/support/apiserver/main.ts --listen 10.0.0.1:6443 --directory DIR [--lbd-form tokenFile]
  * writes DIR/admin.kubeconfig, DIR/lbd.kubeconfig, DIR/ca.crt and DIR/admin.sock, prints one JSON line when
- * it is ready, and runs until SIGTERM, SIGINT or `POST /quit` on the admin socket.
+ * it is ready, and runs until SIGTERM, SIGINT or `POST /quit` on the admin socket. With
+ * KUBE_APISERVER=/path/to/kube-apiserver in the environment it starts the real one instead, with the same files.
  */
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { startAdmin } from './admin.ts';
+import { realApiServerPath, startRealApiServer } from './real.ts';
 import { startApiServer } from './server.ts';
 import { type CredentialForm, LBD_RULES } from './types.ts';
 
@@ -31,14 +33,18 @@ if (listen === undefined)
   throw new Error(`--listen: expected ADDRESS:PORT, got ${JSON.stringify(values.listen)}`);
 const [firstPort = '', lastPort = ''] = values['node-ports'].split('-');
 
-const api = await startApiServer({
+const common = {
   host: listen['host'] ?? '',
   port: Number(listen['port']),
   directory,
   certificateHosts: values['certificate-host'],
-  bookmarkIntervalMs: Number(values['bookmark-interval-ms']),
   nodePorts: { first: Number(firstPort), last: Number(lastPort) },
-});
+};
+const standIn =
+  realApiServerPath() === undefined
+    ? await startApiServer({ ...common, bookmarkIntervalMs: Number(values['bookmark-interval-ms']) })
+    : undefined;
+const api = standIn ?? (await startRealApiServer(common));
 await api.createUser('lbd', { rules: LBD_RULES });
 
 const secret = { mode: 0o600 };
@@ -48,7 +54,7 @@ const form = values['lbd-form'] as CredentialForm;
 writeFileSync(join(directory, 'lbd.kubeconfig'), api.kubeconfigFor('lbd', { form }), secret);
 
 const adminSocket = join(directory, 'admin.sock');
-const admin = await startAdmin(api, adminSocket, quit);
+const admin = await startAdmin(api, standIn, adminSocket, quit);
 
 async function stop(): Promise<void> {
   admin.close();
@@ -68,5 +74,5 @@ process.on('SIGTERM', quit);
 process.on('SIGINT', quit);
 
 process.stdout.write(
-  `${JSON.stringify({ ready: true, url: api.url, directory, adminSocket, pid: process.pid })}\n`,
+  `${JSON.stringify({ ready: true, standIn: api.isStandIn, url: api.url, directory, adminSocket, pid: process.pid })}\n`,
 );
