@@ -23,7 +23,7 @@ export function leaves(schema: Schema, value: Json): Leaves {
 
 function collect(schema: Schema | undefined, value: Json, path: Path, out: Leaves): void {
   const inner = (element: string): Path => (path === '' ? element : `${path}\n${element}`);
-  if (isObject(value) && (schema?.type === 'map' || (schema?.type === 'struct' && !schema.atomic))) {
+  if (isObject(value) && (schema?.type === 'map' || schema?.type === 'struct') && !schema.atomic) {
     for (const [key, item] of Object.entries(value)) {
       if (item === undefined || item === null) continue;
       const child = schema.type === 'map' ? schema.of : schema.fields[key];
@@ -73,7 +73,7 @@ export function removePath(
 
 /** Puts what an apply says over what is there: keyed lists merge by key, sets unite, the rest is replaced. */
 export function mergeApplied(schema: Schema | undefined, live: Json | undefined, applied: Json): Json {
-  if (isObject(applied) && (schema?.type === 'map' || (schema?.type === 'struct' && !schema.atomic))) {
+  if (isObject(applied) && (schema?.type === 'map' || schema?.type === 'struct') && !schema.atomic) {
     const out: JsonObject = isObject(live) ? { ...live } : {};
     for (const [key, item] of Object.entries(applied)) {
       if (item === undefined || item === null) continue;

@@ -84,7 +84,7 @@ export const SERVICE = kind('Service', {
       }),
       { mergeKey: 'port', applyKeys: ['port', 'protocol'] },
     ),
-    selector: s.map(s.string),
+    selector: s.map(s.string, { atomic: true }),
     clusterIP: s.string,
     clusterIPs: s.list(s.string),
     type: s.string,

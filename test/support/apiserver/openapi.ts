@@ -99,7 +99,11 @@ function schemaOf(schema: Schema): JsonObject {
         ...(schema.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),
       };
     case 'map':
-      return { type: 'object', additionalProperties: schemaOf(schema.of) };
+      return {
+        type: 'object',
+        additionalProperties: schemaOf(schema.of),
+        ...(schema.atomic ? { 'x-kubernetes-map-type': 'atomic' } : {}),
+      };
     case 'list':
       return { type: 'array', items: schemaOf(schema.of), ...listExtensions(schema) };
     case 'int32':

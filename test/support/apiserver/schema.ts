@@ -23,6 +23,8 @@ export interface ScalarSchema extends Base {
 export interface MapSchema extends Base {
   readonly type: 'map';
   readonly of: Schema;
+  /** Server-side apply: owned as a whole. */
+  readonly atomic: boolean;
 }
 export interface ListSchema extends Base {
   readonly type: 'list';
@@ -51,8 +53,8 @@ export const time: ScalarSchema = { type: 'time', presence: 'pointer' };
 export const microTime: ScalarSchema = { type: 'microTime', presence: 'pointer' };
 export const any: ScalarSchema = { type: 'any', presence: 'pointer' };
 
-export function map(of: Schema): MapSchema {
-  return { type: 'map', presence: 'omit', of };
+export function map(of: Schema, options: { atomic?: boolean } = {}): MapSchema {
+  return { type: 'map', presence: 'omit', of, atomic: options.atomic ?? false };
 }
 
 export function list(
