@@ -1,6 +1,7 @@
 import { mkdirSync } from 'node:fs';
 import type { Config, ConfigProblem } from '../config/types.ts';
 import { LocalDriver, type NamedReport } from '../iface/io/local-driver.ts';
+import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { SysctlGuard } from '../iface/io/sysctl-guard.ts';
 import { Wire } from '../iface/io/wire.ts';
@@ -14,6 +15,7 @@ import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { Allocator } from './allocator.ts';
+import { addressRecord } from './cleanup.ts';
 import { ControlServer } from './control-server.ts';
 import { EventReporter } from './event-reporter.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
@@ -77,6 +79,7 @@ export class Daemon {
     this.#local = new LocalDriver({
       rtnetlink: this.#rtnetlink,
       wire: this.#wire,
+      ownership: new Ownership({ file: addressRecord(config.state.directory), logger }),
       settings: config.local,
       patterns: config.local.interfaces,
       logger,

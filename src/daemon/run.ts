@@ -2,7 +2,7 @@ import { loadConfig } from '../config/io/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import type { ConfigProblem } from '../config/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
-import { SdNotify } from '../sys/sd-notify.ts';
+import { ServiceNotifier, watchdogIntervalMs } from '../sys/sd-notify.ts';
 import { Daemon } from './daemon.ts';
 import { createLogger, type DaemonLogger } from './logger.ts';
 
@@ -34,7 +34,9 @@ export async function run(options: RunOptions): Promise<number> {
   const logger = createLogger(config.log.level);
   crashLoudly(logger);
   const daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, logger });
-  const notify = new SdNotify();
+  const notify = new ServiceNotifier(process.env, (error) => {
+    logger.warn({ error: errorText(error) }, 'systemd.notify-failed');
+  });
   try {
     await daemon.start();
   } catch (error) {
@@ -43,7 +45,7 @@ export async function run(options: RunOptions): Promise<number> {
     logger.flush();
     return 1;
   }
-  notify.ready(daemon.summary());
+  notify.ready();
   const timers = keepAlive(daemon, notify);
   process.on('SIGHUP', () => reload(options.configFile, daemon, notify));
   const signal = await stopSignal();
@@ -55,25 +57,27 @@ export async function run(options: RunOptions): Promise<number> {
   return 0;
 }
 
-function reload(file: string, daemon: Daemon, notify: SdNotify): void {
+function reload(file: string, daemon: Daemon, notify: ServiceNotifier): void {
   notify.reloading();
   const loaded = loadConfig(file);
   if (loaded.ok) daemon.reconfigure(loaded.value.config, loaded.value.digest, loaded.value.warnings);
   else daemon.refuseReload(loaded.error.map(formatProblem));
-  notify.ready(daemon.summary());
+  notify.ready();
 }
 
 /** The watchdog is fed from the event loop, so that a loop that hangs is a daemon that is restarted. */
-function keepAlive(daemon: Daemon, notify: SdNotify): readonly NodeJS.Timeout[] {
-  let last = '';
-  const summary = setInterval(() => {
+function keepAlive(daemon: Daemon, notify: ServiceNotifier): readonly NodeJS.Timeout[] {
+  let last: string | undefined;
+  const tell = () => {
     const text = daemon.summary();
     if (text !== last) notify.status(text);
     last = text;
-  }, SUMMARY_INTERVAL_MS);
-  const watchdogMs = notify.watchdogIntervalMs;
-  if (watchdogMs === undefined) return [summary];
-  return [summary, setInterval(() => notify.watchdog(), watchdogMs / 3)];
+  };
+  tell();
+  const summary = setInterval(tell, SUMMARY_INTERVAL_MS);
+  const intervalMs = watchdogIntervalMs(process.env);
+  if (intervalMs === undefined) return [summary];
+  return [summary, setInterval(() => notify.watchdog(), intervalMs)];
 }
 
 function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {

@@ -8,9 +8,10 @@ import { announcementFrames, probeFrame } from '../frames.ts';
 import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
-import { hasLbdTag, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
+import { interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
 import type { ObservedChanges } from '../observed.ts';
-import type { AddressStatus, DesiredAddress, IfIndex, Mac } from '../types.ts';
+import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
+import type { Ownership } from './ownership.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
 import type { Wire } from './wire.ts';
 
@@ -25,6 +26,7 @@ export type NamedReport = {
 export type LocalDriverOptions = {
   readonly rtnetlink: Rtnetlink;
   readonly wire: Wire;
+  readonly ownership: Ownership;
   readonly settings: LocalSettings;
   readonly patterns: readonly string[];
   readonly logger: Logger;
@@ -58,16 +60,19 @@ export class LocalDriver {
   /** Takes over what the kernel has; to be called once, after `Rtnetlink.start()`. */
   start(): void {
     this.#viewHost();
-    const ours = [...this.#options.rtnetlink.observed().addresses.values()].filter(hasLbdTag);
+    const ours = [...this.#options.rtnetlink.observed().addresses.values()].filter((address) =>
+      this.#isOurs(address),
+    );
     this.#deliver({ kind: 'addresses-changed', present: ours, gone: [] });
   }
 
   kernelChanged(changes: ObservedChanges): void {
-    const present = changes.addresses.present.filter(hasLbdTag);
-    const foreign = changes.addresses.present.filter((address) => !hasLbdTag(address));
+    const present = changes.addresses.present.filter((address) => this.#isOurs(address));
+    const foreign = changes.addresses.present.filter((address) => !this.#isOurs(address));
     const gone = changes.addresses.gone;
     const linksChanged = changes.links.present.length > 0 || changes.links.gone.length > 0;
-    const hostChanged = foreign.length > 0 || gone.some((address) => !hasLbdTag(address));
+    const hostChanged = foreign.length > 0 || gone.some((address) => !this.#isOurs(address));
+    this.#options.ownership.release(gone);
     if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
     // An address that lost the tag is somebody else's now.
     if (present.length + gone.length + foreign.length === 0) return;
@@ -116,10 +121,14 @@ export class LocalDriver {
     this.#deliver({ kind: 'claim-heard', ...claim });
   }
 
+  #isOurs(address: KernelAddress): boolean {
+    return this.#options.ownership.isOurs(address);
+  }
+
   #viewHost(): void {
     const { links, addresses, routes } = this.#options.rtnetlink.observed();
     const facts = { links: links.values(), addresses: addresses.values(), routes };
-    const host = viewHost(facts, this.#patterns, hasLbdTag);
+    const host = viewHost(facts, this.#patterns, (address) => this.#isOurs(address));
     if (host.signature === this.#machine.host().signature) return;
     this.#watch(interfacesInUse(host));
     this.#deliver({ kind: 'host-changed', host });
@@ -168,6 +177,17 @@ export class LocalDriver {
   #program(requests: readonly Program[], deadline: Instant | undefined): void {
     const sentAt = bootTimeMs();
     this.#programsInFlight += 1;
+    const refusal = this.#options.ownership.claim(requests.filter((request) => request.op !== 'remove'));
+    if (refusal !== undefined) {
+      const failed = { ok: false as const, errno: 'EIO', message: refusal };
+      queueMicrotask(() =>
+        this.#finish(
+          requests.map((request) => ({ ...failed, request })),
+          sentAt,
+        ),
+      );
+      return;
+    }
     const bounded = deadline === undefined || deadline === NEVER ? {} : { deadline };
     this.#options.rtnetlink
       .apply(requests.map(toAddressRequest), bounded)
@@ -199,6 +219,8 @@ export class LocalDriver {
 
   #finish(outcomes: readonly Outcome[], sentAt: Instant): void {
     this.#programsInFlight -= 1;
+    const removed = outcomes.filter(({ ok, request }) => ok && request.op === 'remove');
+    this.#options.ownership.release(removed.map(({ request }) => request));
     this.#deliver({ kind: 'programmed', outcomes, sentAt });
     if (this.#programsInFlight > 0) return;
     const waiting = this.#whenIdle;

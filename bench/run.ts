@@ -1,0 +1,24 @@
+import { Figures } from './harness.ts';
+
+/**
+ * Runs every benchmark, or the one named. JSON lines as they are measured, then a table.
+ * Exit status: 0 when all targets are met, 1 when one is missed, 2 for an unknown name.
+ */
+const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Promise<void> }>>> = {
+  'first-light': () => import('./first-light.ts'),
+};
+
+const only = process.argv[2];
+const names = only === undefined ? Object.keys(BENCHES) : [only];
+const figures = new Figures();
+for (const name of names) {
+  const load = BENCHES[name];
+  if (load === undefined) {
+    process.stderr.write(`no benchmark "${name}"; there are: ${Object.keys(BENCHES).join(', ')}\n`);
+    process.exit(2);
+  }
+  const bench = await load();
+  await bench.run(figures);
+}
+process.stdout.write(`\n${figures.table()}\n`);
+process.exit(figures.allMet ? 0 : 1);
