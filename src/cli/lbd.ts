@@ -29,9 +29,10 @@ export function lbd(args: readonly string[], io: CliIo): Promise<number> {
   program
     .command('cleanup')
     .description('take off this host every address that lbd put there')
-    .action(async () => {
+    .option('-c, --config <file>', 'the configuration', DEFAULT_CONFIG_FILE)
+    .action(async (options: { config: string }) => {
       const { cleanup } = await import('../daemon/cleanup.ts');
-      exitWith(await cleanup());
+      exitWith(await cleanup({ configFile: options.config }));
     });
   program
     .command('schema')

@@ -1,4 +1,4 @@
-import parser, { type TomlNode, type TomlValue } from 'toml/lib/parser.js';
+import parser from 'toml/lib/parser.js';
 import type { KeyPath } from './problem.ts';
 
 /** Finds the 1-based line of what a path names, or of the nearest thing around it that the document has. */
@@ -9,7 +9,7 @@ export type Locator = (path: KeyPath) => number | undefined;
  * elements of arrays. It reads the package's own syntax tree, so that both agree on what stands where.
  */
 export function createLocator(text: string): Locator {
-  const root = buildTree(parser.parse(text));
+  const root = buildTree(parser.parse(text) as readonly TomlNode[]);
   const lineOf = createLineIndex(text);
   return (path) => {
     let place = root;
@@ -28,8 +28,30 @@ export function lineAndColumn(
   offset: number,
 ): { readonly line: number; readonly column: number } {
   const line = createLineIndex(text)(offset);
-  return { line, column: offset - (text.lastIndexOf('\n', offset - 1) + 1) + 1 };
+  return { line, column: offset - text.slice(0, offset).lastIndexOf('\n') };
 }
+
+/** The tree of the toml package, as far as places go; offsets are in UTF-16 units. */
+type TomlNode =
+  | {
+      readonly type: 'ObjectPath' | 'ArrayPath';
+      readonly value: readonly string[];
+      readonly offset: number;
+    }
+  | TomlAssignment
+  | { readonly type: 'Comment' };
+
+type TomlAssignment = {
+  readonly type: 'Assign' | 'InlineTableValue';
+  readonly key: string | readonly string[];
+  readonly value: TomlValue;
+  readonly offset: number;
+};
+
+type TomlValue =
+  | { readonly type: 'Array'; readonly value: readonly TomlValue[]; readonly offset: number }
+  | { readonly type: 'InlineTable'; readonly value: readonly TomlAssignment[]; readonly offset: number }
+  | { readonly type: 'String' | 'Integer' | 'Float' | 'Boolean'; readonly offset: number };
 
 type Place = {
   /** Undefined for the root, which is nowhere in particular. */

@@ -131,4 +131,5 @@ test('lineAndColumn() counts both from one', () => {
   assert.deepEqual(lineAndColumn('ab\ncd', 3), { line: 2, column: 1 });
   assert.deepEqual(lineAndColumn('ab\ncd', 5), { line: 2, column: 3 });
   assert.deepEqual(lineAndColumn('', 0), { line: 1, column: 1 });
+  assert.deepEqual(lineAndColumn('\n', 0), { line: 1, column: 1 });
 });
