@@ -5,6 +5,7 @@ import {
   type IpRange,
   parseRange,
   rangeSize,
+  rangesOverlap,
   unusableReason,
 } from '../lib/ip.ts';
 import { formatKey, type KeyPath, quote } from './problem.ts';
@@ -77,16 +78,12 @@ function overlaps(
   const problems: PoolProblem[] = [];
   let reach: Entry | undefined;
   for (const entry of entries.toSorted((left, right) => compareIps(left.range.first, right.range.first))) {
-    if (reach !== undefined && meets(reach.range, entry.range)) {
+    if (reach !== undefined && rangesOverlap(reach.range, entry.range)) {
       problems.push(overlap(reach, entry, poolName, place));
     }
     if (reach === undefined || compareIps(entry.range.last, reach.range.last) > 0) reach = entry;
   }
   return problems;
-}
-
-function meets(earlier: IpRange, later: IpRange): boolean {
-  return familyOf(earlier.last) === familyOf(later.first) && compareIps(later.first, earlier.last) <= 0;
 }
 
 function overlap(
