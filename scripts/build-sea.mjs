@@ -25,6 +25,7 @@ import { replaceModules } from './bundle-replacements.mjs';
 const ROOT = join(import.meta.dirname, '..');
 const BUILD = 'build';
 const ADDON = join(BUILD, 'native', 'lbd_sys.node');
+const ADDON_HASH = join(BUILD, 'native', 'lbd_sys.sha256');
 const BUNDLE = join(BUILD, 'lbd.cjs');
 const EXECUTABLE = join(BUILD, 'lbd');
 const SECOND_NAME = join(BUILD, 'lbctl');
@@ -39,7 +40,7 @@ const { values: options } = parseArgs({
 });
 
 process.chdir(ROOT);
-mkdirSync(join(BUILD, 'native'), { recursive: true });
+mkdirSync(BUILD, { recursive: true });
 
 const bundled = await bundle().catch((error) => {
   // esbuild has said it all, with the lines; its error repeats that over a stack of its own.
@@ -47,9 +48,8 @@ const bundled = await bundle().catch((error) => {
   process.exit(1);
 });
 if (options.weigh) printWeights(bundled.metafile);
-const addonHash = createHash('sha256').update(readFileSync(ADDON)).digest('hex');
-const stamp = inputsHash([bundled.code, addonHash, readFileSync(import.meta.filename), nodeIdentity()]);
-if (!isBuilt(stamp)) buildExecutable(bundled, addonHash, stamp);
+const stamp = inputsHash([bundled.code, checkedAddon(), readFileSync(import.meta.filename), nodeIdentity()]);
+if (!isBuilt(stamp)) buildExecutable(bundled, stamp);
 
 /**
  * One CommonJS file, because that is what keeps a dynamic import() lazy inside a single file: esbuild turns it into a
@@ -74,7 +74,12 @@ async function bundle() {
     sourcemap: 'external',
     metafile: true,
     logLevel: 'warning',
-    define: { __LBD_VERSION__: JSON.stringify(version), __LBD_COMMIT__: JSON.stringify(commit()) },
+    define: {
+      // CommonJS has none. The one user, the addon's loader, asks only outside of a single executable.
+      'import.meta.url': '"file:///lbd.cjs"',
+      __LBD_VERSION__: JSON.stringify(version),
+      __LBD_COMMIT__: JSON.stringify(commit()),
+    },
     plugins: [replacements.plugin],
   });
   if (result.warnings.length > 0)
@@ -97,6 +102,17 @@ function commit() {
   }
 }
 
+/** The addon, after a look that it and its hash are of one build: the executable would refuse to load it otherwise. */
+function checkedAddon() {
+  const addon = readFileSync(ADDON);
+  const expected = readFileSync(ADDON_HASH, 'utf8').trim();
+  const actual = createHash('sha256').update(addon).digest('hex');
+  if (actual === expected) return addon;
+  throw new Error(
+    `build-sea: ${ADDON} has SHA-256 ${actual}, and ${ADDON_HASH} says ${expected}: run make clean`,
+  );
+}
+
 function inputsHash(parts) {
   const hash = createHash('sha256');
   for (const part of parts) hash.update(createHash('sha256').update(part).digest());
@@ -117,11 +133,10 @@ function isBuilt(stamp) {
   );
 }
 
-function buildExecutable({ code, map }, addonHash, stamp) {
+function buildExecutable({ code, map }, stamp) {
   rmSync(STAMP, { force: true });
   writeFileSync(BUNDLE, code);
   writeFileSync(`${BUNDLE}.map`, map);
-  writeFileSync(join(BUILD, 'native', 'lbd_sys.sha256'), addonHash);
   const output = `${EXECUTABLE}.new`;
   const config = join(BUILD, 'sea-config.json');
   // Relative paths: the blob keeps that of `main`, and must not depend on where the tree lies.
@@ -135,7 +150,7 @@ function buildExecutable({ code, map }, addonHash, stamp) {
       useCodeCache: true,
       // NODE_OPTIONS of whoever calls lbctl must not change what a root daemon loads.
       execArgvExtension: 'none',
-      assets: { 'lbd_sys.node': ADDON, 'lbd_sys.sha256': join(BUILD, 'native', 'lbd_sys.sha256') },
+      assets: { 'lbd_sys.node': ADDON, 'lbd_sys.sha256': ADDON_HASH },
     }),
   );
   execFileSync(process.execPath, ['--build-sea', config], { stdio: ['ignore', 'ignore', 'inherit'] });
