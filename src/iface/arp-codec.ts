@@ -1,15 +1,14 @@
 import { ByteReader, ByteWriter } from '../lib/bytes.ts';
 import { type Ip, ipToBytes } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
+import { ETH_P_ARP, ETH_P_IP } from '../sys/constants.ts';
 import { ipFromWire } from './ip-text.ts';
 import { isUnicastMac, MAC_BROADCAST, MAC_LENGTH, MAC_ZERO, macFromBytes, macToBytes } from './mac.ts';
 import type { Mac } from './types.ts';
 
 /** ARP for IPv4 over Ethernet (RFC 826), with the probes and announcements of RFC 5227. */
 
-export const ETH_P_ARP = 0x0806;
 const ARPHRD_ETHER = 1;
-const ETH_P_IP = 0x0800;
 const ARPOP_REQUEST = 1;
 const ARPOP_REPLY = 2;
 const V4_LENGTH = 4;

@@ -2,6 +2,7 @@ import { assert } from '../lib/assert.ts';
 import { ByteReader, ByteWriter } from '../lib/bytes.ts';
 import { familyOf, type Ip, ipToBytes } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
+import { ETH_P_IPV6, IPPROTO_ICMPV6 } from '../sys/constants.ts';
 import type { FrameProblem } from './arp-codec.ts';
 import { ipFromWire } from './ip-text.ts';
 import { isUnicastMac, MAC_LENGTH, macFromBytes, macToBytes } from './mac.ts';
@@ -9,8 +10,6 @@ import type { Mac } from './types.ts';
 
 /** Neighbour solicitations and advertisements over Ethernet (RFC 4861 4.3 and 4.4, RFC 2464), as address detection uses them (RFC 4862 5.4). */
 
-export const ETH_P_IPV6 = 0x86dd;
-const IPPROTO_ICMPV6 = 58;
 const NEIGHBOR_SOLICITATION = 135;
 const NEIGHBOR_ADVERTISEMENT = 136;
 const OPTION_SOURCE_LINK_LAYER = 1;

@@ -1,10 +1,9 @@
 import { ByteReader } from '../lib/bytes.ts';
 import { FAMILY_BITS, familyOf, type Ip, prefixOf } from '../lib/ip.ts';
+import { AF_INET, AF_INET6 } from '../sys/constants.ts';
 import { ipFromWire } from './ip-text.ts';
 import { macFromBytes } from './mac.ts';
 import {
-  AF_INET,
-  AF_INET6,
   AF_UNSPEC,
   IFA_ADDRESS,
   IFA_CACHEINFO,
@@ -54,7 +53,7 @@ import type { IfIndex, KernelAddress, KernelRoute, Link, Mac } from './types.ts'
 
 /** What every message carries, whatever its kind. */
 type Header = {
-  /** The request that this answers; 0 in a notification. */
+  /** Of the request that this answers or, in a notification, that caused it, whoever made that. */
   readonly sequence: number;
   /** The kernel's tables changed during this dump, which may lack or repeat entries (NLM_F_DUMP_INTR). */
   readonly interrupted: boolean;

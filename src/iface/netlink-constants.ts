@@ -1,20 +1,8 @@
 /**
- * Numbers of the kernel's netlink interface, under the kernel's own names (include/uapi/linux/netlink.h,
- * rtnetlink.h, if_link.h, if_addr.h, if.h). Only those that lbd reads or writes.
+ * Numbers of the kernel's rtnetlink messages, under the kernel's own names (include/uapi/linux/netlink.h,
+ * rtnetlink.h, if_link.h, if_addr.h, if.h). Only those that lbd reads or writes; what sockets need is in
+ * `src/sys/constants.ts`.
  */
-
-// socket and its options: SOL_NETLINK level
-export const AF_NETLINK = 16;
-export const NETLINK_ROUTE = 0;
-export const SOL_NETLINK = 270;
-export const NETLINK_ADD_MEMBERSHIP = 1;
-export const NETLINK_CAP_ACK = 10;
-export const NETLINK_EXT_ACK = 11;
-export const NETLINK_GET_STRICT_CHK = 12;
-
-export const AF_UNSPEC = 0;
-export const AF_INET = 2;
-export const AF_INET6 = 10;
 
 // multicast groups
 export const RTNLGRP_LINK = 1;
@@ -24,6 +12,7 @@ export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
 
 // nlmsghdr
+export const AF_UNSPEC = 0;
 export const NLMSG_HDRLEN = 16;
 export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;

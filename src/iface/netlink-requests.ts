@@ -1,10 +1,9 @@
 import { assert } from '../lib/assert.ts';
 import { ByteWriter } from '../lib/bytes.ts';
 import { FAMILY_BITS, familyOf, ipToBytes } from '../lib/ip.ts';
+import { AF_INET, AF_INET6 } from '../sys/constants.ts';
 import { padding } from './netlink-codec.ts';
 import {
-  AF_INET,
-  AF_INET6,
   IFA_ADDRESS,
   IFA_CACHEINFO,
   IFA_FLAGS,
@@ -31,10 +30,12 @@ import type { AddressRequest } from './types.ts';
 
 /** The rtnetlink requests that lbd makes; NLM_F_REQUEST is in all of them. What the kernel says: `netlink-codec.ts`. */
 
+const DUMP_FLAGS = NLM_F_REQUEST | NLM_F_DUMP;
+
 /** RTM_GETLINK for all links, without their statistics. */
 export function encodeDumpLinks(sequence: number): Uint8Array {
   const writer = new ByteWriter(48);
-  const start = beginMessage(writer, RTM_GETLINK, NLM_F_DUMP, sequence);
+  const start = beginMessage(writer, RTM_GETLINK, DUMP_FLAGS, sequence);
   writer.zeros(16);
   writeU32Attribute(writer, IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
   return endMessage(writer, start).finish();
@@ -43,7 +44,7 @@ export function encodeDumpLinks(sequence: number): Uint8Array {
 /** RTM_GETADDR for all addresses of one family. */
 export function encodeDumpAddresses(sequence: number, family: 'v4' | 'v6'): Uint8Array {
   const writer = new ByteWriter(32);
-  const start = beginMessage(writer, RTM_GETADDR, NLM_F_DUMP, sequence);
+  const start = beginMessage(writer, RTM_GETADDR, DUMP_FLAGS, sequence);
   writer.u8(wireFamily(family)).zeros(7);
   return endMessage(writer, start).finish();
 }
@@ -51,7 +52,7 @@ export function encodeDumpAddresses(sequence: number, family: 'v4' | 'v6'): Uint
 /** RTM_GETROUTE for the main table of one family; the kernel filters by table when NETLINK_GET_STRICT_CHK is set. */
 export function encodeDumpRoutes(sequence: number, family: 'v4' | 'v6'): Uint8Array {
   const writer = new ByteWriter(48);
-  const start = beginMessage(writer, RTM_GETROUTE, NLM_F_DUMP, sequence);
+  const start = beginMessage(writer, RTM_GETROUTE, DUMP_FLAGS, sequence);
   writer.u8(wireFamily(family)).zeros(11);
   writeU32Attribute(writer, RTA_TABLE, RT_TABLE_MAIN);
   return endMessage(writer, start).finish();
@@ -65,15 +66,43 @@ const REQUEST_FLAGS = {
   delete: 0,
 } as const;
 
+/** The largest request: RTM_NEWADDR of a v6 address. */
+const LARGEST_REQUEST_BYTES = 104;
+
 /**
- * Appends one request with NLM_F_ACK to a datagram of many. IFA_BROADCAST is never set: a /32 has none, and lbd's
- * other addresses need none.
+ * Writes requests into one datagram, numbered from `firstSequence` on, as many as fit into `limitBytes` and at least
+ * one; returns how many. The kernel answers each that fails, and the last in any case: it works in order, so an answer
+ * to the last one says that the others without an answer succeeded.
  */
-export function writeAddressRequest(writer: ByteWriter, sequence: number, request: AddressRequest): void {
+export function writeAddressRequests(
+  writer: ByteWriter,
+  firstSequence: number,
+  requests: readonly AddressRequest[],
+  limitBytes: number,
+): number {
+  let count = 0;
+  let lastStart = 0;
+  for (const request of requests) {
+    if (count > 0 && writer.length + LARGEST_REQUEST_BYTES > limitBytes) break;
+    lastStart = writer.length;
+    writeAddressRequest(writer, firstSequence + count, request);
+    count += 1;
+  }
+  const last = requests[count - 1];
+  if (last !== undefined) writer.patchU16Host(lastStart + 6, requestFlags(last) | NLM_F_ACK);
+  return count;
+}
+
+function requestFlags(request: AddressRequest): number {
+  return REQUEST_FLAGS[request.kind] | NLM_F_REQUEST;
+}
+
+/** IFA_BROADCAST is never set: a /32 has none, and lbd's other addresses need none. */
+function writeAddressRequest(writer: ByteWriter, sequence: number, request: AddressRequest): void {
   const family = familyOf(request.ip);
   const { kind, prefixLength } = request;
   assert(prefixLength >= 0 && prefixLength <= FAMILY_BITS[family], `${request.ip}/${prefixLength}`);
-  const start = beginMessage(writer, REQUEST_TYPES[kind], REQUEST_FLAGS[kind] | NLM_F_ACK, sequence);
+  const start = beginMessage(writer, REQUEST_TYPES[kind], requestFlags(request), sequence);
   const scope = request.kind === 'delete' ? 0 : request.scope;
   const flags = request.kind === 'delete' ? 0 : request.flags;
   writer
@@ -108,12 +137,7 @@ function wireFamily(family: 'v4' | 'v6'): number {
 
 function beginMessage(writer: ByteWriter, type: number, flags: number, sequence: number): number {
   const start = writer.length;
-  writer
-    .u32Host(0)
-    .u16Host(type)
-    .u16Host(flags | NLM_F_REQUEST)
-    .u32Host(sequence)
-    .u32Host(0);
+  writer.u32Host(0).u16Host(type).u16Host(flags).u32Host(sequence).u32Host(0);
   return start;
 }
 

@@ -7,7 +7,7 @@ import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type 
  * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, because
  * the kernel drops v4 routes without a word when a link goes down or a source address goes (fib_sync_down_dev,
  * fib_sync_down_addr in net/ipv4/fib_semantics.c): whatever may have changed them only makes `routesStale` true, and
- * they are then replaced by a new dump.
+ * a new dump then replaces them.
  *
  * The state is mutable and owned by the instance, because hosts hold 10,000 addresses. Bounded by what the kernel has.
  */
@@ -64,9 +64,14 @@ export class ObservedState implements Observed {
     return this.#routes;
   }
 
-  /** True when something happened that may have changed routes; `replaceRoutes()` ends it. */
+  /** True when something happened that may have changed routes, until `beginRouteDump()`. */
   get routesStale(): boolean {
     return this.#routesStale;
+  }
+
+  /** From here on the routes are being read: what happens from now on makes them stale anew. */
+  beginRouteDump(): void {
+    this.#routesStale = false;
   }
 
   /** Takes one message; answers to requests (`ack`, `done`, `overrun`) say nothing about the state. */
@@ -95,11 +100,11 @@ export class ObservedState implements Observed {
       const known = this.#addresses.get(addressKey(address));
       if (known === undefined || !sameAddress(known, address)) this.#setAddress(address);
     }
+    this.#routesStale = false;
     this.replaceRoutes(dump.routes);
   }
 
   replaceRoutes(routes: readonly KernelRoute[]): void {
-    this.#routesStale = false;
     const relevant = routes.filter(isRelevantRoute);
     const signature = relevant.map(routeSignature).sort().join('\n');
     if (signature === this.#routesSignature) return;

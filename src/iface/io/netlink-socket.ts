@@ -1,0 +1,71 @@
+import {
+  AF_NETLINK,
+  NETLINK_CAP_ACK,
+  NETLINK_EXT_ACK,
+  NETLINK_GET_STRICT_CHK,
+  NETLINK_ROUTE,
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SOCK_RAW,
+  SOL_NETLINK,
+  SOL_SOCKET,
+} from '../../sys/constants.ts';
+import { parseSockaddrNetlink, sockaddrNetlink } from '../../sys/sockaddr.ts';
+import { type Datagram, RawSocket } from '../../sys/socket.ts';
+import { isSystemError } from '../../sys/system-error.ts';
+import {
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_LINK,
+} from '../netlink-constants.ts';
+
+const NOTIFICATION_GROUPS = [
+  RTNLGRP_LINK,
+  RTNLGRP_IPV4_IFADDR,
+  RTNLGRP_IPV6_IFADDR,
+  RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV6_ROUTE,
+];
+
+/** A socket that hears every change of links, addresses and routes from now on. Throws `SystemError`. */
+export function openNotificationSocket(receiveBufferBytes: number): RawSocket {
+  const mask = NOTIFICATION_GROUPS.reduce((bits, group) => bits | (1 << (group - 1)), 0);
+  return open(receiveBufferBytes, mask);
+}
+
+/** A socket for requests: the kernel checks them strictly and gives its reasons in words. Throws `SystemError`. */
+export function openRequestSocket(receiveBufferBytes: number): RawSocket {
+  return open(receiveBufferBytes, 0);
+}
+
+function open(receiveBufferBytes: number, groups: number): RawSocket {
+  const socket = new RawSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
+  try {
+    setReceiveBuffer(socket, receiveBufferBytes);
+    for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {
+      socket.setOption(SOL_NETLINK, option, 1);
+    }
+    socket.bind(sockaddrNetlink(0, groups));
+    return socket;
+  } catch (thrown) {
+    socket.close();
+    throw thrown;
+  }
+}
+
+/** Beyond net.core.rmem_max where CAP_NET_ADMIN allows it, up to it where not. */
+function setReceiveBuffer(socket: RawSocket, bytes: number): void {
+  try {
+    socket.setOption(SOL_SOCKET, SO_RCVBUFFORCE, bytes);
+  } catch (thrown) {
+    if (!isSystemError(thrown, 'EPERM')) throw thrown;
+    socket.setOption(SOL_SOCKET, SO_RCVBUF, bytes);
+  }
+}
+
+/** Whether the kernel sent it; another process with the right to could have. */
+export function isFromKernel(datagram: Datagram): boolean {
+  return parseSockaddrNetlink(datagram.sender)?.pid === 0;
+}

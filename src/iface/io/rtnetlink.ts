@@ -1,0 +1,410 @@
+import { ByteWriter } from '../../lib/bytes.ts';
+import { errorText, LbdError } from '../../lib/errors.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { fail, ok, type Result } from '../../lib/result.ts';
+import type { Instant } from '../../lib/time.ts';
+import type { Datagram, RawSocket } from '../../sys/socket.ts';
+import { isSystemError } from '../../sys/system-error.ts';
+import { decodeDatagram, type NetlinkMessage } from '../netlink-codec.ts';
+import { errnoName } from '../netlink-constants.ts';
+import {
+  encodeDumpAddresses,
+  encodeDumpLinks,
+  encodeDumpRoutes,
+  writeAddressRequests,
+} from '../netlink-requests.ts';
+import { addressKey, type Observed, type ObservedChanges, ObservedState } from '../observed.ts';
+import type { AddressRequest, KernelRoute } from '../types.ts';
+import { isFromKernel, openNotificationSocket } from './netlink-socket.ts';
+import { type Exchange, RequestSocket } from './request-socket.ts';
+
+/**
+ * The kernel's links, addresses and routes: a copy of its state that follows its notifications, and changes of
+ * addresses. Requests and dumps go one after the other over one socket; notifications come over another.
+ *
+ * The copy is true again by itself after anything that makes it doubtful: a full receive buffer (ENOBUFS,
+ * NLMSG_OVERRUN), a dump that the kernel's tables changed under (NLM_F_DUMP_INTR), a broken socket. All of them end in
+ * a resynchronisation: a new dump in place of the old state, and what differs told as changes.
+ */
+
+/** 4,000 addresses at once are 4 MB of notifications as the kernel counts them. Used only while it is full. */
+const NOTIFICATION_BUFFER_BYTES = 16 * 1024 * 1024;
+/** One send: the kernel is busy with it as long as the event loop stands still. */
+const SEND_LIMIT_BYTES = 32 * 1024;
+const DUMP_ATTEMPTS = 5;
+/** Resynchronisations and route dumps are at least so far apart: whatever happens, they do not fill the day. */
+const RESYNC_INTERVAL_MS = 200;
+/** Failing ones take twice as long each time, up to this. */
+const RESYNC_INTERVAL_MAX_MS = 5_000;
+/** Routes change in groups: a moment's wait makes one dump of them. */
+const ROUTES_DELAY_MS = 20;
+/** Notifications that wait for a dump to end. Beyond it, the dump is repeated instead. */
+const BUFFERED_MESSAGES_LIMIT = 100_000;
+
+export type RequestOutcome =
+  | { readonly ok: true; readonly request: AddressRequest }
+  | {
+      readonly ok: false;
+      readonly request: AddressRequest;
+      /** ETIME: the deadline had passed and nothing was sent. */
+      readonly errno: string;
+      /** For an operator, with the kernel's own words where it gives any. */
+      readonly message: string;
+    };
+
+export type RtnetlinkOptions = {
+  readonly logger: Logger;
+  /** At most once in a turn of the event loop, with everything since the last time. */
+  readonly onChange: (changes: ObservedChanges) => void;
+  readonly notificationBufferBytes?: number;
+};
+
+export type RtnetlinkCounters = {
+  readonly notifications: number;
+  readonly ignored: number;
+  /** Datagrams that could not be read. */
+  readonly malformed: number;
+  readonly resynchronisations: number;
+  readonly interruptedDumps: number;
+};
+
+export class Rtnetlink {
+  readonly #logger: Logger;
+  readonly #onChange: (changes: ObservedChanges) => void;
+  readonly #notificationBufferBytes: number;
+  readonly #requests = new RequestSocket();
+  readonly #state = new ObservedState();
+  #notifications: RawSocket | undefined;
+  /** Notifications that came during a dump of everything, to be applied after it. */
+  #buffer: NetlinkMessage[] | undefined;
+  /** Requests and dumps, one after the other. */
+  #last: Promise<unknown> = Promise.resolve();
+  #emit: NodeJS.Immediate | undefined;
+  #resyncTimer: NodeJS.Timeout | undefined;
+  #routesTimer: NodeJS.Timeout | undefined;
+  #dumpedAtMs = Number.NEGATIVE_INFINITY;
+  #resyncIntervalMs = RESYNC_INTERVAL_MS;
+  #closed = false;
+  #counters = { notifications: 0, ignored: 0, malformed: 0, resynchronisations: 0, interruptedDumps: 0 };
+
+  constructor(options: RtnetlinkOptions) {
+    this.#logger = options.logger;
+    this.#onChange = options.onChange;
+    this.#notificationBufferBytes = options.notificationBufferBytes ?? NOTIFICATION_BUFFER_BYTES;
+  }
+
+  /**
+   * Subscribes, then reads everything. What is there at start is no change: only what comes later is told. Throws
+   * LbdError `netlink.unavailable` when the kernel does not give one of both.
+   */
+  async start(): Promise<Observed> {
+    try {
+      this.#subscribe();
+    } catch (cause) {
+      throw new LbdError('netlink.unavailable', `cannot subscribe to rtnetlink: ${errorText(cause)}`, {
+        cause,
+      });
+    }
+    const failure = await this.#serialised(() => this.#dumpEverything());
+    this.#state.takeChanges();
+    if (failure === undefined) return this.#state;
+    this.close();
+    throw new LbdError('netlink.unavailable', `cannot read the kernel's links and addresses: ${failure}`);
+  }
+
+  /** The copy itself: it goes on changing. */
+  observed(): Observed {
+    return this.#state;
+  }
+
+  counters(): RtnetlinkCounters {
+    return this.#counters;
+  }
+
+  /**
+   * Asks the kernel for all of `requests`, in order and independently of each other, and returns an outcome for each
+   * in the same order. Never rejects for what the kernel says. With `deadline` nothing is sent once that has come;
+   * the clock is read right before each system call.
+   */
+  apply(
+    requests: readonly AddressRequest[],
+    options: { readonly deadline?: Instant } = {},
+  ): Promise<readonly RequestOutcome[]> {
+    return this.#serialised(async () => {
+      const outcomes: RequestOutcome[] = [];
+      while (outcomes.length < requests.length) {
+        outcomes.push(...(await this.#applyChunk(requests, outcomes.length, options.deadline)));
+      }
+      return outcomes;
+    });
+  }
+
+  /** What is under way or asked later ends as `ECANCELED`. */
+  close(): void {
+    this.#closed = true;
+    this.#notifications?.close();
+    this.#notifications = undefined;
+    this.#requests.close();
+    clearImmediate(this.#emit);
+    clearTimeout(this.#resyncTimer);
+    clearTimeout(this.#routesTimer);
+  }
+
+  #serialised<Value>(job: () => Promise<Value>): Promise<Value> {
+    const result = this.#last.then(job);
+    this.#last = result.catch(() => undefined);
+    return result;
+  }
+
+  // Requests
+
+  async #applyChunk(
+    requests: readonly AddressRequest[],
+    from: number,
+    deadline: Instant | undefined,
+  ): Promise<readonly RequestOutcome[]> {
+    const limit = Math.min(requests.length, from + this.#requests.inFlightLimit);
+    const first = this.#requests.takeSequences(limit - from);
+    const writer = new ByteWriter(SEND_LIMIT_BYTES);
+    const count = writeAddressRequests(writer, first, requests.slice(from, limit), SEND_LIMIT_BYTES);
+    const chunk = requests.slice(from, from + count);
+    const last = first + count - 1;
+    const exchange = await this.#requests.exchange(writer.finish(), first, last, deadline);
+    const answers = exchange.kind === 'not-sent' ? [] : exchange.messages;
+    const outcomes = new Map<number, RequestOutcome>();
+    for (const answer of answers) {
+      if (answer.kind !== 'ack') continue;
+      const request = chunk[answer.sequence - first];
+      if (request !== undefined) outcomes.set(answer.sequence, this.#outcome(request, answer));
+    }
+    if (exchange.kind === 'lost') await this.#dumpAfterLoss(exchange);
+    return chunk.map((request, index) => {
+      return outcomes.get(first + index) ?? this.#unanswered(request, exchange);
+    });
+  }
+
+  #outcome(request: AddressRequest, answer: Extract<NetlinkMessage, { kind: 'ack' }>): RequestOutcome {
+    const { errno, text } = answer.status;
+    if (errno === 0) return { ok: true, request };
+    const name = errnoName(errno);
+    return this.#failed(request, name, text ?? '');
+  }
+
+  #failed(request: AddressRequest, errno: string, text: string): RequestOutcome {
+    const link = this.#state.links.get(request.ifIndex)?.name ?? `interface ${request.ifIndex}`;
+    const action = `${request.kind} ${request.ip}/${request.prefixLength} on ${link}`;
+    const hint = errno === 'EPERM' ? 'Operation not permitted: lbd needs CAP_NET_ADMIN' : text;
+    return {
+      ok: false,
+      request,
+      errno,
+      message: hint === '' ? `${action}: ${errno}` : `${action}: ${errno}: ${hint}`,
+    };
+  }
+
+  /** A request without an answer of its own: only failures and the last of a chunk have one. */
+  #unanswered(request: AddressRequest, exchange: Exchange): RequestOutcome {
+    if (exchange.kind === 'answered') return { ok: true, request };
+    if (exchange.kind === 'not-sent') return this.#failed(request, exchange.errno, exchange.text);
+    // The kernel did something and its word was lost: what it has now tells.
+    if (this.#isFulfilled(request)) return { ok: true, request };
+    const text = `the kernel's answer was lost (${exchange.text}), and what was asked for is not so`;
+    return this.#failed(request, exchange.errno, text);
+  }
+
+  #isFulfilled(request: AddressRequest): boolean {
+    const known = this.#state.addresses.get(addressKey(request));
+    if (request.kind === 'delete') return known === undefined;
+    if (known === undefined || known.protocol !== request.protocol) return false;
+    // Two seconds for the exchange and the dump, and for the kernel's rounding.
+    return known.validSeconds >= request.validSeconds - 2 && known.validSeconds <= request.validSeconds;
+  }
+
+  async #dumpAfterLoss(exchange: Extract<Exchange, { kind: 'lost' }>): Promise<void> {
+    if (this.#closed) return;
+    this.#logger.warn({ errno: exchange.errno, error: exchange.text }, 'netlink.answer-lost');
+    await this.#dumpEverything();
+    this.#emitSoon();
+  }
+
+  // Notifications
+
+  #subscribe(): void {
+    const socket = openNotificationSocket(this.#notificationBufferBytes);
+    this.#notifications = socket;
+    socket.startPolling({
+      onDatagrams: (datagrams) => this.#notified(datagrams),
+      onError: (error) => {
+        if (error.stopped || error.code !== 'ENOBUFS') this.#unsubscribe();
+        this.#resyncSoon(errorText(error));
+      },
+      onThrow: (thrown) => {
+        throw thrown;
+      },
+    });
+  }
+
+  #unsubscribe(): void {
+    this.#notifications?.close();
+    this.#notifications = undefined;
+  }
+
+  #notified(datagrams: readonly Datagram[]): void {
+    for (const datagram of datagrams) {
+      if (!isFromKernel(datagram)) continue;
+      const { messages, ignored, problems } = decodeDatagram(datagram.bytes);
+      this.#counters.notifications += messages.length;
+      this.#counters.ignored += ignored;
+      if (problems.length > 0 || datagram.isTruncated) {
+        this.#counters.malformed += 1;
+        const length = datagram.fullLength;
+        this.#logger.warn({ length, problem: problems[0]?.code ?? 'truncated' }, 'netlink.unreadable');
+        this.#resyncSoon('a notification could not be read');
+      }
+      for (const message of messages) this.#notifiedOf(message);
+    }
+    this.#followRoutes();
+    this.#emitSoon();
+  }
+
+  #notifiedOf(message: NetlinkMessage): void {
+    if (message.kind === 'overrun') this.#resyncSoon('NLMSG_OVERRUN');
+    else if (this.#buffer === undefined) this.#state.apply(message);
+    else if (this.#buffer.length < BUFFERED_MESSAGES_LIMIT) this.#buffer.push(message);
+    else this.#resyncSoon('more notifications during a dump than are kept');
+  }
+
+  #emitSoon(): void {
+    if (this.#closed) return;
+    this.#emit ??= setImmediate(() => {
+      this.#emit = undefined;
+      // A dump is under way; its end tells everything.
+      if (this.#buffer !== undefined) return;
+      const changes = this.#state.takeChanges();
+      if (changes !== undefined) this.#onChange(changes);
+    });
+  }
+
+  // Dumps
+
+  #resyncSoon(reason: string): void {
+    if (this.#closed || this.#resyncTimer !== undefined) return;
+    this.#logger.warn({ reason }, 'netlink.resync');
+    this.#counters.resynchronisations += 1;
+    const pause = Math.max(0, this.#dumpedAtMs + this.#resyncIntervalMs - performance.now());
+    this.#resyncTimer = setTimeout(() => void this.#serialised(() => this.#resync()), pause);
+  }
+
+  async #resync(): Promise<void> {
+    // From here on, anything that makes the state doubtful asks for another one.
+    this.#resyncTimer = undefined;
+    if (this.#closed) return;
+    const failure = this.#resubscribe() ?? (await this.#dumpEverything());
+    this.#dumpedAtMs = performance.now();
+    if (failure === undefined) this.#resyncIntervalMs = RESYNC_INTERVAL_MS;
+    else {
+      this.#resyncIntervalMs = Math.min(RESYNC_INTERVAL_MAX_MS, this.#resyncIntervalMs * 2);
+      this.#resyncSoon(failure);
+    }
+    this.#emitSoon();
+  }
+
+  #resubscribe(): string | undefined {
+    try {
+      if (this.#notifications === undefined) this.#subscribe();
+      return undefined;
+    } catch (thrown) {
+      if (!isSystemError(thrown)) throw thrown;
+      return `cannot subscribe: ${errorText(thrown)}`;
+    }
+  }
+
+  /** Puts a dump of everything in place of the state; returns why that failed. Runs as a serialised job. */
+  async #dumpEverything(): Promise<string | undefined> {
+    const buffer: NetlinkMessage[] = [];
+    this.#buffer = buffer;
+    try {
+      const dumps = [
+        await this.#dump('links', encodeDumpLinks),
+        await this.#dump('addresses', (sequence) => encodeDumpAddresses(sequence, 'v4')),
+        await this.#dump('addresses', (sequence) => encodeDumpAddresses(sequence, 'v6')),
+      ];
+      const routes = await this.#dumpRoutes();
+      const failed = [...dumps, routes].find((result) => !result.ok);
+      if (failed?.ok === false) return failed.error;
+      const messages = dumps.flatMap((result) => (result.ok ? result.value : []));
+      this.#state.replaceAll({
+        links: messages.flatMap((message) => (message.kind === 'link' ? [message.link] : [])),
+        addresses: messages.flatMap((message) => (message.kind === 'address' ? [message.address] : [])),
+        routes: routes.ok ? routes.value : [],
+      });
+      return undefined;
+    } finally {
+      // Older than the dump or newer: the last word on each thing is the kernel's last word on it.
+      this.#buffer = undefined;
+      for (const message of buffer) this.#state.apply(message);
+      this.#dumpedAtMs = performance.now();
+      this.#followRoutes();
+    }
+  }
+
+  #followRoutes(): void {
+    if (this.#closed || !this.#state.routesStale || this.#buffer !== undefined) return;
+    if (this.#routesTimer !== undefined) return;
+    const pause = Math.max(ROUTES_DELAY_MS, this.#dumpedAtMs + RESYNC_INTERVAL_MS - performance.now());
+    this.#routesTimer = setTimeout(() => void this.#serialised(() => this.#refreshRoutes()), pause);
+  }
+
+  async #refreshRoutes(): Promise<void> {
+    this.#routesTimer = undefined;
+    if (this.#closed) return;
+    this.#state.beginRouteDump();
+    const routes = await this.#dumpRoutes();
+    this.#dumpedAtMs = performance.now();
+    if (routes.ok) this.#state.replaceRoutes(routes.value);
+    else this.#resyncSoon(routes.error);
+    this.#followRoutes();
+    this.#emitSoon();
+  }
+
+  async #dumpRoutes(): Promise<Result<readonly KernelRoute[], string>> {
+    const routes: KernelRoute[] = [];
+    for (const family of ['v4', 'v6'] as const) {
+      const dump = await this.#dump('routes', (sequence) => encodeDumpRoutes(sequence, family));
+      if (!dump.ok) return dump;
+      for (const message of dump.value) if (message.kind === 'route') routes.push(...message.routes);
+    }
+    return ok(routes);
+  }
+
+  /**
+   * All messages of one dump, taken again while the kernel says that its tables changed meanwhile. When they never
+   * stand still, what was read is used, and everything is read again a little later.
+   */
+  async #dump(
+    what: string,
+    encode: (sequence: number) => Uint8Array,
+  ): Promise<Result<readonly NetlinkMessage[], string>> {
+    let result: Result<readonly NetlinkMessage[], string> = fail(`no dump of ${what}`);
+    for (let attempt = 1; attempt <= DUMP_ATTEMPTS && !this.#closed; attempt++) {
+      const sequence = this.#requests.takeSequences(1);
+      const exchange = await this.#requests.exchange(encode(sequence), sequence, sequence);
+      result = readDump(what, exchange);
+      if (!result.ok) continue;
+      if (!result.value.some((message) => message.interrupted)) return result;
+      this.#counters.interruptedDumps += 1;
+    }
+    if (result.ok) this.#resyncSoon(`${what} changed during each of ${DUMP_ATTEMPTS} dumps`);
+    return result;
+  }
+}
+
+function readDump(what: string, exchange: Exchange): Result<readonly NetlinkMessage[], string> {
+  if (exchange.kind !== 'answered') return fail(`dump of ${what}: ${exchange.errno}: ${exchange.text}`);
+  const end = exchange.messages.at(-1);
+  if (end === undefined || !('status' in end) || end.status.errno === 0) return ok(exchange.messages);
+  const errno = errnoName(end.status.errno);
+  // A family that this kernel does not have, or a table in which there was never a route.
+  if (errno === 'ENOENT' || errno === 'EOPNOTSUPP' || errno === 'EAFNOSUPPORT') return ok([]);
+  return fail(`dump of ${what}: ${errno}${end.status.text === undefined ? '' : `: ${end.status.text}`}`);
+}
