@@ -1,0 +1,124 @@
+/** The single executable as it is shipped: build/lbd and build/lbctl, which `make test` builds first. */
+
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+
+const BUILD = join(import.meta.dirname, '../../build');
+const LBD = join(BUILD, 'lbd');
+const LBCTL = join(BUILD, 'lbctl');
+
+const needsRoot = process.getuid?.() === 0 ? false : 'needs root, to make network and mount namespaces';
+
+type Ran = { readonly status: number | null; readonly out: string; readonly err: string };
+
+function ran(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Ran {
+  const { status, stdout, stderr, error } = spawnSync(command, args, {
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], ...env },
+    timeout: 30_000,
+  });
+  assert.equal(error, undefined);
+  return { status, out: stdout, err: stderr };
+}
+
+/** `lbd cleanup` in a network namespace of its own: the shortest way through the native addon. */
+function ranCleanup(executable: string, env: Readonly<Record<string, string>> = {}): Ran {
+  return ran('unshare', ['--net', executable, 'cleanup'], env);
+}
+
+function temporaryDirectory(context: TestContext): string {
+  const directory = realpathSync(mkdtempSync(join(tmpdir(), 'lbd-binary-')));
+  context.after(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+test('lbd version prints the version and the commit', () => {
+  const { status, out } = ran(LBD, ['version']);
+  assert.equal(status, 0);
+  assert.match(out, /^lbd 0\.1\.0 \([0-9a-f]{12}\), Node v26\./);
+});
+
+test('lbctl version says which it is, also when it finds no daemon', () => {
+  const { out } = ran(LBCTL, ['version', '--socket', '/nonexistent/lbd.sock']);
+  assert.match(out, /^lbctl +0\.1\.0 \([0-9a-f]{12}\), Node v26\./);
+});
+
+test('the name it is called by decides, also through a link elsewhere', (context) => {
+  const directory = temporaryDirectory(context);
+  const link = join(directory, 'lbctl-next');
+  symlinkSync(LBD, link);
+  assert.match(ran(link, ['--help']).out, /^Usage: lbctl /m);
+  const stranger = join(directory, 'something');
+  symlinkSync(LBD, stranger);
+  assert.match(ran(stranger, ['--help']).err, /expected to be called as lbd or lbctl/);
+});
+
+test('NODE_OPTIONS of the caller changes nothing', () => {
+  const { status, err } = ran(LBD, ['version'], { NODE_OPTIONS: '--require /nonexistent/evil.js' });
+  assert.deepEqual({ status, err }, { status: 0, err: '' });
+});
+
+test('the native addon is loaded from inside the executable and leaves nothing behind', {
+  skip: needsRoot,
+}, (context) => {
+  const directory = temporaryDirectory(context);
+  const { status, out, err } = ranCleanup(LBD, { LBD_NATIVE_DIR: directory });
+  assert.deepEqual({ status, out, err }, { status: 0, out: 'nothing of lbd is on this host\n', err: '' });
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test('an executable whose addon was changed is refused', { skip: needsRoot }, (context) => {
+  const changed = join(temporaryDirectory(context), 'lbd');
+  copyFileSync(LBD, changed);
+  const bytes = readFileSync(changed);
+  const addon = readFileSync(join(BUILD, 'native/lbd_sys.node'));
+  const at = bytes.indexOf(addon);
+  assert.ok(at > 0, 'the executable holds the addon');
+  const victim = at + Math.floor(addon.length / 2);
+  bytes.writeUInt8(bytes.readUInt8(victim) ^ 1, victim);
+  writeFileSync(changed, bytes);
+  const { status, err } = ranCleanup(changed);
+  assert.equal(status, 1);
+  assert.match(err, /the native addon inside the executable is damaged: expected SHA-256 [0-9a-f]{64}, got /);
+});
+
+// The executable is opened before the mounts, which may hide the tree it lies in.
+const NOEXEC_EVERYWHERE = `
+  exec 3<"$1"
+  for directory in /run /var/lib /dev/shm /tmp; do mount -t tmpfs -o "$2" tmpfs "$directory"; done
+  mkdir /run/lbd /var/lib/lbd
+  exec -a lbd /proc/self/fd/3 cleanup`;
+
+function ranWithMounts(options: string): Ran {
+  return ran('unshare', ['--net', '--mount', 'bash', '-euc', NOEXEC_EVERYWHERE, 'bash', LBD, options]);
+}
+
+test('mounts without exec everywhere get an error that names each of them and the way out', {
+  skip: needsRoot,
+}, () => {
+  const { status, err } = ranWithMounts('noexec');
+  assert.equal(status, 1);
+  assert.match(err, /set LBD_NATIVE_DIR to a writable directory on a mount without noexec/);
+  for (const directory of ['/run/lbd', '/var/lib/lbd', '/tmp', '/dev/shm']) {
+    assert.match(err, new RegExp(`${directory}: mounted noexec`));
+  }
+});
+
+test('full file systems everywhere get the same error with their own reason', { skip: needsRoot }, () => {
+  const { status, err } = ranWithMounts('exec,size=4k,nr_inodes=3');
+  assert.equal(status, 1);
+  assert.match(err, /\/run\/lbd: ENOSPC/);
+});
