@@ -198,7 +198,7 @@ contract('services', (context) => {
     ['an unknown type', { type: 'Balancer' }, 'spec.type'],
     ['an unknown affinity', { sessionAffinity: 'Cookie' }, 'spec.sessionAffinity'],
     ['an unknown externalTrafficPolicy', { externalTrafficPolicy: 'Near' }, 'spec.externalTrafficPolicy'],
-    ['a bad source range', { loadBalancerSourceRanges: ['10.0.0.0/33'] }, 'spec.loadBalancerSourceRanges[0]'],
+    ['a bad source range', { loadBalancerSourceRanges: ['10.0.0.0/33'] }, 'spec.LoadBalancerSourceRanges[0]'],
     ['a bad class', { loadBalancerClass: 'a/b/c' }, 'spec.loadBalancerClass'],
     ['a bad external address', { externalIPs: ['10.0.0'] }, 'spec.externalIPs[0]'],
     ['a loopback external address', { externalIPs: ['127.0.0.1'] }, 'spec.externalIPs[0]'],

@@ -40,9 +40,7 @@ export function coreFromEvent(event: KubeObject): KubeObject {
 }
 
 export function eventFromCore(event: KubeObject): KubeObject {
-  const out = rename(event, 'events.k8s.io/v1', RENAMED_BACK);
-  out['eventTime'] ??= null;
-  return out;
+  return rename(event, 'events.k8s.io/v1', RENAMED_BACK);
 }
 
 /** core/v1: what every event must satisfy, however it was written. */

@@ -52,7 +52,7 @@ const CONDITION = s.struct('Condition', {
   type: s.always(s.string),
   status: s.always(s.string),
   observedGeneration: s.int64,
-  lastTransitionTime: s.time,
+  lastTransitionTime: s.always(s.time),
   reason: s.always(s.string),
   message: s.always(s.string),
 });
@@ -117,8 +117,8 @@ export const SERVICE = kind('Service', {
 const NODE_CONDITION = s.struct('NodeCondition', {
   type: s.always(s.string),
   status: s.always(s.string),
-  lastHeartbeatTime: s.time,
-  lastTransitionTime: s.time,
+  lastHeartbeatTime: s.always(s.time),
+  lastTransitionTime: s.always(s.time),
   reason: s.string,
   message: s.string,
 });
@@ -198,12 +198,12 @@ export const CORE_EVENT = kind('Event', {
   reason: s.string,
   message: s.string,
   source: EVENT_SOURCE,
-  firstTimestamp: s.time,
-  lastTimestamp: s.time,
+  firstTimestamp: s.always(s.time),
+  lastTimestamp: s.always(s.time),
   count: s.int32,
   type: s.string,
-  eventTime: s.microTime,
-  series: s.pointer(s.struct('EventSeries', { count: s.int32, lastObservedTime: s.microTime })),
+  eventTime: s.always(s.microTime),
+  series: s.pointer(s.struct('EventSeries', { count: s.int32, lastObservedTime: s.always(s.microTime) })),
   action: s.string,
   related: s.pointer(OBJECT_REFERENCE),
   reportingComponent: s.always(s.string),
@@ -211,8 +211,10 @@ export const CORE_EVENT = kind('Event', {
 });
 
 export const EVENT = kind('Event', {
-  eventTime: s.microTime,
-  series: s.pointer(s.struct('EventSeries', { count: s.always(s.int32), lastObservedTime: s.microTime })),
+  eventTime: s.always(s.microTime),
+  series: s.pointer(
+    s.struct('EventSeries', { count: s.always(s.int32), lastObservedTime: s.always(s.microTime) }),
+  ),
   reportingController: s.string,
   reportingInstance: s.string,
   action: s.string,
@@ -222,8 +224,8 @@ export const EVENT = kind('Event', {
   note: s.string,
   type: s.string,
   deprecatedSource: EVENT_SOURCE,
-  deprecatedFirstTimestamp: s.time,
-  deprecatedLastTimestamp: s.time,
+  deprecatedFirstTimestamp: s.always(s.time),
+  deprecatedLastTimestamp: s.always(s.time),
   deprecatedCount: s.int32,
 });
 

@@ -248,9 +248,10 @@ function zero(schema: Schema): Json {
     case 'list':
       return [];
     case 'string':
+      return '';
     case 'time':
     case 'microTime':
-      return '';
+      return null;
     case 'bool':
       return false;
     case 'int32':

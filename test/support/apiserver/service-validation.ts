@@ -233,7 +233,7 @@ function loadBalancerErrors(spec: Json, type: string): FieldError[] {
     if (!isCidr(stringOf(value).trim())) {
       errors.push(
         invalidField(
-          `spec.loadBalancerSourceRanges[${index}]`,
+          `spec.LoadBalancerSourceRanges[${index}]`,
           value,
           'must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)',
         ),
