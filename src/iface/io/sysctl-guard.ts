@@ -1,0 +1,175 @@
+import { errorText } from '../../lib/errors.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { readSysctlNumber, writeSysctl } from '../../sys/sysctl.ts';
+import {
+  ALL_INTERFACES,
+  planSysctls,
+  type SysctlFinding,
+  type SysctlPlace,
+  type SysctlReading,
+  type SysctlWrite,
+  sysctlName,
+} from '../sysctl-plan.ts';
+
+/**
+ * Keeps the ARP sysctls of the watched NICs as `sysctl-plan.ts` wants them. The kernel tells nobody when they change
+ * (RTM_NEWNETCONF covers forwarding and its like, not ARP), so the files are read once in a while: 0.1 ms for ten NICs.
+ * What was written is never taken back, see docs/architecture.md.
+ */
+const CHECK_INTERVAL_MS = 1_000;
+
+/** One row for a person: what a NIC's ARP sysctl should be and what it is. */
+export type SysctlState = {
+  readonly interface: string;
+  /** `net.ipv4.conf.eth0.arp_ignore` */
+  readonly key: string;
+  readonly expected: string;
+  /** What the kernel goes by: the greater of `conf.all` and the NIC's own. */
+  readonly current: string | undefined;
+  /** The NIC's own value before lbd first wrote it, also in an earlier run; undefined when lbd never had to. */
+  readonly before: string | undefined;
+  readonly drifts: number;
+  readonly error: string | undefined;
+};
+
+export type SysctlGuardOptions = {
+  readonly logger: Logger;
+  /** What an earlier run of lbd found before it wrote, by `key`. */
+  readonly before?: ReadonlyMap<string, string>;
+  /** `before()` has something new that should outlive this process. */
+  readonly onBefore?: () => void;
+  /** In place of /proc/sys, for tests. */
+  readonly root?: string;
+};
+
+export class SysctlGuard {
+  readonly #logger: Logger;
+  readonly #onBefore: () => void;
+  readonly #root: string | undefined;
+  readonly #before: Map<string, string>;
+  /** Keys that were once as they should be in this run: another value after that is a drift. */
+  #settled: ReadonlySet<string> = new Set();
+  readonly #drifts = new Map<string, number>();
+  readonly #writeErrors = new Map<string, string>();
+  #interfaces: readonly string[] = [];
+  #findings: readonly SysctlFinding[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: SysctlGuardOptions) {
+    this.#logger = options.logger;
+    this.#onBefore = options.onBefore ?? (() => {});
+    this.#root = options.root;
+    this.#before = new Map(options.before);
+  }
+
+  /** Puts the sysctls of these NICs, by name, right at once and keeps them so; others are left as they are. */
+  watch(interfaces: readonly string[]): void {
+    this.#interfaces = [...new Set(interfaces)].sort();
+    clearInterval(this.#timer);
+    this.check();
+    if (this.#interfaces.length === 0) return;
+    this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
+    this.#timer.unref();
+  }
+
+  /** Reads everything and writes what is wrong. */
+  check(): void {
+    const plan = this.#plan();
+    for (const write of plan.writes) this.#put(write);
+    this.#findings = plan.writes.length === 0 ? plan.findings : this.#plan().findings;
+    this.#settle(new Set(plan.writes.map(sysctlName)));
+  }
+
+  #settle(written: ReadonlySet<string>): void {
+    for (const key of this.#writeErrors.keys()) if (!written.has(key)) this.#writeErrors.delete(key);
+    const unreadable = this.#findings.filter((finding) => finding.effective === undefined).map(sysctlName);
+    // A NIC that went and comes back starts over with the kernel's default: no drift.
+    const unsettled = new Set([...this.#writeErrors.keys(), ...unreadable]);
+    this.#settled = new Set(
+      this.#places()
+        .map(sysctlName)
+        .filter((key) => !unsettled.has(key)),
+    );
+  }
+
+  /** What each value was before lbd first wrote it, by key, to be kept for the next run. */
+  before(): ReadonlyMap<string, string> {
+    return this.#before;
+  }
+
+  states(): readonly SysctlState[] {
+    const rows = this.#findings.map((finding) => this.#state(finding));
+    // A value that holds for all NICs has a row of its own once lbd had to touch it.
+    for (const place of this.#places().filter((each) => each.interface === ALL_INTERFACES)) {
+      const key = sysctlName(place);
+      if (!this.#before.has(key) && !this.#writeErrors.has(key)) continue;
+      const reading = this.#read(place);
+      const effective = reading.kind === 'value' ? reading.value : undefined;
+      const error = reading.kind === 'error' ? reading.text : undefined;
+      rows.push(this.#state({ ...place, expected: 'at most 2', effective, error }));
+    }
+    return rows;
+  }
+
+  /** The values stay as they are: on a host with kube-ipvs0, to take them back would make duplicates. */
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  #plan(): ReturnType<typeof planSysctls> {
+    return planSysctls(this.#interfaces, (place) => this.#read(place));
+  }
+
+  #places(): readonly SysctlPlace[] {
+    if (this.#interfaces.length === 0) return [];
+    return [...this.#interfaces, ALL_INTERFACES].flatMap((name): SysctlPlace[] => [
+      { interface: name, key: 'arp_ignore' },
+      { interface: name, key: 'arp_announce' },
+    ]);
+  }
+
+  #state(finding: SysctlFinding): SysctlState {
+    const key = sysctlName(finding);
+    return {
+      interface: finding.interface,
+      key,
+      expected: finding.expected,
+      current: finding.effective === undefined ? undefined : String(finding.effective),
+      before: this.#before.get(key),
+      drifts: this.#drifts.get(key) ?? 0,
+      error: this.#writeErrors.get(key) ?? finding.error,
+    };
+  }
+
+  #read(place: SysctlPlace): SysctlReading {
+    try {
+      return { kind: 'value', value: readSysctlNumber({ family: 'ipv4', ...place }, this.#root) };
+    } catch (thrown) {
+      return { kind: 'error', text: errorText(thrown) };
+    }
+  }
+
+  #put(write: SysctlWrite): void {
+    const key = sysctlName(write);
+    const found = this.#read(write);
+    const was = found.kind === 'value' ? String(found.value) : undefined;
+    try {
+      writeSysctl({ family: 'ipv4', interface: write.interface, key: write.key }, write.value, this.#root);
+    } catch (thrown) {
+      const text = errorText(thrown);
+      if (this.#writeErrors.get(key) !== text)
+        this.#logger.error({ key, error: text }, 'sysctl.write-failed');
+      this.#writeErrors.set(key, text);
+      return;
+    }
+    this.#writeErrors.delete(key);
+    if (this.#settled.has(key)) {
+      const drifts = (this.#drifts.get(key) ?? 0) + 1;
+      this.#drifts.set(key, drifts);
+      this.#logger.warn({ key, was, now: write.value, drifts }, 'sysctl.drift');
+    } else this.#logger.info({ key, was, now: write.value }, 'sysctl.written');
+    if (was === undefined || this.#before.has(key)) return;
+    this.#before.set(key, was);
+    this.#onBefore();
+  }
+}
