@@ -1,0 +1,524 @@
+/**
+ * Keeps the last known state of one resource equal to the API server's: a paged list, then a watch from where the list
+ * ended, for ever. (Kubernetes API concepts: "Efficient detection of changes", "Retrieving large results sets in chunks",
+ * "410 Gone responses", "Watch bookmarks".)
+ *
+ *   phase        event                          → phase         effect
+ *   idle         started                        → listing       list the first page
+ *   listing      page listed, more to come      → listing       list the next page
+ *                page listed, the last          → watching      (list − known = changes) watch from the list's version
+ *                failed: 410                    → listing       list again from the start, without backoff the first time
+ *                failed: too large              → listing       list again with smaller pages
+ *                failed: anything else          → backing-off   –
+ *   watching     object changed, bookmarked     → watching      –
+ *                closed (the server's timeout)  → watching      watch from the last version seen
+ *                closed within a second         → backing-off   – (then watch)
+ *                failed: 410, 400, 504, garbage → listing       list; backoff when it happens again
+ *                failed: anything else          → backing-off   – (then watch from the last version seen)
+ *                deadline: overdue              → watching      cancel; watch from the last version seen
+ *                verified: a change is missing  → watching      – (it has VERIFY_GRACE_MS to arrive)
+ *                deadline: it did not arrive    → watching      cancel; watch from the last version seen
+ *                deadline: doubt is 30 s old    → listing       cancel; list
+ *                bookmark older than last seen  → listing       cancel; list (the server's history went back)
+ *   backing-off  deadline                       → listing or watching
+ *   any          object written                 – the answer to a write of our own, ahead of the watch
+ *   any          stopped                        → stopped       cancel
+ *
+ * Each request carries an attempt number; what arrives from an earlier attempt is ignored. The store is mutated in place
+ * (see `object-store.ts`); the rest of the state is replaced.
+ *
+ * Limits: PAGE_LIMIT objects a page, WATCH_MIN_MS..WATCH_MAX_MS a watch, backoff 0.2 s..30 s.
+ */
+
+import { assert, unreachable } from '../lib/assert.ts';
+import type { Random } from '../lib/prng.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { type ApiFailure, failureText } from './api-failure.ts';
+import { backoffMs } from './backoff.ts';
+import {
+  applyChange,
+  applyList,
+  applyWritten,
+  checkStore,
+  doubtDeadline,
+  emptyStore,
+  type ObjectStore,
+} from './object-store.ts';
+import type { Item } from './objects.ts';
+import { compareResourceVersions, isNotNewer } from './resource-version.ts';
+import type { ReflectorStatus } from './types.ts';
+
+export const PAGE_LIMIT = 500;
+const WATCH_MIN_MS = 5 * 60_000;
+const WATCH_MAX_MS = 10 * 60_000;
+/** How long past its own timeout a watch may live before it counts as dead. */
+const WATCH_GRACE_MS = 15_000;
+/** How far one replica of the API server may be ahead of another before a watch counts as dead. */
+const VERIFY_GRACE_MS = 2_000;
+/** A watch that lived less was refused in all but name. */
+const SHORT_WATCH_MS = 1_000;
+/** A watch that lived this long proves that the server is well again. */
+const STEADY_WATCH_MS = 5_000;
+
+export type ReflectorConfig = {
+  readonly resource: ReflectorStatus['resource'];
+  /** Whether a mass disappearance is doubted. */
+  readonly doubts: boolean;
+};
+
+type Phase<Value> =
+  | { readonly kind: 'idle' | 'stopped' }
+  | {
+      readonly kind: 'listing';
+      readonly items: Map<string, Item<Value>>;
+      /** Of the first page: all pages of one list are of one version. */
+      readonly resourceVersion: string | undefined;
+      /** Objects that writes of our own changed since the list began, at which version. */
+      readonly written: Map<string, string>;
+    }
+  | {
+      readonly kind: 'watching';
+      readonly since: Instant;
+      readonly overdueAt: Instant;
+      /** A change that a second watch saw and this one must bring by then. */
+      readonly awaited: { readonly resourceVersion: string; readonly by: Instant } | undefined;
+    }
+  | { readonly kind: 'backing-off'; readonly until: Instant; readonly next: 'list' | 'watch' };
+
+export type ReflectorState<Value> = {
+  readonly config: ReflectorConfig;
+  readonly store: ObjectStore<Value>;
+  readonly phase: Phase<Value>;
+  readonly attempt: number;
+  /** In a row; reset by a complete list or a steady watch. */
+  readonly failures: number;
+  /** 410s in a row without news from a watch between them. */
+  readonly expirations: number;
+  readonly pageLimit: number;
+  /** Where to watch from: of the last list, event or bookmark. */
+  readonly resourceVersion: string | undefined;
+  /** A list was completed since start. */
+  readonly synced: boolean;
+  readonly relists: number;
+  readonly heardAt: Instant | undefined;
+  readonly error: string | undefined;
+};
+
+export type ReflectorEvent<Value> =
+  | { readonly kind: 'started' }
+  | {
+      readonly kind: 'page-listed';
+      readonly attempt: number;
+      readonly items: readonly Item<Value>[];
+      readonly resourceVersion: string;
+      readonly continueToken: string | undefined;
+    }
+  | { readonly kind: 'watch-opened'; readonly attempt: number }
+  | {
+      readonly kind: 'object-changed';
+      readonly attempt: number;
+      readonly item: Item<Value>;
+      readonly deleted: boolean;
+    }
+  | { readonly kind: 'bookmarked'; readonly attempt: number; readonly resourceVersion: string }
+  | { readonly kind: 'watch-closed'; readonly attempt: number }
+  | { readonly kind: 'request-failed'; readonly attempt: number; readonly failure: ApiFailure }
+  /** A second watch, from the version seen when it was opened, brought a change of this version. */
+  | { readonly kind: 'change-verified'; readonly attempt: number; readonly resourceVersion: string }
+  | { readonly kind: 'object-written'; readonly item: Item<Value> }
+  | { readonly kind: 'deadline-passed' }
+  | { readonly kind: 'stopped' };
+
+export type ReflectorEffect =
+  | {
+      readonly kind: 'list';
+      readonly attempt: number;
+      readonly limit: number;
+      readonly continueToken: string | undefined;
+    }
+  | {
+      readonly kind: 'watch';
+      readonly attempt: number;
+      readonly resourceVersion: string;
+      readonly timeoutMs: number;
+    }
+  | { readonly kind: 'cancel' }
+  /** What is known changed, or became complete for the first time. */
+  | { readonly kind: 'notify' }
+  | {
+      readonly kind: 'log';
+      readonly level: 'info' | 'warn';
+      readonly event: string;
+      readonly fields: Readonly<Record<string, unknown>>;
+    };
+
+export type ReflectorStep<Value> = {
+  readonly state: ReflectorState<Value>;
+  readonly effects: readonly ReflectorEffect[];
+};
+
+/** `cached` is what was known before this process: it counts as known (and is doubted about), but not as synced. */
+export function initialReflector<Value>(
+  config: ReflectorConfig,
+  cached: readonly Item<Value>[] = [],
+): ReflectorState<Value> {
+  const store = emptyStore<Value>(config.doubts);
+  for (const item of cached) applyChange(store, item, false);
+  return {
+    config,
+    store,
+    phase: { kind: 'idle' },
+    attempt: 0,
+    failures: 0,
+    expirations: 0,
+    pageLimit: PAGE_LIMIT,
+    resourceVersion: undefined,
+    synced: false,
+    relists: 0,
+    heardAt: undefined,
+    error: undefined,
+  };
+}
+
+/** `random` gives the jitter of backoffs and watch timeouts. */
+export function stepReflector<Value>(
+  state: ReflectorState<Value>,
+  event: ReflectorEvent<Value>,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  if (state.phase.kind === 'stopped') return { state, effects: [] };
+  if ('attempt' in event && event.attempt !== state.attempt) return { state, effects: [] };
+  const heard = isFromServer(event) ? { ...state, heardAt: now } : state;
+  switch (event.kind) {
+    case 'started':
+      return state.phase.kind === 'idle' ? startList(state) : { state, effects: [] };
+    case 'page-listed':
+      return onPage(heard, event, now, random);
+    case 'watch-opened':
+      return recovered(heard);
+    case 'object-changed':
+      return onChange(heard, event);
+    case 'bookmarked':
+      return onBookmark(heard, event.resourceVersion);
+    case 'watch-closed':
+      return onWatchClosed(heard, now, random);
+    case 'request-failed':
+      return onFailure(heard, event.failure, now, random);
+    case 'change-verified':
+      return onVerified(state, event.resourceVersion, now);
+    case 'object-written':
+      return onWritten(state, event.item);
+    case 'deadline-passed':
+      return onDeadline(state, now, random);
+    case 'stopped':
+      return { state: { ...state, phase: { kind: 'stopped' } }, effects: [{ kind: 'cancel' }] };
+    default:
+      return unreachable(event);
+  }
+}
+
+function isFromServer<Value>(event: ReflectorEvent<Value>): boolean {
+  if (event.kind === 'change-verified') return false;
+  return event.kind === 'request-failed' ? event.failure.status !== undefined : 'attempt' in event;
+}
+
+/** When `deadline-passed` is due; NEVER while only the network can bring news. */
+export function reflectorDeadline<Value>(state: ReflectorState<Value>): Instant {
+  if (state.phase.kind === 'backing-off') return state.phase.until;
+  if (state.phase.kind === 'watching') {
+    return earliest(state.phase.overdueAt, state.phase.awaited?.by ?? NEVER, doubtDeadline(state.store));
+  }
+  return NEVER;
+}
+
+function startList<Value>(state: ReflectorState<Value>): ReflectorStep<Value> {
+  const attempt = state.attempt + 1;
+  return {
+    state: {
+      ...state,
+      attempt,
+      relists: state.synced ? state.relists + 1 : state.relists,
+      phase: { kind: 'listing', items: new Map(), resourceVersion: undefined, written: new Map() },
+    },
+    effects: [
+      { kind: 'cancel' },
+      { kind: 'list', attempt, limit: state.pageLimit, continueToken: undefined },
+    ],
+  };
+}
+
+function startWatch<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
+  if (state.resourceVersion === undefined) return startList(state);
+  const attempt = state.attempt + 1;
+  const timeoutMs = Math.round(WATCH_MIN_MS + (WATCH_MAX_MS - WATCH_MIN_MS) * random());
+  return {
+    state: {
+      ...state,
+      attempt,
+      phase: {
+        kind: 'watching',
+        since: now,
+        overdueAt: after(now, timeoutMs + WATCH_GRACE_MS),
+        awaited: undefined,
+      },
+    },
+    effects: [
+      { kind: 'cancel' },
+      { kind: 'watch', attempt, resourceVersion: state.resourceVersion, timeoutMs },
+    ],
+  };
+}
+
+function onPage<Value>(
+  state: ReflectorState<Value>,
+  page: Extract<ReflectorEvent<Value>, { kind: 'page-listed' }>,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  if (state.phase.kind !== 'listing') return { state, effects: [] };
+  const { items, written } = state.phase;
+  for (const item of page.items) items.set(item.key, item);
+  const resourceVersion = state.phase.resourceVersion ?? page.resourceVersion;
+  if (page.continueToken !== undefined) {
+    const attempt = state.attempt + 1;
+    return {
+      state: { ...state, attempt, phase: { ...state.phase, resourceVersion } },
+      effects: [{ kind: 'list', attempt, limit: state.pageLimit, continueToken: page.continueToken }],
+    };
+  }
+  const hadDoubt = state.store.doubted.size > 0;
+  // A version within a list's own is in it; a later one is news that the list cannot know.
+  const newer = new Set([...written].flatMap(([key, at]) => (isNotNewer(at, resourceVersion) ? [] : [key])));
+  const changed = applyList(state.store, items, newer, now);
+  const listed = recovered({ ...state, synced: true, failures: 0, resourceVersion });
+  const watch = startWatch(listed.state, now, random);
+  const notify: readonly ReflectorEffect[] = changed || !state.synced ? [{ kind: 'notify' }] : [];
+  return {
+    state: watch.state,
+    effects: [...notify, ...listed.effects, ...doubtLog(state, hadDoubt), ...watch.effects],
+  };
+}
+
+function doubtLog<Value>(state: ReflectorState<Value>, hadDoubt: boolean): readonly ReflectorEffect[] {
+  const { store, config } = state;
+  const fields = { resource: config.resource, missing: store.doubted.size, known: store.objects.size };
+  if (store.doubted.size > 0 && !hadDoubt)
+    return [{ kind: 'log', level: 'warn', event: 'kube.doubt.begun', fields }];
+  if (store.doubted.size === 0 && hadDoubt)
+    return [{ kind: 'log', level: 'warn', event: 'kube.doubt.ended', fields }];
+  return [];
+}
+
+function onChange<Value>(
+  state: ReflectorState<Value>,
+  event: Extract<ReflectorEvent<Value>, { kind: 'object-changed' }>,
+): ReflectorStep<Value> {
+  if (state.phase.kind !== 'watching') return { state, effects: [] };
+  const { resourceVersion } = event.item;
+  // A watch from version N brings only what is newer than N, in order: anything else is a replay.
+  if (state.resourceVersion !== undefined && isNotNewer(resourceVersion, state.resourceVersion)) {
+    return { state, effects: [] };
+  }
+  const changed = applyChange(state.store, event.item, event.deleted);
+  const next = resourceVersion === '' ? state.resourceVersion : resourceVersion;
+  return {
+    state: { ...state, resourceVersion: next, expirations: 0 },
+    effects: changed ? [{ kind: 'notify' }] : [],
+  };
+}
+
+function onBookmark<Value>(state: ReflectorState<Value>, resourceVersion: string): ReflectorStep<Value> {
+  if (state.phase.kind !== 'watching') return { state, effects: [] };
+  const order =
+    state.resourceVersion === undefined
+      ? undefined
+      : compareResourceVersions(resourceVersion, state.resourceVersion);
+  if (order !== undefined && order < 0) {
+    const list = startList(state);
+    const fields = {
+      resource: state.config.resource,
+      seen: state.resourceVersion,
+      bookmark: resourceVersion,
+    };
+    return {
+      state: list.state,
+      effects: [{ kind: 'log', level: 'warn', event: 'kube.history.went-back', fields }, ...list.effects],
+    };
+  }
+  return { state: { ...state, resourceVersion, expirations: 0 }, effects: [] };
+}
+
+function onWatchClosed<Value>(
+  state: ReflectorState<Value>,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  if (state.phase.kind !== 'watching') return { state, effects: [] };
+  const lifetimeMs = now - state.phase.since;
+  if (lifetimeMs >= SHORT_WATCH_MS) return startWatch(steadied(state, lifetimeMs), now, random);
+  return backOff(state, 'watch', undefined, now, random);
+}
+
+function steadied<Value>(state: ReflectorState<Value>, lifetimeMs: number): ReflectorState<Value> {
+  return lifetimeMs >= STEADY_WATCH_MS ? { ...state, failures: 0, expirations: 0 } : state;
+}
+
+function onFailure<Value>(
+  state: ReflectorState<Value>,
+  failure: ApiFailure,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  const watching = state.phase.kind === 'watching';
+  if (!watching && state.phase.kind !== 'listing') return { state, effects: [] };
+  const failed = blamed(state, failure, watching ? 'watch' : 'list', now);
+  const then = (step: ReflectorStep<Value>) => ({ ...step, effects: [...failed.effects, ...step.effects] });
+  if (failure.status === 410) return then(onExpired(failed.state, now, random));
+  if (!watching && failure.kind === 'too-large' && state.pageLimit > 1) {
+    return then(startList({ ...failed.state, pageLimit: Math.ceil(state.pageLimit / 5) }));
+  }
+  const next = watching && !invalidatesVersion(failure) ? 'watch' : 'list';
+  return then(backOff(failed.state, next, failure.retryAfterMs, now, random));
+}
+
+/** History that lbd needed is gone. Once that is normal (a long absence); again and again it is a server in trouble. */
+function onExpired<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
+  const expired = { ...state, expirations: state.expirations + 1 };
+  if (expired.expirations === 1) return startList(expired);
+  const failures = Math.max(state.failures, state.expirations - 1);
+  return backOff({ ...expired, failures }, 'list', undefined, now, random);
+}
+
+/** Answers that mean "not from this version", or a stream that cannot be followed any more: only a list helps. */
+function invalidatesVersion(failure: ApiFailure): boolean {
+  if (failure.kind === 'protocol' || failure.kind === 'too-large') return true;
+  return failure.status === 400 || failure.status === 504 || failure.status === 422;
+}
+
+/** Records a failure; logs it when it is another one than the last. */
+function blamed<Value>(
+  state: ReflectorState<Value>,
+  failure: ApiFailure,
+  verb: 'list' | 'watch',
+  now: Instant,
+): ReflectorStep<Value> {
+  const error = failureText(failure, verb, state.config.resource);
+  const steady = state.phase.kind === 'watching' ? steadied(state, now - state.phase.since) : state;
+  const fields = { resource: state.config.resource, error };
+  const isNews = error !== state.error && failure.status !== 410;
+  return {
+    state: { ...steady, error },
+    effects: isNews ? [{ kind: 'log', level: 'warn', event: 'kube.request.failed', fields }] : [],
+  };
+}
+
+function recovered<Value>(state: ReflectorState<Value>): ReflectorStep<Value> {
+  if (state.error === undefined) return { state, effects: [] };
+  const fields = { resource: state.config.resource, after: state.error };
+  return {
+    state: { ...state, error: undefined },
+    effects: [{ kind: 'log', level: 'info', event: 'kube.request.recovered', fields }],
+  };
+}
+
+function backOff<Value>(
+  state: ReflectorState<Value>,
+  next: 'list' | 'watch',
+  retryAfterMs: number | undefined,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  const failures = state.failures + 1;
+  const waitMs = Math.max(backoffMs(failures, random), retryAfterMs ?? 0);
+  return {
+    state: {
+      ...state,
+      failures,
+      attempt: state.attempt + 1,
+      phase: { kind: 'backing-off', until: after(now, waitMs), next },
+    },
+    effects: [{ kind: 'cancel' }],
+  };
+}
+
+function onWritten<Value>(state: ReflectorState<Value>, item: Item<Value>): ReflectorStep<Value> {
+  if (state.phase.kind === 'listing' && state.store.objects.has(item.key)) {
+    state.phase.written.set(item.key, item.resourceVersion);
+  }
+  return { state, effects: applyWritten(state.store, item) ? [{ kind: 'notify' }] : [] };
+}
+
+function onDeadline<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
+  if (now < reflectorDeadline(state)) return { state, effects: [] };
+  if (state.phase.kind === 'backing-off') {
+    return state.phase.next === 'list' ? startList(state) : startWatch(state, now, random);
+  }
+  if (state.phase.kind !== 'watching') return { state, effects: [] };
+  if (now >= doubtDeadline(state.store)) return startList(state);
+  const { awaited } = state.phase;
+  if (awaited !== undefined && now >= awaited.by && now < state.phase.overdueAt) {
+    if (hasSeen(state, awaited.resourceVersion)) {
+      return { state: { ...state, phase: { ...state.phase, awaited: undefined } }, effects: [] };
+    }
+    const fields = {
+      resource: state.config.resource,
+      seen: state.resourceVersion,
+      missing: awaited.resourceVersion,
+    };
+    const watch = startWatch(state, now, random);
+    return {
+      state: watch.state,
+      effects: [{ kind: 'log', level: 'warn', event: 'kube.watch.dead', fields }, ...watch.effects],
+    };
+  }
+  return startWatch(state, now, random);
+}
+
+function onVerified<Value>(
+  state: ReflectorState<Value>,
+  resourceVersion: string,
+  now: Instant,
+): ReflectorStep<Value> {
+  if (state.phase.kind !== 'watching' || state.phase.awaited !== undefined) return { state, effects: [] };
+  if (hasSeen(state, resourceVersion)) return { state, effects: [] };
+  const awaited = { resourceVersion, by: after(now, VERIFY_GRACE_MS) };
+  return { state: { ...state, phase: { ...state.phase, awaited } }, effects: [] };
+}
+
+function hasSeen<Value>(state: ReflectorState<Value>, resourceVersion: string): boolean {
+  const seen = state.resourceVersion;
+  return seen === resourceVersion || (seen !== undefined && isNotNewer(resourceVersion, seen));
+}
+
+export function reflectorStatus<Value>(state: ReflectorState<Value>, now: Instant): ReflectorStatus {
+  const { store } = state;
+  return {
+    resource: state.config.resource,
+    phase: shownPhase(state),
+    synced: state.synced,
+    objects: store.objects.size,
+    resourceVersion: state.resourceVersion,
+    silentMs: state.heardAt === undefined ? undefined : Math.max(0, Math.round(now - state.heardAt)),
+    relists: state.relists,
+    error: state.error,
+    doubt: store.doubted.size === 0 ? undefined : { missing: store.doubted.size, known: store.objects.size },
+  };
+}
+
+function shownPhase<Value>(state: ReflectorState<Value>): ReflectorStatus['phase'] {
+  const { kind } = state.phase;
+  if (kind === 'backing-off') return 'backing-off';
+  if (kind !== 'watching') return 'listing';
+  return state.store.doubted.size > 0 ? 'doubting' : 'watching';
+}
+
+export function checkReflector<Value>(state: ReflectorState<Value>): void {
+  checkStore(state.store);
+  const { phase } = state;
+  if (phase.kind === 'watching') {
+    assert(state.synced, 'a watch follows a complete list');
+    assert(state.resourceVersion !== undefined, 'a watch starts from a known version');
+  }
+  assert(state.pageLimit >= 1, 'a page holds at least one object');
+}
