@@ -26,16 +26,19 @@ export interface WatchEvent {
   readonly object: JsonObject;
 }
 
+/** What of a server a client needs. */
+export type ClientTarget = Pick<ApiTarget, 'url' | 'caPem' | 'tokenOf'>;
+
 const WATCH_EVENT_TIMEOUT_MS = 10_000;
 
 export class Client {
-  private readonly target: ApiTarget;
+  private readonly target: ClientTarget;
   private readonly token: string | undefined;
   private readonly agent: Agent;
   private readonly watches = new Set<WatchStream>();
 
   /** Speaks as the user, or with the credentials given; `{}` is anonymous. */
-  constructor(target: ApiTarget, as: string | { token?: string; cert?: string; key?: string } = 'admin') {
+  constructor(target: ClientTarget, as: string | { token?: string; cert?: string; key?: string } = 'admin') {
     const credentials = typeof as === 'string' ? { token: target.tokenOf(as) } : as;
     this.target = target;
     this.token = credentials.token;
