@@ -1,5 +1,5 @@
 import type { Problem, ServiceStatus, StatusDocument } from '../daemon/types.ts';
-import type { AddressStatus, SysctlStatus } from '../iface/types.ts';
+import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
 import { type Cell, type Paint, renderColumns, renderTable, type Style } from './table.ts';
@@ -196,7 +196,7 @@ function blockedLines(pool: PoolUsage): readonly string[] {
   return rest > 0 ? [...lines, printable(`  and ${rest} more of ${pool.name}`)] : lines;
 }
 
-function renderSysctls(sysctls: readonly SysctlStatus[], paint: Paint): readonly string[] {
+function renderSysctls(sysctls: readonly SysctlState[], paint: Paint): readonly string[] {
   if (sysctls.length === 0) return [];
   const rows = sysctls.map((sysctl): readonly Cell[] => [
     `${sysctl.key} of ${sysctl.interface}`,
@@ -209,7 +209,7 @@ function renderSysctls(sysctls: readonly SysctlStatus[], paint: Paint): readonly
 }
 
 /** A value that differs without an error is one that lbd leaves alone: stricter, or enforcing is switched off. */
-function sysctlValueCell({ current, expected, error }: SysctlStatus): Cell {
+function sysctlValueCell({ current, expected, error }: SysctlState): Cell {
   const value = current ?? 'unknown';
   const text = current === expected ? value : `${value} (expected ${expected})`;
   return error === undefined ? text : { text, style: 'red' };

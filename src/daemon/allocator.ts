@@ -20,7 +20,10 @@ export type WriteOutcome =
   | { readonly kind: 'written' }
   | { readonly kind: 'stale' }
   | { readonly kind: 'gone' }
-  | { readonly kind: 'failed'; readonly message: string };
+  /** `retryAfterMs`: the API server's own wish, when it named one. */
+  | { readonly kind: 'failed'; readonly message: string; readonly retryAfterMs: number | undefined };
+
+type Failed = Extract<WriteOutcome, { kind: 'failed' }>;
 
 export type AllocatorOptions = {
   readonly writeStatus: (service: Service, addresses: readonly Ip[]) => Promise<WriteOutcome>;
@@ -97,20 +100,19 @@ export class Allocator {
     const outcome = await this.#options.writeStatus(service, addresses);
     if (this.#attempts.get(service.key)?.write !== write) return;
     this.#reservations.delete(service.key);
-    if (outcome.kind === 'failed') this.#retryLater(write, failures + 1, outcome.message);
+    if (outcome.kind === 'failed') this.#retryLater(write, failures + 1, outcome);
     else if (outcome.kind === 'gone') this.#attempts.delete(service.key);
     else this.#attempts.set(service.key, { state: 'answered', write, failures: 0, timer: undefined });
     if (outcome.kind === 'written') this.#tell(write);
     this.#options.onChange();
   }
 
-  #retryLater(write: StatusWrite, failures: number, error: string): void {
+  #retryLater(write: StatusWrite, failures: number, outcome: Failed): void {
     const { key } = write.service;
-    const pauseMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures - 1, 10));
-    this.#options.logger.warn(
-      { service: key, addresses: write.addresses, error, pauseMs },
-      'status.write-failed',
-    );
+    const ownPauseMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures - 1, 10));
+    const pauseMs = Math.max(ownPauseMs, outcome.retryAfterMs ?? 0);
+    const fields = { service: key, addresses: write.addresses, error: outcome.message, pauseMs };
+    this.#options.logger.warn(fields, 'status.write-failed');
     const timer = setTimeout(() => {
       this.#attempts.set(key, { state: 'due', write, failures, timer: undefined });
       this.#options.onChange();

@@ -6,15 +6,16 @@ import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { SysctlGuard } from '../iface/io/sysctl-guard.ts';
 import { Wire } from '../iface/io/wire.ts';
 import type { AddressStatus } from '../iface/types.ts';
+import { claimOf } from '../iface/wire-claims.ts';
 import { allocate } from '../ipam/allocate.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import { KubeCluster } from '../kube/io/cluster.ts';
-import type { ServiceKey } from '../kube/types.ts';
+import type { Service, ServiceKey } from '../kube/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
-import { Allocator } from './allocator.ts';
+import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { ControlServer } from './control-server.ts';
 import { EventReporter } from './event-reporter.ts';
@@ -22,6 +23,7 @@ import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { computePlan } from './plan.ts';
 import { findProblems, serviceStatuses } from './status.ts';
+import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { STATUS_VERSION, type StatusDocument } from './types.ts';
 
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
@@ -75,7 +77,13 @@ export class Daemon {
         this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
       },
     });
-    this.#wire = new Wire({ logger, onClaim: (ifIndex, claim) => this.#local.claimHeard(ifIndex, claim) });
+    this.#wire = new Wire({
+      logger,
+      onFrame: (ifIndex, message) => {
+        const claim = claimOf(message);
+        if (claim.kind === 'has') this.#local.claimHeard(ifIndex, claim);
+      },
+    });
     this.#local = new LocalDriver({
       rtnetlink: this.#rtnetlink,
       wire: this.#wire,
@@ -89,7 +97,8 @@ export class Daemon {
     this.#sysctls = new SysctlGuard({
       logger,
       enforce: config.arp.enforceSysctls,
-      stateFile: `${config.state.directory}/sysctls.json`,
+      before: loadSysctlsBefore(config.state.directory),
+      onBefore: () => saveSysctlsBefore(config.state.directory, this.#sysctls.before(), logger),
     });
     this.#cluster = new KubeCluster({
       config: config.kubernetes,
@@ -98,10 +107,11 @@ export class Daemon {
       logger,
       onChange,
       random: Math.random,
+      now: bootTimeMs,
     });
     this.#events = new EventReporter((note) => this.#cluster.event(note), config.host.name);
     this.#allocator = new Allocator({
-      writeStatus: (service, addresses) => this.#cluster.writeStatus(service, addresses),
+      writeStatus: (service, addresses) => this.#writeStatus(service, addresses),
       event: (note) => this.#cluster.event(note),
       logger,
       onChange,
@@ -191,7 +201,7 @@ export class Daemon {
     const addresses = this.#local.statuses();
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
     const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp);
-    const sysctls = this.#sysctls.statuses();
+    const sysctls = this.#sysctls.states();
     return {
       version: STATUS_VERSION,
       lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
@@ -234,9 +244,16 @@ export class Daemon {
     const mayAllocate = this.#cluster.synced() && this.#cluster.isAllocator();
     const plan = computePlan({ services, allocations, mayAllocate });
     // Before the first list or the cache, no Service is known: that is no reason to take anything away.
-    if (this.#cluster.known()) this.#local.plan(plan.desired, probeAhead);
+    if (this.#cluster.synced() || services.size > 0) this.#local.plan(plan.desired, probeAhead);
     this.#allocator.carryOut(plan.writes, services);
     this.#events.refused(plan.refusals);
+  }
+
+  async #writeStatus(service: Service, addresses: readonly Ip[]): Promise<WriteOutcome> {
+    const outcome = await this.#cluster.writeStatus(service, addresses);
+    if (typeof outcome === 'string') return { kind: outcome };
+    const { error } = outcome;
+    return { kind: 'failed', message: errorText(error), retryAfterMs: error.failure.retryAfterMs };
   }
 
   #report(named: NamedReport): void {

@@ -1,4 +1,4 @@
-import type { AddressStatus, SysctlStatus } from '../iface/types.ts';
+import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { type Ip, parseIp } from '../lib/ip.ts';
@@ -60,7 +60,7 @@ export type ProblemSources = {
   readonly pools: readonly PoolUsage[];
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
-  readonly sysctls: readonly SysctlStatus[];
+  readonly sysctls: readonly SysctlState[];
   readonly config: StatusDocument['config'];
 };
 

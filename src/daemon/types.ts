@@ -1,4 +1,4 @@
-import type { AddressStatus, SysctlStatus } from '../iface/types.ts';
+import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
@@ -43,7 +43,7 @@ export type StatusDocument = {
   readonly pools: readonly PoolUsage[];
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
-  readonly sysctls: readonly SysctlStatus[];
+  readonly sysctls: readonly SysctlState[];
   readonly problems: readonly Problem[];
 };
 

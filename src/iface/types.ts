@@ -116,15 +116,16 @@ export type AddressStatus = {
   readonly reason: string | undefined;
 };
 
-/** One enforced sysctl and its history. */
-export type SysctlStatus = {
+/** One row for a person: what a NIC's ARP sysctl should be and what it is. */
+export type SysctlState = {
   readonly interface: string;
+  /** `net.ipv4.conf.eth0.arp_ignore` */
   readonly key: string;
   readonly expected: string;
+  /** What the kernel goes by: the greater of `conf.all` and the NIC's own. */
   readonly current: string | undefined;
-  /** What it was before lbd first wrote it; undefined when lbd never had to. */
+  /** The NIC's own value before lbd first wrote it, also in an earlier run; undefined when lbd never had to. */
   readonly before: string | undefined;
-  /** How often something set it back while lbd ran. */
   readonly drifts: number;
   readonly error: string | undefined;
 };

@@ -10,6 +10,7 @@ import {
   type SysctlWrite,
   sysctlName,
 } from '../sysctl-plan.ts';
+import type { SysctlState } from '../types.ts';
 
 /**
  * Keeps the ARP sysctls of the watched NICs as `sysctl-plan.ts` wants them. The kernel tells nobody when they change
@@ -18,24 +19,12 @@ import {
  */
 const CHECK_INTERVAL_MS = 1_000;
 
-/** One row for a person: what a NIC's ARP sysctl should be and what it is. */
-export type SysctlState = {
-  readonly interface: string;
-  /** `net.ipv4.conf.eth0.arp_ignore` */
-  readonly key: string;
-  readonly expected: string;
-  /** What the kernel goes by: the greater of `conf.all` and the NIC's own. */
-  readonly current: string | undefined;
-  /** The NIC's own value before lbd first wrote it, also in an earlier run; undefined when lbd never had to. */
-  readonly before: string | undefined;
-  readonly drifts: number;
-  readonly error: string | undefined;
-};
-
 export type SysctlGuardOptions = {
   readonly logger: Logger;
   /** What an earlier run of lbd found before it wrote, by `key`. */
   readonly before?: ReadonlyMap<string, string>;
+  /** False: only tells how they are. */
+  readonly enforce: boolean;
   /** `before()` has something new that should outlive this process. */
   readonly onBefore?: () => void;
   /** In place of /proc/sys, for tests. */
@@ -47,6 +36,7 @@ export class SysctlGuard {
   readonly #onBefore: () => void;
   readonly #root: string | undefined;
   readonly #before: Map<string, string>;
+  #enforce: boolean;
   /** Keys that were once as they should be in this run: another value after that is a drift. */
   #settled: ReadonlySet<string> = new Set();
   readonly #drifts = new Map<string, number>();
@@ -59,6 +49,7 @@ export class SysctlGuard {
     this.#logger = options.logger;
     this.#onBefore = options.onBefore ?? (() => {});
     this.#root = options.root;
+    this.#enforce = options.enforce;
     this.#before = new Map(options.before);
   }
 
@@ -72,9 +63,14 @@ export class SysctlGuard {
     this.#timer.unref();
   }
 
+  setEnforce(enforce: boolean): void {
+    this.#enforce = enforce;
+    this.check();
+  }
+
   /** Reads everything and writes what is wrong. */
   check(): void {
-    const plan = this.#plan();
+    const plan = this.#enforce ? this.#plan() : { ...this.#plan(), writes: [] };
     for (const write of plan.writes) this.#put(write);
     this.#findings = plan.writes.length === 0 ? plan.findings : this.#plan().findings;
     this.#settle(new Set(plan.writes.map(sysctlName)));
