@@ -66,7 +66,8 @@ export class Table extends EventEmitter<TableEvents> {
   private readonly revisions: Revisions;
   private readonly historyLimit: number;
   private readonly entries = new Map<string, Entry>();
-  private sortedKeys: string[] | undefined = [];
+  /** All keys in order. */
+  private keys: string[] = [];
   private history: Change[] = [];
   /** Revisions up to this one are forgotten: only later changes can be replayed. */
   private compactedRevision: number;
@@ -92,7 +93,7 @@ export class Table extends EventEmitter<TableEvents> {
     const previous = this.entries.get(key);
     const entry = this.version(key, object);
     this.entries.set(key, entry);
-    if (previous === undefined) this.sortedKeys = undefined;
+    if (previous === undefined) this.keys.splice(lowerBound(this.keys, key), 0, key);
     this.record({
       type: previous === undefined ? 'ADDED' : 'MODIFIED',
       revision: entry.revision,
@@ -107,7 +108,7 @@ export class Table extends EventEmitter<TableEvents> {
     if (previous === undefined) return undefined;
     const entry = this.version(key, previous.object);
     this.entries.delete(key);
-    this.sortedKeys = undefined;
+    this.keys.splice(lowerBound(this.keys, key), 1);
     this.record({ type: 'DELETED', revision: entry.revision, entry, previous });
     return entry;
   }
@@ -139,7 +140,7 @@ export class Table extends EventEmitter<TableEvents> {
   forget(): Entry[] {
     const gone = [...this.entries.values()];
     this.entries.clear();
-    this.sortedKeys = undefined;
+    this.keys = [];
     this.compact();
     return gone;
   }
@@ -152,7 +153,7 @@ export class Table extends EventEmitter<TableEvents> {
 
   /** Objects whose key starts with the prefix, in key order, as of now. */
   list(prefix: string): Entry[] {
-    const keys = this.keysInOrder();
+    const { keys } = this;
     const out: Entry[] = [];
     for (let index = lowerBound(keys, prefix); index < keys.length; index += 1) {
       const key = keys[index];
@@ -161,11 +162,6 @@ export class Table extends EventEmitter<TableEvents> {
       if (entry !== undefined) out.push(entry);
     }
     return out;
-  }
-
-  private keysInOrder(): string[] {
-    this.sortedKeys ??= [...this.entries.keys()].sort();
-    return this.sortedKeys;
   }
 
   /**
