@@ -60,6 +60,11 @@ const RULES: Readonly<Record<ArpKey, Rule>> = {
   arp_announce: { expected: '2', wanted: 2, accepts: (effective) => effective === 2 },
 };
 
+/** Whether the value in effect is one to be left as it is. */
+export function isAsExpected(finding: SysctlFinding): boolean {
+  return finding.effective !== undefined && RULES[finding.key].accepts(finding.effective);
+}
+
 /** arp_ignore: do not reply for any local address. */
 const ARP_IGNORE_EVERYTHING = 8;
 

@@ -3,6 +3,7 @@ import type { Logger } from '../../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../../sys/sysctl.ts';
 import {
   ALL_INTERFACES,
+  isAsExpected,
   planSysctls,
   type SysctlFinding,
   type SysctlPlace,
@@ -53,39 +54,44 @@ export class SysctlGuard {
     this.#before = new Map(options.before);
   }
 
-  /** Puts the sysctls of these NICs, by name, right at once and keeps them so; others are left as they are. */
+  /**
+   * Puts the sysctls of these NICs, by name, right at once and keeps them so; those of others are left as they are.
+   * Harmless, and nearly free, when they are watched already.
+   */
   watch(interfaces: readonly string[]): void {
-    this.#interfaces = [...new Set(interfaces)].sort();
+    const wanted = [...new Set(interfaces)].sort();
+    if (wanted.join(' ') === this.#interfaces.join(' ')) return;
+    this.#interfaces = wanted;
     clearInterval(this.#timer);
     this.check();
-    if (this.#interfaces.length === 0) return;
+    if (wanted.length === 0) return;
     this.#timer = setInterval(() => this.check(), CHECK_INTERVAL_MS);
     this.#timer.unref();
   }
 
   setEnforce(enforce: boolean): void {
+    if (enforce === this.#enforce) return;
     this.#enforce = enforce;
     this.check();
   }
 
   /** Reads everything and writes what is wrong. */
   check(): void {
-    const plan = this.#enforce ? this.#plan() : { ...this.#plan(), writes: [] };
-    for (const write of plan.writes) this.#put(write);
-    this.#findings = plan.writes.length === 0 ? plan.findings : this.#plan().findings;
-    this.#settle(new Set(plan.writes.map(sysctlName)));
+    const plan = this.#plan();
+    const writes = this.#enforce ? plan.writes : [];
+    for (const write of writes) this.#put(write);
+    this.#findings = writes.length === 0 ? plan.findings : this.#plan().findings;
+    this.#settle(new Set(writes.map(sysctlName)), this.#enforce ? [] : plan.writes);
   }
 
-  #settle(written: ReadonlySet<string>): void {
+  #settle(written: ReadonlySet<string>, leftWrong: readonly SysctlWrite[]): void {
     for (const key of this.#writeErrors.keys()) if (!written.has(key)) this.#writeErrors.delete(key);
-    const unreadable = this.#findings.filter((finding) => finding.effective === undefined).map(sysctlName);
     // A NIC that went and comes back starts over with the kernel's default: no drift.
-    const unsettled = new Set([...this.#writeErrors.keys(), ...unreadable]);
-    this.#settled = new Set(
-      this.#places()
-        .map(sysctlName)
-        .filter((key) => !unsettled.has(key)),
-    );
+    const unreadable = this.#findings.filter((finding) => finding.effective === undefined);
+    const unsettled = new Set([...unreadable, ...leftWrong].map(sysctlName));
+    for (const key of this.#writeErrors.keys()) unsettled.add(key);
+    const keys = this.#places().map(sysctlName);
+    this.#settled = new Set(keys.filter((key) => !unsettled.has(key)));
   }
 
   /** What each value was before lbd first wrote it, by key, to be kept for the next run. */
@@ -133,8 +139,15 @@ export class SysctlGuard {
       current: finding.effective === undefined ? undefined : String(finding.effective),
       before: this.#before.get(key),
       drifts: this.#drifts.get(key) ?? 0,
-      error: this.#writeErrors.get(key) ?? finding.error,
+      error: this.#writeErrors.get(key) ?? finding.error ?? this.#leftAlone(finding),
     };
+  }
+
+  #leftAlone(finding: SysctlFinding): string | undefined {
+    if (this.#enforce || finding.interface === ALL_INTERFACES || isAsExpected(finding)) return undefined;
+    const { effective, expected } = finding;
+    const key = sysctlName(finding);
+    return `${key} is in effect ${effective}, expected ${expected}: [arp] enforce_sysctls = false leaves it so`;
   }
 
   #read(place: SysctlPlace): SysctlReading {
