@@ -25,7 +25,7 @@ setup:
 	@scripts/setup.sh
 
 binary: setup
-	@$(NODE) scripts/build-sea.mjs
+	@flock .cache/binary.lock $(NODE) scripts/build-sea.mjs
 
 demo: binary
 	@$(NODE) scripts/demo.ts $(ARGS)

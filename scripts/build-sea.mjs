@@ -153,7 +153,11 @@ function buildExecutable({ code, map }, stamp) {
       assets: { 'lbd_sys.node': ADDON, 'lbd_sys.sha256': ADDON_HASH },
     }),
   );
-  execFileSync(process.execPath, ['--build-sea', config], { stdio: ['ignore', 'ignore', 'inherit'] });
+  // V8 puts its hash seed into the code cache: a fixed one gives the same bytes each time. Not --hash-seed or
+  // --predictable, which are part of what V8 compares before it takes a cache, and would have it refused at each start.
+  execFileSync(process.execPath, ['--random-seed=1', '--build-sea', config], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   // Renamed into place: a running lbd keeps its own file, and nobody sees half of one.
   renameSync(output, EXECUTABLE);
   rmSync(SECOND_NAME, { force: true });
