@@ -33,6 +33,11 @@ if (listen === undefined)
   throw new Error(`--listen: expected ADDRESS:PORT, got ${JSON.stringify(values.listen)}`);
 const [firstPort = '', lastPort = ''] = values['node-ports'].split('-');
 
+// until everything runs there is nothing to end in order; exit handlers remove what was started
+const abort = (): never => process.exit(1);
+process.once('SIGTERM', abort);
+process.once('SIGINT', abort);
+
 const common = {
   host: listen['host'] ?? '',
   port: Number(listen['port']),
@@ -70,6 +75,8 @@ function quit(): void {
     },
   );
 }
+process.off('SIGTERM', abort);
+process.off('SIGINT', abort);
 process.on('SIGTERM', quit);
 process.on('SIGINT', quit);
 

@@ -24,6 +24,7 @@ export interface RealApiServerOptions {
   readonly etcd?: string;
   /** Default 127.0.0.1. */
   readonly host?: string;
+  /** Default 0: any free port. */
   readonly port?: number;
   readonly certificateHosts?: readonly string[];
   /** Where token files go; default inside the temporary directory of the server. */
@@ -70,6 +71,7 @@ class RealApiServer implements ApiTarget {
     this.options = options;
     this.host = options.host ?? '127.0.0.1';
     this.home = mkdtempSync(join(tmpdir(), 'lbd-kube-'));
+    process.once('exit', this.removeHome);
     this.authority = CertificateAuthority.create('lbd-test-ca');
     this.caPem = this.authority.certPem;
     this.users = new Users(this.authority, options.directory ?? join(this.home, 'users'));
@@ -83,7 +85,7 @@ class RealApiServer implements ApiTarget {
   async start(): Promise<void> {
     const path = this.options.kubeApiserver ?? realApiServerPath();
     if (path === undefined) throw new Error('no kube-apiserver: set KUBE_APISERVER=/path/to/kube-apiserver');
-    this.port = this.options.port ?? (await freePort(this.host));
+    this.port = this.options.port || (await freePort(this.host));
     this.webhook = await startTokenWebhook(this.authority, this.users);
     const etcdUrl = await this.startEtcd();
     this.children.push(
@@ -238,8 +240,11 @@ class RealApiServer implements ApiTarget {
     this.client?.close();
     for (const child of this.children.reverse()) await child.stop();
     this.webhook?.close();
-    rmSync(this.home, { recursive: true, force: true });
+    this.removeHome();
+    process.off('exit', this.removeHome);
   }
+
+  private readonly removeHome = (): void => rmSync(this.home, { recursive: true, force: true });
 }
 
 class Child {
@@ -258,8 +263,12 @@ class Child {
     this.process = spawn(command, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
     this.process.stdout?.pipe(log, { end: false });
     this.process.stderr?.pipe(log, { end: false });
+    // it must not outlive this process, also when that ends while starting
+    const kill = (): boolean => this.process.kill('SIGKILL');
+    process.once('exit', kill);
     this.ended = new Promise((resolve) => {
       const done = (how: string): void => {
+        process.off('exit', kill);
         this.exit ??= how;
         log.end();
         resolve();
