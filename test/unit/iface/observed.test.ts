@@ -1,0 +1,208 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { NetlinkMessage } from '../../../src/iface/netlink-codec.ts';
+import { ObservedState } from '../../../src/iface/observed.ts';
+import type { IfIndex, KernelAddress, KernelRoute, Link, Mac } from '../../../src/iface/types.ts';
+import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
+
+const HEADER = { sequence: 0, interrupted: false };
+
+function link(index: number, overrides: Partial<Link> = {}): Link {
+  return {
+    index: index as IfIndex,
+    name: `eth${index}`,
+    flags: 0x11043,
+    type: 1,
+    mac: `02:00:00:00:00:0${index}` as Mac,
+    mtu: 1500,
+    master: undefined,
+    kind: undefined,
+    operState: 6,
+    ...overrides,
+  };
+}
+
+function address(ip: string, prefixLength = 32, overrides: Partial<KernelAddress> = {}): KernelAddress {
+  return {
+    ifIndex: 1 as IfIndex,
+    ip: ip as Ip,
+    prefixLength,
+    scope: 0,
+    flags: 0x80,
+    protocol: undefined,
+    preferredSeconds: Number.POSITIVE_INFINITY,
+    validSeconds: Number.POSITIVE_INFINITY,
+    ...overrides,
+  };
+}
+
+function route(destination: string, overrides: Partial<KernelRoute> = {}): KernelRoute {
+  const parsed = parsePrefix(destination);
+  assert.ok(parsed.ok);
+  return {
+    family: 'v4',
+    destination: parsed.value,
+    gateway: undefined,
+    ifIndex: 1 as IfIndex,
+    metric: 0,
+    table: 254,
+    protocol: 2,
+    type: 1,
+    ...overrides,
+  };
+}
+
+function linkMessage(event: 'new' | 'del', subject: Link): NetlinkMessage {
+  return { ...HEADER, kind: 'link', event, link: subject };
+}
+
+function addressMessage(event: 'new' | 'del', subject: KernelAddress): NetlinkMessage {
+  return { ...HEADER, kind: 'address', event, address: subject };
+}
+
+function routeMessage(...routes: KernelRoute[]): NetlinkMessage {
+  return { ...HEADER, kind: 'route', event: 'new', routes };
+}
+
+function started(): ObservedState {
+  const state = new ObservedState();
+  state.replaceAll({
+    links: [link(1), link(2)],
+    addresses: [address('192.0.2.2', 24), address('192.0.2.10')],
+    routes: [route('192.0.2.0/24'), route('0.0.0.0/0', { gateway: '192.0.2.1' as Ip })],
+  });
+  state.takeChanges();
+  return state;
+}
+
+test('apply() follows addresses and tells them once', () => {
+  const state = started();
+  state.apply(addressMessage('new', address('192.0.2.11')));
+  state.apply(addressMessage('del', address('192.0.2.10')));
+  assert.deepEqual([...state.addresses.keys()], ['1 192.0.2.2/24', '1 192.0.2.11/32']);
+  assert.deepEqual(state.takeChanges(), {
+    links: { present: [], gone: [] },
+    addresses: { present: [address('192.0.2.11')], gone: [address('192.0.2.10')] },
+    routesChanged: false,
+  });
+  assert.equal(state.takeChanges(), undefined);
+});
+
+test('apply() keeps one address with two prefix lengths apart', () => {
+  const state = started();
+  state.apply(addressMessage('new', address('192.0.2.2', 32)));
+  state.apply(addressMessage('del', address('192.0.2.2', 24)));
+  assert.deepEqual([...state.addresses.keys()], ['1 192.0.2.10/32', '1 192.0.2.2/32']);
+});
+
+test('takeChanges() tells only the last word on an address that changed twice', () => {
+  const state = started();
+  state.apply(addressMessage('del', address('192.0.2.10')));
+  state.apply(addressMessage('new', address('192.0.2.10', 32, { validSeconds: 30 })));
+  const changes = state.takeChanges();
+  assert.deepEqual(changes?.addresses.gone, []);
+  assert.deepEqual(
+    changes?.addresses.present.map((each) => each.validSeconds),
+    [30],
+  );
+});
+
+test('apply() takes a link’s addresses away with it', () => {
+  const state = started();
+  state.apply(linkMessage('del', link(1)));
+  const changes = state.takeChanges();
+  assert.deepEqual(
+    changes?.links.gone.map((each) => each.name),
+    ['eth1'],
+  );
+  assert.equal(changes?.addresses.gone.length, 2);
+  assert.equal(state.addresses.size, 0);
+  assert.equal(state.routesStale, true);
+});
+
+test('apply() says nothing of a link that is as it was, and follows one that is not', () => {
+  const state = started();
+  state.apply(linkMessage('new', link(1)));
+  assert.equal(state.takeChanges(), undefined);
+  state.apply(linkMessage('new', link(1, { name: 'lan0' })));
+  assert.equal(state.links.get(1 as IfIndex)?.name, 'lan0');
+  assert.equal(state.routesStale, false);
+  state.apply(linkMessage('new', link(1, { name: 'lan0', flags: 0x1003 })));
+  assert.equal(state.routesStale, true);
+  assert.equal(state.takeChanges()?.links.present.length, 1);
+});
+
+test('apply() takes routes for stale only when one that matters may have changed', () => {
+  const cases: [NetlinkMessage, boolean][] = [
+    [routeMessage(route('0.0.0.0/0', { gateway: '192.0.2.1' as Ip })), true],
+    [routeMessage(route('198.51.100.0/24')), true],
+    [routeMessage(route('198.51.100.0/24', { gateway: '192.0.2.1' as Ip })), false],
+    [routeMessage(route('192.0.2.10/32', { table: 255, type: 2 })), false],
+    [routeMessage(route('0.0.0.0/0', { type: 7 })), false],
+    [addressMessage('del', address('192.0.2.10')), true],
+    [addressMessage('new', address('192.0.2.12')), false],
+  ];
+  for (const [message, stale] of cases) {
+    const state = started();
+    state.apply(message);
+    assert.equal(state.routesStale, stale, JSON.stringify(message));
+  }
+});
+
+test('apply() does not dump routes for addresses of lbd itself', () => {
+  const state = started();
+  const ours = address('192.0.2.13', 32, { protocol: 108 });
+  state.apply(addressMessage('new', ours));
+  state.apply(addressMessage('del', ours));
+  assert.equal(state.routesStale, false);
+});
+
+test('replaceAll() tells what differs, and of finite lifetimes all', () => {
+  const state = started();
+  state.apply(addressMessage('new', address('192.0.2.20', 32, { validSeconds: 30 })));
+  state.takeChanges();
+  state.replaceAll({
+    links: [link(1)],
+    addresses: [address('192.0.2.2', 24), address('192.0.2.20', 32, { validSeconds: 21 })],
+    routes: [route('192.0.2.0/24')],
+  });
+  const changes = state.takeChanges();
+  assert.deepEqual(
+    changes?.links.gone.map((each) => each.index),
+    [2],
+  );
+  assert.deepEqual(
+    changes?.addresses.gone.map((each) => each.ip),
+    ['192.0.2.10'],
+  );
+  assert.deepEqual(
+    changes?.addresses.present.map((each) => each.ip),
+    ['192.0.2.20'],
+  );
+  assert.equal(changes?.routesChanged, true);
+});
+
+test('replaceRoutes() keeps default and connected routes of the main table and ignores their order', () => {
+  const state = started();
+  const wanted = [route('0.0.0.0/0', { gateway: '192.0.2.1' as Ip }), route('192.0.2.0/24')];
+  const noise = [
+    route('198.51.100.0/24', { gateway: '192.0.2.1' as Ip }),
+    route('0.0.0.0/0', { table: 77 }),
+    route('0.0.0.0/0', { type: 7, ifIndex: undefined }),
+  ];
+  state.replaceRoutes([...noise, ...wanted]);
+  assert.equal(state.takeChanges(), undefined);
+  state.replaceRoutes(noise);
+  assert.equal(state.takeChanges()?.routesChanged, true);
+  assert.deepEqual(state.routes, []);
+});
+
+test('beginRouteDump() lets what happens during the dump count', () => {
+  const state = started();
+  state.apply(linkMessage('del', link(2)));
+  state.beginRouteDump();
+  assert.equal(state.routesStale, false);
+  state.apply(routeMessage(route('0.0.0.0/0')));
+  state.replaceRoutes([]);
+  assert.equal(state.routesStale, true);
+});
