@@ -23,6 +23,7 @@ import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { computePlan } from './plan.ts';
 import { findProblems, serviceStatuses } from './status.ts';
+import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { STATUS_VERSION, type StatusDocument } from './types.ts';
 
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
@@ -96,7 +97,8 @@ export class Daemon {
     this.#sysctls = new SysctlGuard({
       logger,
       enforce: config.arp.enforceSysctls,
-      stateFile: `${config.state.directory}/sysctls.json`,
+      before: loadSysctlsBefore(config.state.directory),
+      onBefore: () => saveSysctlsBefore(config.state.directory, this.#sysctls.before(), logger),
     });
     this.#cluster = new KubeCluster({
       config: config.kubernetes,
@@ -199,7 +201,7 @@ export class Daemon {
     const addresses = this.#local.statuses();
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
     const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp);
-    const sysctls = this.#sysctls.statuses();
+    const sysctls = this.#sysctls.states();
     return {
       version: STATUS_VERSION,
       lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
