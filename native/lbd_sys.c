@@ -1005,7 +1005,7 @@ static int receive_datagram(const struct poller *poller, struct row *row, size_t
       .full_length = (double)full,
       .sender_offset = (double)sender_offset,
       .sender_length = (double)sender_length,
-      .flags = message.msg_flags,
+      .flags = message.msg_flags & ~MSG_CMSG_CLOEXEC,
       .timestamp_ms = NAN,
       .hop_limit = NAN,
   };
