@@ -980,6 +980,8 @@ static int receive_datagram(const struct poller *poller, struct row *row, size_t
   struct sockaddr_storage sender;
   struct iovec vector = {.iov_base = bytes, .iov_len = poller->max_datagram_bytes};
   struct msghdr message;
+  /* Only AF_UNIX passes descriptors; AF_PACKET refuses flags that it does not know (packet_recvmsg, af_packet.c). */
+  const int cloexec = poller->socket->domain == AF_UNIX ? MSG_CMSG_CLOEXEC : 0;
   ssize_t received;
   do {
     message = (struct msghdr){
@@ -991,7 +993,7 @@ static int receive_datagram(const struct poller *poller, struct row *row, size_t
         .msg_controllen = sizeof control,
     };
     /* MSG_TRUNC as a flag: the result is the datagram's own length, also when it does not fit. */
-    received = recvmsg(poller->socket->fd, &message, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+    received = recvmsg(poller->socket->fd, &message, MSG_DONTWAIT | MSG_TRUNC | cloexec);
   } while (received < 0 && errno == EINTR);
   if (received < 0) return errno;
   const size_t full = (size_t)received;
