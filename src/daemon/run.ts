@@ -24,6 +24,8 @@ export type RunOptions = {
  *   SIGHUP   reads the configuration again (safety rule 8: a bad one changes nothing)
  */
 export async function run(options: RunOptions): Promise<number> {
+  // What ps, top and pgrep show; without it every Node program is a MainThread.
+  process.title = 'lbd';
   const loaded = loadConfig(options.configFile);
   if (!loaded.ok) {
     printProblems(loaded.error);
