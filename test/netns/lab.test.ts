@@ -109,7 +109,10 @@ test('host.spawn() gives a process with its real pid, its lines and its exit sta
 test('process.waitForLine() throws the output when the process ends before', async () => {
   await using lab = await createLab({ hosts: { h1: {} } });
   const child = await lab.host('h1').spawn(['sh', '-c', 'echo sorry >&2; exit 4']);
-  await assert.rejects(child.waitForLine(/ready/), /ended \(exit status 4\) before .*sorry/s);
+  await assert.rejects(
+    child.waitForLine(/ready/),
+    /ended \(exit status 4\) before a line that matches .*sorry/s,
+  );
 });
 
 test('process.kill() stops, continues and kills a process', async () => {

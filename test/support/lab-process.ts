@@ -23,6 +23,16 @@ export type ExitStatus = { readonly code: number | null; readonly signal: NodeJS
 
 export type OutputStream = 'stdout' | 'stderr';
 
+export type OutputLine = { readonly text: string; readonly stream: OutputStream };
+
+export type LineWait = {
+  /** Default 5 s. */
+  readonly timeoutMs?: number;
+  readonly stream?: OutputStream;
+  /** What is waited for, for the message of the failure. */
+  readonly describe?: string;
+};
+
 /** A command of a lab that did not do what it was asked. */
 export class LabCommandError extends LbdError {
   readonly argv: readonly string[];
@@ -81,7 +91,7 @@ export class LabProcess {
     stdout: { text: '', rest: '' },
     stderr: { text: '', rest: '' },
   };
-  readonly #lines: { readonly text: string; readonly stream: OutputStream }[] = [];
+  readonly #lines: OutputLine[] = [];
   readonly #listeners = new Set<(line: string, stream: OutputStream) => void>();
   #pid = 0;
   #exited: ExitStatus | undefined;
@@ -128,6 +138,11 @@ export class LabProcess {
     return this.#output.stderr.text;
   }
 
+  /** Every line so far, of both streams in the order in which they came. */
+  get lines(): readonly OutputLine[] {
+    return this.#lines;
+  }
+
   /** Undefined while it runs. */
   get exited(): ExitStatus | undefined {
     return this.#exited;
@@ -140,31 +155,29 @@ export class LabProcess {
   }
 
   /** The first line, already written or to come, that matches; throws when it ends or the time is over before. */
-  async waitForLine(
-    match: RegExp | ((line: string) => boolean),
-    options: { readonly timeoutMs?: number; readonly stream?: OutputStream } = {},
-  ): Promise<string> {
+  async waitForLine(match: RegExp | ((line: string) => boolean), options: LineWait = {}): Promise<string> {
     const matches = (line: string, stream: OutputStream) =>
       (options.stream === undefined || options.stream === stream) &&
       (match instanceof RegExp ? match.test(line) : match(line));
     const seen = this.#lines.find((line) => matches(line.text, line.stream));
     if (seen !== undefined) return seen.text;
+    const what = options.describe ?? `a line that matches ${match}`;
     const { promise, resolve } = Promise.withResolvers<string>();
     const stop = this.onLine((line, stream) => {
       if (matches(line, stream)) resolve(line);
     });
     const ended = this.exit.then((status): never => {
-      throw this.#failure(`ended (${statusText(status)}) before it wrote a line that matches ${match}`);
+      throw this.#failure(`ended (${statusText(status)}) before ${what}`);
     });
+    ended.catch(() => {});
     try {
       return await within(
         Promise.race([promise, ended]),
         options.timeoutMs ?? 5_000,
-        () => `a line that matches ${match} of \`${this.argv.join(' ')}\` on ${this.place}: ${this.#tail()}`,
+        () => `${what} of \`${this.argv.join(' ')}\` on ${this.place}: ${this.#tail()}`,
       );
     } finally {
       stop();
-      ended.catch(() => {});
     }
   }
 

@@ -1,8 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { LbdError } from '../../src/lib/errors.ts';
+import type { LabApi } from './lab-api.ts';
+import { type ApiServerOptions, LabApiServer } from './lab-api-server.ts';
 import { type HostCables, LabHost } from './lab-host.ts';
 import { COMMAND_PATH, LabKeeper } from './lab-keeper.ts';
-import { runInside } from './lab-process.ts';
+import { Lbd, type LbdOptions } from './lab-lbd.ts';
+import { type RunOptions, type RunResult, runInside } from './lab-process.ts';
 import { LabSegment } from './lab-segment.ts';
 import {
   bridgeCommands,
@@ -121,6 +124,7 @@ export class Lab {
   readonly segments: readonly LabSegment[];
   readonly #keeper: LabKeeper;
   readonly #atClose: (() => unknown)[] = [];
+  #apiServer: LabApiServer | undefined;
   #closed: Promise<void> | undefined;
 
   constructor(name: string, keeper: LabKeeper, segments: readonly Segment[], hosts: readonly LabHost[]) {
@@ -143,6 +147,41 @@ export class Lab {
     const segment = this.segments.find((candidate) => candidate.name === name);
     if (segment === undefined) throw new LbdError('lab.unknown', `the lab has no segment ${name}`);
     return segment;
+  }
+
+  /** Starts the lab's one API server; a second start replaces one that was stopped. */
+  async startApiServer(host: LabHost | string = 'api', options?: ApiServerOptions): Promise<LabApiServer> {
+    this.#apiServer = await LabApiServer.start(this.#hostOf(host), options);
+    return this.#apiServer;
+  }
+
+  /** Throws before `startApiServer()`. */
+  get apiServer(): LabApiServer {
+    if (this.#apiServer === undefined) throw new LbdError('lab.unknown', 'the lab has no API server yet');
+    return this.#apiServer;
+  }
+
+  get api(): LabApi {
+    return this.apiServer.client;
+  }
+
+  /** kubectl as admin; throws when it fails, unless `mayFail`. */
+  kubectl(args: readonly string[], options?: RunOptions): Promise<RunResult> {
+    return this.apiServer.kubectl(args, options);
+  }
+
+  /** Writes lbd's files on the host and starts it; resolves when it is ready. */
+  async startLbd(host: LabHost | string, options: LbdOptions): Promise<Lbd> {
+    const kubeconfig = options.kubeconfig ?? (await this.#lbdKubeconfig(options.kubeconfig));
+    return Lbd.start(this.#hostOf(host), { ...options, kubeconfig });
+  }
+
+  async #lbdKubeconfig(asked: null | undefined): Promise<string | null> {
+    return asked === null || this.#apiServer === undefined ? null : this.#apiServer.kubeconfig('lbd');
+  }
+
+  #hostOf(host: LabHost | string): LabHost {
+    return typeof host === 'string' ? this.host(host) : host;
   }
 
   /** The real pid of the lab's PID 1: killing it ends the lab at once. */
