@@ -1,10 +1,10 @@
 import type { Family, Ip } from '../lib/ip.ts';
 import type { Ledger } from './ledger.ts';
-import { memberAt, type Place, type Pool, type Range } from './pools.ts';
+import { type Member, memberAt, type Pool, type PoolPlace, type Range } from './pools.ts';
 import type { Verdict } from './types.ts';
 
 /** An address that a Service could get now; `asking` while the wire has not been asked about it. */
-export type Candidate = { readonly ip: Ip; readonly place: Place; readonly asking: boolean };
+export type Candidate = { readonly place: PoolPlace; readonly asking: boolean };
 
 /** Blocked addresses passed over in one pool and family. Overflow: the search ends, and the refusal says so. */
 export const BLOCKED_TRIES = 4_096;
@@ -42,17 +42,17 @@ export class Candidates {
     while (found.length < count) {
       const candidate = search.next(position);
       if (candidate === undefined) break;
-      found.push(candidate.ip);
+      found.push(candidate.place.ip);
       position.offset += 1;
     }
     return found;
   }
 
   /** What speaks against one address: a rule, the wire or this host. */
-  judge(place: Place, ip: Ip, unusable: string | undefined): Verdict {
+  judge({ ip, range, unusable }: Member): Verdict {
     const verdict: Verdict =
       unusable === undefined ? this.#verdict(ip) : { kind: 'blocked', reason: unusable };
-    if (verdict.kind === 'blocked') this.#list(place.range.pool, ip, verdict.reason);
+    if (verdict.kind === 'blocked') this.#list(range.pool, ip, verdict.reason);
     return verdict;
   }
 
@@ -115,11 +115,10 @@ class Search {
         position.offset = this.#ledger.nextFree(range, position.offset);
         if (position.offset >= range.count) break;
         const member = memberAt(range, position.offset);
-        const place = { range, offset: position.offset };
-        if (this.#ledger.has(member.ip, place)) continue;
+        if (this.#ledger.has(member)) continue;
         if (position.blocked >= BLOCKED_TRIES) return undefined;
-        const verdict = this.#judge.judge(place, member.ip, member.unusable);
-        if (verdict.kind !== 'blocked') return { ip: member.ip, place, asking: verdict.kind === 'unknown' };
+        const verdict = this.#judge.judge(member);
+        if (verdict.kind !== 'blocked') return { place: member, asking: verdict.kind === 'unknown' };
         position.blocked += 1;
       }
     }

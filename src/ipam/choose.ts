@@ -1,17 +1,16 @@
-import type { Family, Ip } from '../lib/ip.ts';
+import type { Family } from '../lib/ip.ts';
 import { BLOCKED_TRIES, type Candidates } from './candidates.ts';
 import type { Claimant } from './claimant.ts';
 import type { Ledger } from './ledger.ts';
-import type { Exact, Plan } from './plan.ts';
-import { describePool, type Place, type Pool } from './pools.ts';
+import type { Plan } from './plan.ts';
+import { describePool, type Pool, type PoolPlace } from './pools.ts';
 import type { Refusal } from './types.ts';
 
 export type PossiblePlan = Extract<Plan, { kind: 'possible' }>;
 
 /** An address for a Service that does not have it yet, and why it is this one. */
 export type Pick = {
-  readonly ip: Ip;
-  readonly place: Place;
+  readonly place: PoolPlace;
   readonly asking: boolean;
   readonly why: string;
 };
@@ -36,28 +35,29 @@ export function choose(
   const filled = fill(claimant, plan, ledger, candidates);
   if (filled === undefined) return { kind: 'refused', refusal: exhausted(plan, ledger, candidates) };
   const picks = [...exact, ...filled];
-  for (const pick of picks) ledger.take(pick.ip, pick.place, claimant, pick.asking);
+  for (const pick of picks) ledger.take(pick.place, claimant, pick.asking);
   return { kind: 'chosen', picks };
 }
 
 function pickExact(
   claimant: Claimant,
-  { ip, place }: Exact,
+  place: PoolPlace,
   ledger: Ledger,
   candidates: Candidates,
 ): Pick | Refusal {
+  const { ip } = place;
   const source = claimant.request.kind === 'exact' ? claimant.request.source : '';
-  const objection = ledger.objection(ip, place, claimant);
+  const objection = ledger.objection(place, claimant);
   if (objection !== undefined) {
     return { code: objection.code, reason: `${source} asks for ${ip}: ${objection.reason}` };
   }
   const why = `asked for by ${source}`;
-  if (ledger.has(ip, place)) return { ip, place, asking: ledger.isAsking(ip), why: `${why}, shared` };
-  const verdict = candidates.judge(place, ip, undefined);
+  if (ledger.has(place)) return { place, asking: ledger.isAsking(ip), why: `${why}, shared` };
+  const verdict = candidates.judge({ ...place, unusable: undefined });
   if (verdict.kind === 'blocked') {
     return { code: 'address-taken', reason: `${source} asks for ${ip}: ${verdict.reason}` };
   }
-  return { ip, place, asking: verdict.kind === 'unknown', why };
+  return { place, asking: verdict.kind === 'unknown', why };
 }
 
 /** One pool for all families that are missing: the first that has all it offers of them, or else, if that will do, some. */
@@ -96,10 +96,10 @@ function sourcesFor(claimant: Claimant, plan: PossiblePlan, ledger: Ledger): rea
 function joinable(claimant: Claimant, pool: Pool, family: Family, ledger: Ledger): Pick | undefined {
   const key = claimant.sharingKey;
   if (key === undefined) return undefined;
-  for (const { ip, place } of ledger.shareable(key)) {
+  for (const place of ledger.shareable(key)) {
     if (place.range.pool !== pool || place.range.family !== family) continue;
-    if (ledger.objection(ip, place, claimant) !== undefined) continue;
-    return { ip, place, asking: ledger.isAsking(ip), why: `shared under key ${JSON.stringify(key)}` };
+    if (ledger.objection(place, claimant) !== undefined) continue;
+    return { place, asking: ledger.isAsking(place.ip), why: `shared under key ${JSON.stringify(key)}` };
   }
   return undefined;
 }

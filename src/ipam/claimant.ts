@@ -1,7 +1,7 @@
 import type { Service } from '../kube/types.ts';
 import { parseIp, unusableReason } from '../lib/ip.ts';
-import { type Plan, planFor, type Standing } from './plan.ts';
-import { locate, type Pools } from './pools.ts';
+import { type Plan, planFor } from './plan.ts';
+import { isInPool, locate, type Place, type Pools } from './pools.ts';
 import {
   type AddressRequest,
   type FamilyRequest,
@@ -22,7 +22,7 @@ export type Claimant = {
   /** `owner`: ours. `stranger`: not ours, but its status holds addresses of our pools. `bystander`: neither. */
   readonly role: 'owner' | 'stranger' | 'bystander';
   /** The addresses that status says and that a Service may have, whether or not another Service has them too. */
-  readonly standing: readonly Standing[];
+  readonly standing: readonly Place[];
   /** What else status says: no addresses, unusable ones, or too many. */
   readonly rubbish: readonly string[];
   readonly hostnames: readonly string[];
@@ -61,7 +61,7 @@ function readClaimant(service: Service, pools: Pools, loadBalancerClass: string 
     poolName: requestedPool(service),
   };
   const ours = service.type === 'LoadBalancer' && service.loadBalancerClass === loadBalancerClass;
-  const standing = ours ? status.standing : status.standing.filter((each) => each.place !== undefined);
+  const standing = ours ? status.standing : status.standing.filter(isInPool);
   const role = ours && !(service.deleting && standing.length === 0) ? 'owner' : otherRole(ours, standing);
   const draft = {
     service,
@@ -77,12 +77,12 @@ function readClaimant(service: Service, pools: Pools, loadBalancerClass: string 
   return { ...draft, decided: decideAlone(draft) };
 }
 
-function otherRole(ours: boolean, standing: readonly Standing[]): 'stranger' | 'bystander' {
+function otherRole(ours: boolean, standing: readonly Place[]): 'stranger' | 'bystander' {
   return ours || standing.length === 0 ? 'bystander' : 'stranger';
 }
 
 function readStatus(service: Service, pools: Pools): Pick<Claimant, 'standing' | 'rubbish' | 'hostnames'> {
-  const standing: Standing[] = [];
+  const standing: Place[] = [];
   const rubbish: string[] = [];
   const hostnames: string[] = [];
   for (const entry of service.ingress.slice(0, STATUS_LIMIT)) {
@@ -92,7 +92,7 @@ function readStatus(service: Service, pools: Pools): Pick<Claimant, 'standing' |
     }
     const ip = parseIp(entry.ip);
     if (ip === undefined || unusableReason(ip) !== undefined) rubbish.push(entry.ip);
-    else if (!standing.some((each) => each.ip === ip)) standing.push({ ip, place: locate(pools, ip) });
+    else if (!standing.some((each) => each.ip === ip)) standing.push(locate(pools, ip));
   }
   if (service.ingress.length > STATUS_LIMIT) {
     rubbish.push(`${service.ingress.length - STATUS_LIMIT} entries beyond the first ${STATUS_LIMIT}`);
@@ -127,10 +127,10 @@ function releaseOf(claimant: Pick<Claimant, 'service' | 'standing'>): Allocation
 /** The allocation of a Service that keeps `standing`, all that status says of addresses. */
 export function settle(
   claimant: Pick<Claimant, 'service' | 'hostnames'>,
-  standing: readonly Standing[],
+  standing: readonly Place[],
   unmet: Refusal | undefined,
 ): Allocation {
-  const homeless = standing.filter((each) => each.place === undefined).map((each) => each.ip);
+  const homeless = standing.filter((each) => !isInPool(each)).map((each) => each.ip);
   const addresses = standing.map((each) => each.ip);
   const parts = [`keeps ${addresses.join(', ')}: status says so`];
   if (homeless.length > 0) parts.push(`${homeless.join(', ')} in no pool any more, but what is given stays`);

@@ -3,8 +3,8 @@ import type { Candidates } from './candidates.ts';
 import { choose, type Pick } from './choose.ts';
 import { byAge, type Claimant, settle } from './claimant.ts';
 import { type Dispute, describeStranger, type Ledger } from './ledger.ts';
-import { type Plan, planFor, type Standing } from './plan.ts';
-import type { Pools } from './pools.ts';
+import { type Plan, planFor } from './plan.ts';
+import { isInPool, type Place, type Pools } from './pools.ts';
 import { quote } from './requests.ts';
 import type { Allocation, Refusal } from './types.ts';
 
@@ -12,7 +12,7 @@ import type { Allocation, Refusal } from './types.ts';
 export type Pending = {
   readonly claimant: Claimant;
   /** The addresses of its status that are rightly its own. */
-  readonly standing: readonly Standing[];
+  readonly standing: readonly Place[];
   readonly lost: readonly Ip[];
   readonly plan: Plan;
   /** Services that are not ours and claim addresses of this one too. */
@@ -55,7 +55,7 @@ export function decide(pending: Pending, ledger: Ledger, candidates: Candidates)
 }
 
 /** Something to be seen about the addresses that it keeps. */
-function conflictAmong(pending: Pending, kept: readonly Standing[]): Refusal | undefined {
+function conflictAmong(pending: Pending, kept: readonly Place[]): Refusal | undefined {
   for (const { ip } of kept) {
     const stranger = pending.strangers.get(ip);
     if (stranger !== undefined) return { code: 'address-conflict', reason: describeStranger(ip, stranger) };
@@ -77,7 +77,7 @@ function refuse(pending: Pending, refusal: Refusal): Allocation {
 }
 
 /** Keeps `kept` and nothing else; status is written only when it says more than that. */
-function keep(pending: Pending, kept: readonly Standing[], refusal: Refusal | undefined): Allocation {
+function keep(pending: Pending, kept: readonly Place[], refusal: Refusal | undefined): Allocation {
   const { claimant } = pending;
   const unmet = refusal ?? conflictAmong(pending, kept);
   const leaving = explainLeaving(pending, kept);
@@ -88,41 +88,41 @@ function keep(pending: Pending, kept: readonly Standing[], refusal: Refusal | un
     service: claimant.service.key,
     addresses,
     standing: addresses,
-    pool: kept.find((each) => each.place !== undefined)?.place?.range.pool.name,
+    pool: kept.find(isInPool)?.range.pool.name,
     unmet,
     explain: `keeps ${addresses.join(', ')}; ${leaving.join('; ')}`,
   };
 }
 
-function give(pending: Pending, kept: readonly Standing[], picks: readonly Pick[]): Allocation {
+function give(pending: Pending, kept: readonly Place[], picks: readonly Pick[]): Allocation {
   const { claimant } = pending;
-  const chosen = [...kept, ...picks];
+  const chosen = [...kept, ...picks.map((pick) => pick.place)];
   const families = claimant.families.families;
   const addresses = families.flatMap((family) => ofFamily(chosen, family));
-  const asking = picks.filter((pick) => pick.asking).map((pick) => pick.ip);
+  const asking = picks.filter((pick) => pick.asking).map((pick) => pick.place.ip);
   const shared = {
     service: claimant.service.key,
     addresses,
     standing: pending.standing.map((each) => each.ip),
-    pool: chosen.find((each) => each.place !== undefined)?.place?.range.pool.name,
+    pool: chosen.find(isInPool)?.range.pool.name,
     explain: explainGift(pending, kept, picks),
   };
   if (asking.length > 0) return { kind: 'probing', ...shared, asking };
   return { kind: 'assign', ...shared, unmet: conflictAmong(pending, kept) };
 }
 
-function ofFamily(standings: readonly Standing[], family: Family): Ip[] {
+function ofFamily(standings: readonly Place[], family: Family): Ip[] {
   return standings.filter((each) => familyOf(each.ip) === family).map((each) => each.ip);
 }
 
-function explainGift(pending: Pending, kept: readonly Standing[], picks: readonly Pick[]): string {
-  const parts = picks.map((pick) => `${pick.ip}: ${pick.why}${pick.asking ? ', being probed' : ''}`);
+function explainGift(pending: Pending, kept: readonly Place[], picks: readonly Pick[]): string {
+  const parts = picks.map((pick) => `${pick.place.ip}: ${pick.why}${pick.asking ? ', being probed' : ''}`);
   if (kept.length > 0) parts.unshift(`keeps ${kept.map((each) => each.ip).join(', ')}`);
   return [...parts, ...explainLeaving(pending, kept)].join('; ');
 }
 
 /** Why each entry of status that is not in `kept` goes. */
-function explainLeaving({ claimant, lost }: Pending, kept: readonly Standing[]): string[] {
+function explainLeaving({ claimant, lost }: Pending, kept: readonly Place[]): string[] {
   const leaving: string[] = [];
   for (const each of claimant.standing) {
     if (kept.includes(each)) continue;

@@ -1,6 +1,6 @@
 import type { Ip } from '../lib/ip.ts';
 import type { Claimant } from './claimant.ts';
-import type { Place, Pools, Range } from './pools.ts';
+import { isInPool, type Place, type PoolPlace, type Pools, type Range } from './pools.ts';
 
 /**
  * Which Service has which address, fast enough to be filled anew on each change: the low addresses of each range,
@@ -19,22 +19,22 @@ export class Holders {
     this.#used = pools.ranges.map(() => 0);
   }
 
-  get(ip: Ip, place: Place | undefined): Claimant | undefined {
-    const slot = place === undefined ? undefined : this.#slots[place.range.index]?.[place.offset];
+  get(place: Place): Claimant | undefined {
+    const slot = place.range === undefined ? undefined : this.#slots[place.range.index]?.[place.offset];
     if (slot !== undefined && slot > 0) return this.#claimants[slot - 1];
-    return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(ip);
+    return this.#elsewhere.size === 0 ? undefined : this.#elsewhere.get(place.ip);
   }
 
   /** Gives the address to `claimant`, whoever had it. */
-  set(ip: Ip, place: Place | undefined, claimant: Claimant): void {
-    const slots = place === undefined ? undefined : this.#slotsReaching(place);
-    if (place === undefined || slots === undefined) {
-      this.#elsewhere.set(ip, claimant);
+  set(place: Place, claimant: Claimant): void {
+    const slots = isInPool(place) ? this.#slotsReaching(place) : undefined;
+    if (!isInPool(place) || slots === undefined) {
+      this.#elsewhere.set(place.ip, claimant);
       return;
     }
     slots[place.offset] = this.#claimants.push(claimant);
     this.#used[place.range.index] = (this.#used[place.range.index] ?? 0) + 1;
-    if (this.#elsewhere.size > 0) this.#elsewhere.delete(ip);
+    if (this.#elsewhere.size > 0) this.#elsewhere.delete(place.ip);
   }
 
   /** The first offset from `from` up that may be free: what is in the slots is passed over, the map is not asked. */
@@ -45,7 +45,7 @@ export class Holders {
     return offset;
   }
 
-  #slotsReaching(place: Place): Int32Array | undefined {
+  #slotsReaching(place: PoolPlace): Int32Array | undefined {
     const index = place.range.index;
     const slots = this.#slots[index] ?? NO_SLOTS;
     if (place.offset < slots.length) return slots;

@@ -2,7 +2,15 @@ import { assert } from '../lib/assert.ts';
 import type { Ip } from '../lib/ip.ts';
 import { byAge, type Claimant } from './claimant.ts';
 import { Holders } from './holders.ts';
-import { comparePlaces, type Place, type Pool, type Pools, type Range } from './pools.ts';
+import {
+  comparePlaces,
+  isInPool,
+  type Place,
+  type Pool,
+  type PoolPlace,
+  type Pools,
+  type Range,
+} from './pools.ts';
 import { mayShare, PortTable } from './sharing.ts';
 import type { Refusal } from './types.ts';
 
@@ -18,7 +26,7 @@ export class Ledger {
   readonly #contested = new Map<Ip, Claimant[]>();
   readonly #strangers = new Map<Ip, Claimant>();
   readonly #ports = new Map<Ip, PortTable>();
-  readonly #byKey = new Map<string, { readonly places: Shareable[]; sorted: boolean }>();
+  readonly #byKey = new Map<string, { readonly places: PoolPlace[]; sorted: boolean }>();
   /** Chosen in this run while the wire had not been asked about them. */
   readonly #asking = new Set<Ip>();
   readonly #allocated: number[];
@@ -31,8 +39,8 @@ export class Ledger {
   /** What the status of a Service of ours says. */
   claim(claimant: Claimant): void {
     for (const standing of claimant.standing) {
-      const first = this.#holders.get(standing.ip, standing.place);
-      if (first === undefined) this.#hold(standing.ip, standing.place, claimant);
+      const first = this.#holders.get(standing);
+      if (first === undefined) this.#hold(standing, claimant);
       else this.#contend(standing.ip, first, claimant);
     }
   }
@@ -56,19 +64,17 @@ export class Ledger {
       const oldest = assertedFirst(claimants);
       const winners = this.#compatible(ip, oldest, claimants);
       const place = placeOf(oldest, ip);
-      if (this.#holders.get(ip, place)?.sharingKey !== oldest.sharingKey && place !== undefined) {
-        this.#offer(ip, place, oldest.sharingKey);
-      }
-      this.#holders.set(ip, place, oldest);
+      if (this.#holders.get(place)?.sharingKey !== oldest.sharingKey) this.#offer(place, oldest.sharingKey);
+      this.#holders.set(place, oldest);
       this.#contested.set(ip, [...winners]);
       for (const claimant of claimants)
         if (!winners.has(claimant)) disputeOf(disputes, claimant).lost.push(ip);
     }
     for (const [ip, stranger] of this.#strangers) {
       const place = placeOf(stranger, ip);
-      const holder = this.#holders.get(ip, place);
+      const holder = this.#holders.get(place);
       if (holder === undefined) {
-        this.#holders.set(ip, place, stranger);
+        this.#holders.set(place, stranger);
         this.#count(place);
         continue;
       }
@@ -80,15 +86,16 @@ export class Ledger {
   }
 
   /** Whether anybody has `ip`. */
-  has(ip: Ip, place: Place): boolean {
-    return this.#holders.get(ip, place) !== undefined;
+  has(place: Place): boolean {
+    return this.#holders.get(place) !== undefined;
   }
 
   /** Why `claimant` cannot have `ip` because of those who have it, or undefined when it can. */
-  objection(ip: Ip, place: Place, claimant: Claimant): Refusal | undefined {
+  objection(place: Place, claimant: Claimant): Refusal | undefined {
+    const { ip } = place;
     const stranger = this.#strangers.get(ip);
     if (stranger !== undefined) return { code: 'address-taken', reason: describeStranger(ip, stranger) };
-    const holder = this.#holders.get(ip, place);
+    const holder = this.#holders.get(place);
     if (holder === undefined) return undefined;
     if (!mayShare(holder, claimant)) {
       const hint =
@@ -102,10 +109,11 @@ export class Ledger {
   }
 
   /** Gives `ip` to `claimant`, about whom there must be no `objection()`. */
-  take(ip: Ip, place: Place, claimant: Claimant, asking: boolean): void {
-    const first = this.#holders.get(ip, place);
+  take(place: PoolPlace, claimant: Claimant, asking: boolean): void {
+    const { ip } = place;
+    const first = this.#holders.get(place);
     if (first === undefined) {
-      this.#hold(ip, place, claimant);
+      this.#hold(place, claimant);
     } else {
       const table = this.#portsOf(ip, first);
       this.#contend(ip, first, claimant);
@@ -120,10 +128,10 @@ export class Ledger {
   }
 
   /** Addresses that Services with `key` have, lowest first; bounded, because each may have to be refused. */
-  shareable(key: string): readonly Shareable[] {
+  shareable(key: string): readonly PoolPlace[] {
     const known = this.#byKey.get(key);
     if (known === undefined) return [];
-    if (!known.sorted) known.places.sort((left, right) => comparePlaces(left.place, right.place));
+    if (!known.sorted) known.places.sort(comparePlaces);
     known.sorted = true;
     return known.places.length > SHAREABLE_TRIED ? known.places.slice(0, SHAREABLE_TRIED) : known.places;
   }
@@ -138,25 +146,24 @@ export class Ledger {
     return this.#allocated[pool.index] ?? 0;
   }
 
-  #hold(ip: Ip, place: Place | undefined, claimant: Claimant): void {
-    this.#holders.set(ip, place, claimant);
-    if (place === undefined) return;
+  #hold(place: Place, claimant: Claimant): void {
+    this.#holders.set(place, claimant);
     this.#count(place);
-    this.#offer(ip, place, claimant.sharingKey);
+    if (claimant.sharingKey !== undefined) this.#offer(place, claimant.sharingKey);
   }
 
-  #offer(ip: Ip, place: Place, key: string | undefined): void {
-    if (key === undefined) return;
+  #offer(place: Place, key: string | undefined): void {
+    if (key === undefined || !isInPool(place)) return;
     const known = this.#byKey.get(key);
-    if (known === undefined) this.#byKey.set(key, { places: [{ ip, place }], sorted: true });
+    if (known === undefined) this.#byKey.set(key, { places: [place], sorted: true });
     else {
-      known.places.push({ ip, place });
+      known.places.push(place);
       known.sorted = false;
     }
   }
 
-  #count(place: Place | undefined): void {
-    if (place === undefined) return;
+  #count(place: Place): void {
+    if (place.range === undefined) return;
     const index = place.range.pool.index;
     this.#allocated[index] = (this.#allocated[index] ?? 0) + 1;
   }
@@ -188,8 +195,6 @@ export class Ledger {
   }
 }
 
-export type Shareable = { readonly ip: Ip; readonly place: Place };
-
 /** Addresses of one sharing key that a Service tries to join. Overflow: it gets one of its own. */
 export const SHAREABLE_TRIED = 64;
 
@@ -217,8 +222,10 @@ function assertedFirst(claimants: readonly Claimant[]): Claimant {
   return first;
 }
 
-function placeOf(claimant: Claimant, ip: Ip): Place | undefined {
-  return claimant.standing.find((each) => each.ip === ip)?.place;
+function placeOf(claimant: Claimant, ip: Ip): Place {
+  const place = claimant.standing.find((each) => each.ip === ip);
+  assert(place !== undefined, `${claimant.service.key} claims ${ip}`);
+  return place;
 }
 
 /** `192.0.2.1 is in the status of …`, for a Service that is not ours. */

@@ -1,5 +1,13 @@
 import { type Family, familyOf, type Ip, unusableReason } from '../lib/ip.ts';
-import { describePool, locate, type Place, type Pool, type Pools } from './pools.ts';
+import {
+  describePool,
+  isInPool,
+  locate,
+  type Place,
+  type Pool,
+  type PoolPlace,
+  type Pools,
+} from './pools.ts';
 import {
   ADDRESSES_ANNOTATION,
   type AddressRequest,
@@ -15,20 +23,15 @@ export type Plan =
   | {
       readonly kind: 'possible';
       /** Standing addresses that stay; the others leave status. */
-      readonly keep: readonly Standing[];
+      readonly keep: readonly Place[];
       /** Addresses asked for by name, each in a pool and usable, that it does not have yet. */
-      readonly exact: readonly Exact[];
+      readonly exact: readonly PoolPlace[];
       /** Families that get an address of one of `sources`. */
       readonly fill: readonly Family[];
       /** In the order in which they are tried. */
       readonly sources: readonly Pool[];
       readonly need: 'all' | 'any';
     };
-
-/** An address that status says; `place` is undefined when it is in no pool (any more). */
-export type Standing = { readonly ip: Ip; readonly place: Place | undefined };
-
-export type Exact = { readonly ip: Ip; readonly place: Place };
 
 export type Asked = {
   readonly families: FamilyRequest;
@@ -41,13 +44,13 @@ export type Asked = {
  * that stands is dropped only when the Service asks for another one, for another pool, or not for that family. One that
  * is in no pool is never dropped for the sake of a pool: it is the configuration that changed, not the Service.
  */
-export function planFor(asked: Asked, standing: readonly Standing[], pools: Pools): Plan {
+export function planFor(asked: Asked, standing: readonly Place[], pools: Pools): Plan {
   if (asked.request.kind === 'invalid') return { kind: 'impossible', refusal: asked.request.refusal };
   const named = asked.poolName === undefined ? undefined : pools.byName.get(asked.poolName);
   if (asked.poolName !== undefined && named === undefined) return unknownPool(asked.poolName, pools);
 
-  const keep: Standing[] = [];
-  const exact: Exact[] = [];
+  const keep: Place[] = [];
+  const exact: PoolPlace[] = [];
   const requested = asked.request.kind === 'exact' ? asked.request.addresses : [];
   for (const ip of requested) {
     const stands = standing.find((each) => each.ip === ip);
@@ -66,8 +69,8 @@ export function planFor(asked: Asked, standing: readonly Standing[], pools: Pool
   return withSources({ keep, exact, fill, need: asked.families.need }, named, pools);
 }
 
-function mayStay(standing: Standing, named: Pool | undefined): boolean {
-  return named === undefined || standing.place === undefined || standing.place.range.pool === named;
+function mayStay(standing: Place, named: Pool | undefined): boolean {
+  return named === undefined || standing.range === undefined || standing.range.pool === named;
 }
 
 function judgeRequest(
@@ -75,7 +78,7 @@ function judgeRequest(
   asked: Asked,
   named: Pool | undefined,
   pools: Pools,
-): { readonly kind: 'exact'; readonly exact: Exact } | Extract<Plan, { kind: 'impossible' }> {
+): { readonly kind: 'exact'; readonly exact: PoolPlace } | Extract<Plan, { kind: 'impossible' }> {
   const source = asked.request.kind === 'exact' ? asked.request.source : ADDRESSES_ANNOTATION;
   const families = asked.families.families;
   if (!families.includes(familyOf(ip))) {
@@ -89,7 +92,7 @@ function judgeRequest(
     return impossible('address-unusable', `${source} asks for ${ip}, which no Service can have: ${unusable}`);
   }
   const place = locate(pools, ip);
-  if (place === undefined) {
+  if (!isInPool(place)) {
     return impossible(
       'address-not-in-pool',
       `${source} asks for ${ip}, which is in no pool; ${knownPools(pools)}`,
@@ -101,7 +104,7 @@ function judgeRequest(
       `${source} asks for ${ip} of pool "${place.range.pool.name}", but ${POOL_ANNOTATION} names "${named.name}"`,
     );
   }
-  return { kind: 'exact', exact: { ip, place } };
+  return { kind: 'exact', exact: place };
 }
 
 type Draft = Omit<Extract<Plan, { kind: 'possible' }>, 'kind' | 'sources'>;
@@ -128,8 +131,8 @@ function withSources(draft: Draft, named: Pool | undefined, pools: Pools): Plan 
   return { kind: 'possible', ...draft, sources };
 }
 
-function homeOf(keep: readonly Standing[], exact: readonly Exact[]): Pool | undefined {
-  for (const { place } of [...exact, ...keep]) if (place !== undefined) return place.range.pool;
+function homeOf(keep: readonly Place[], exact: readonly PoolPlace[]): Pool | undefined {
+  for (const { range } of [...exact, ...keep]) if (range !== undefined) return range.pool;
   return undefined;
 }
 
