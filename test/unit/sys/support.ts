@@ -76,3 +76,14 @@ export function openDescriptors(): number {
 export function nextLoopRound(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
+
+/** Runs `action` as nobody when this process is root, to whom no permission is denied. */
+export function asUnprivileged<T>(action: () => T): T {
+  if (process.geteuid?.() !== 0) return action();
+  process.seteuid?.(65_534);
+  try {
+    return action();
+  } finally {
+    process.seteuid?.(0);
+  }
+}
