@@ -372,9 +372,12 @@ function onFailure<Value>(
 ): ReflectorStep<Value> {
   const watching = state.phase.kind === 'watching';
   if (!watching && state.phase.kind !== 'listing') return { state, effects: [] };
-  const failed = blamed(state, failure, watching ? 'watch' : 'list', now);
+  // After a long absence that is how it goes, and no failure.
+  const steady = state.phase.kind === 'watching' ? steadied(state, now - state.phase.since) : state;
+  if (failure.status === 410 && steady.expirations === 0) return startList({ ...steady, expirations: 1 });
+  const failed = blamed(steady, failure, watching ? 'watch' : 'list');
   const then = (step: ReflectorStep<Value>) => ({ ...step, effects: [...failed.effects, ...step.effects] });
-  if (failure.status === 410) return then(onExpired(failed.state, now, random));
+  if (failure.status === 410) return then(onExpiredAgain(failed.state, now, random));
   if (!watching && failure.kind === 'too-large' && state.pageLimit > 1) {
     return then(startList({ ...failed.state, pageLimit: Math.ceil(state.pageLimit / 5) }));
   }
@@ -382,12 +385,15 @@ function onFailure<Value>(
   return then(backOff(failed.state, next, failure.retryAfterMs, now, random));
 }
 
-/** History that lbd needed is gone. Once that is normal (a long absence); again and again it is a server in trouble. */
-function onExpired<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
-  const expired = { ...state, expirations: state.expirations + 1 };
-  if (expired.expirations === 1) return startList(expired);
+/** 410 again, without news from a watch since the last: a server in trouble, which lists must not make worse. */
+function onExpiredAgain<Value>(
+  state: ReflectorState<Value>,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  const expirations = state.expirations + 1;
   const failures = Math.max(state.failures, state.expirations - 1);
-  return backOff({ ...expired, failures }, 'list', undefined, now, random);
+  return backOff({ ...state, expirations, failures }, 'list', undefined, now, random);
 }
 
 /** Answers that mean "not from this version", or a stream that cannot be followed any more: only a list helps. */
@@ -401,14 +407,12 @@ function blamed<Value>(
   state: ReflectorState<Value>,
   failure: ApiFailure,
   verb: 'list' | 'watch',
-  now: Instant,
 ): ReflectorStep<Value> {
   const error = failureText(failure, verb, state.config.resource);
-  const steady = state.phase.kind === 'watching' ? steadied(state, now - state.phase.since) : state;
   const fields = { resource: state.config.resource, error };
-  const isNews = error !== state.error && failure.status !== 410;
+  const isNews = error !== state.error;
   return {
-    state: { ...steady, error },
+    state: { ...state, error },
     effects: isNews ? [{ kind: 'log', level: 'warn', event: 'kube.request.failed', fields }] : [],
   };
 }
