@@ -14,12 +14,17 @@ import { parseSockaddrNetlink, sockaddrNetlink } from '../../sys/sockaddr.ts';
 import { type Datagram, RawSocket } from '../../sys/socket.ts';
 import { isSystemError } from '../../sys/system-error.ts';
 import {
+  NLMSG_HDRLEN,
+  RT_TABLE_MAIN,
+  RTM_DELROUTE,
+  RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_ROUTE,
   RTNLGRP_IPV6_IFADDR,
   RTNLGRP_IPV6_ROUTE,
   RTNLGRP_LINK,
 } from '../netlink-constants.ts';
+import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, LOAD_HALF, RETURN } from './bpf.ts';
 
 const NOTIFICATION_GROUPS = [
   RTNLGRP_LINK,
@@ -29,10 +34,29 @@ const NOTIFICATION_GROUPS = [
   RTNLGRP_IPV6_ROUTE,
 ];
 
-/** A socket that hears every change of links, addresses and routes from now on. Throws `SystemError`. */
+/**
+ * Lets everything pass but routes of other tables than main: each address of the host has one in the local table, and
+ * a BGP daemon may keep a million in one of its own.
+ */
+const NOTIFICATION_FILTER = assemble([
+  [LOAD_HALF, 0, 0, 4], // nlmsg_type, in host order
+  [JUMP_EQUAL, 1, 0, swapped(RTM_NEWROUTE)],
+  [JUMP_EQUAL, 0, 2, swapped(RTM_DELROUTE)],
+  [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 4], // rtm_table; RT_TABLE_COMPAT for those above 255
+  [JUMP_EQUAL, 0, 1, RT_TABLE_MAIN],
+  [RETURN, 0, 0, KEEP_ALL],
+  [RETURN, 0, 0, DROP],
+]);
+
+/** As a load in network order sees a number in the host's (little-endian) order. */
+function swapped(value: number): number {
+  return ((value & 0xff) << 8) | (value >> 8);
+}
+
+/** A socket that hears every change of links, addresses and routes of the main table from now on. Throws `SystemError`. */
 export function openNotificationSocket(receiveBufferBytes: number): RawSocket {
   const mask = NOTIFICATION_GROUPS.reduce((bits, group) => bits | (1 << (group - 1)), 0);
-  return open(receiveBufferBytes, mask);
+  return open(receiveBufferBytes, mask, NOTIFICATION_FILTER);
 }
 
 /** A socket for requests: the kernel checks them strictly and gives its reasons in words. Throws `SystemError`. */
@@ -40,13 +64,14 @@ export function openRequestSocket(receiveBufferBytes: number): RawSocket {
   return open(receiveBufferBytes, 0);
 }
 
-function open(receiveBufferBytes: number, groups: number): RawSocket {
+function open(receiveBufferBytes: number, groups: number, filter?: Uint8Array): RawSocket {
   const socket = new RawSocket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
   try {
     setReceiveBuffer(socket, receiveBufferBytes);
     for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK]) {
       socket.setOption(SOL_NETLINK, option, 1);
     }
+    if (filter !== undefined) socket.attachFilter(filter);
     socket.bind(sockaddrNetlink(0, groups));
     return socket;
   } catch (thrown) {

@@ -15,7 +15,7 @@ import type { SysctlState } from '../types.ts';
 
 /**
  * Keeps the ARP sysctls of the watched NICs as `sysctl-plan.ts` wants them. The kernel tells nobody when they change
- * (RTM_NEWNETCONF covers forwarding and its like, not ARP), so the files are read once in a while: 0.1 ms for ten NICs.
+ * (RTM_NEWNETCONF covers forwarding and its like, not ARP), so the files are read once in a while: 0.5 ms for ten NICs.
  * What was written is never taken back, see docs/architecture.md.
  */
 const CHECK_INTERVAL_MS = 1_000;

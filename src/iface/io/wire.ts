@@ -1,4 +1,3 @@
-import { ByteWriter } from '../../lib/bytes.ts';
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { Instant } from '../../lib/time.ts';
@@ -20,6 +19,7 @@ import { isSystemError } from '../../sys/system-error.ts';
 import { type ArpMessage, type ArpProblem, decodeArp } from '../arp-codec.ts';
 import { decodeNd, type NdMessage, type NdProblem } from '../nd-codec.ts';
 import type { IfIndex, Mac } from '../types.ts';
+import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, RETURN } from './bpf.ts';
 
 /**
  * ARP and neighbour discovery on the wire of the NICs that carry local addresses: packet sockets, two for each NIC.
@@ -245,31 +245,13 @@ function boundIndex(socket: RawSocket): number {
   return new DataView(address.buffer, address.byteOffset).getInt32(4, true);
 }
 
-/**
- * Classic BPF (struct sock_filter, linux/filter.h): IPv6 whose next header is ICMPv6 and whose ICMPv6 type is 135 or
- * 136. Frames start at the Ethernet header.
- */
+/** IPv6 whose next header is ICMPv6 and whose ICMPv6 type is 135 or 136. Frames start at the Ethernet header. */
 const NEIGHBOR_DISCOVERY_FILTER = assemble([
-  { code: 0x30, jumpTrue: 0, jumpFalse: 0, operand: 20 }, // ldb [14 + 6]: next header
-  { code: 0x15, jumpTrue: 0, jumpFalse: 4, operand: IPPROTO_ICMPV6 }, // jeq, else drop
-  { code: 0x30, jumpTrue: 0, jumpFalse: 0, operand: 54 }, // ldb [14 + 40]: type
-  { code: 0x15, jumpTrue: 1, jumpFalse: 0, operand: 135 }, // jeq, then accept
-  { code: 0x15, jumpTrue: 0, jumpFalse: 1, operand: 136 }, // jeq, else drop
-  { code: 0x06, jumpTrue: 0, jumpFalse: 0, operand: 0xffff }, // ret: accept
-  { code: 0x06, jumpTrue: 0, jumpFalse: 0, operand: 0 }, // ret: drop
+  [LOAD_BYTE, 0, 0, 14 + 6],
+  [JUMP_EQUAL, 0, 4, IPPROTO_ICMPV6],
+  [LOAD_BYTE, 0, 0, 14 + 40],
+  [JUMP_EQUAL, 1, 0, 135],
+  [JUMP_EQUAL, 0, 1, 136],
+  [RETURN, 0, 0, KEEP_ALL],
+  [RETURN, 0, 0, DROP],
 ]);
-
-type Instruction = {
-  readonly code: number;
-  readonly jumpTrue: number;
-  readonly jumpFalse: number;
-  readonly operand: number;
-};
-
-function assemble(program: readonly Instruction[]): Uint8Array {
-  const writer = new ByteWriter(program.length * 8);
-  for (const { code, jumpTrue, jumpFalse, operand } of program) {
-    writer.u16Host(code).u8(jumpTrue).u8(jumpFalse).u32Host(operand);
-  }
-  return writer.finish();
-}
