@@ -1,4 +1,4 @@
-// Builds the native addon with the system's C compiler, without node-gyp: one source file, one command.
+// Builds the native addon with the system's C compiler, without node-gyp: one call of cc.
 //
 //   node scripts/build-native.mjs              → build/native/lbd_sys.node, lbd_sys.sha256
 //   node scripts/build-native.mjs --sanitize   → build/native-asan/lbd_sys.node (AddressSanitizer, UBSan)
@@ -6,13 +6,16 @@
 // Does nothing when source, flags, compiler and headers are those of the last build.
 import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const sanitize = process.argv.includes('--sanitize');
-const source = join(root, 'native', 'lbd_sys.c');
+const sourceDirectory = join(root, 'native');
+const sources = readdirSync(sourceDirectory)
+  .filter((name) => name.endsWith('.c'))
+  .map((name) => join(sourceDirectory, name));
 const outputDirectory = join(root, 'build', sanitize ? 'native-asan' : 'native');
 const output = join(outputDirectory, 'lbd_sys.node');
 const compiler = process.env.CC ?? 'cc';
@@ -124,7 +127,7 @@ const flags = [
 ];
 const stamp = sha256(
   JSON.stringify([
-    readFileSync(source, 'utf8'),
+    ...[...sources, join(sourceDirectory, 'lbd_sys.h')].map((file) => readFileSync(file, 'utf8')),
     flags,
     compilerVersion(),
     ...['node_api.h', 'js_native_api.h', 'uv.h'].map((name) => sha256(readFileSync(join(headers, name)))),
@@ -141,13 +144,13 @@ if (!isCurrent) {
   // Built beside and moved into place: another process may be loading the old one.
   const staging = `${output}.${randomBytes(4).toString('hex')}`;
   try {
-    execFileSync(compiler, [...flags, '-o', staging, source], { stdio: 'inherit' });
+    execFileSync(compiler, [...flags, '-o', staging, ...sources], { stdio: 'inherit' });
     const hash = sha256(readFileSync(staging));
     renameSync(staging, output);
     writeFileSync(join(outputDirectory, 'lbd_sys.sha256'), `${hash}\n`);
     writeFileSync(stampFile, `${stamp} ${hash}\n`);
   } catch (cause) {
-    fail(`${compiler} failed (exit status ${cause.status ?? cause.code}) on ${source}`);
+    fail(`${compiler} failed (exit status ${cause.status ?? cause.code}) on ${sourceDirectory}`);
   } finally {
     rmSync(staging, { force: true });
   }

@@ -8,13 +8,13 @@ import { extractionDirectories, loadFromImage } from './native-image.ts';
 /** A socket of the addon. Opaque: only the addon's functions take it. */
 export type SocketHandle = { readonly __handle: 'lbd_sys socket' };
 
-/** First argument of the event function given to `startPolling` (enum event_kind in native/lbd_sys.c). */
+/** First argument of the event function given to `startPolling` (enum event_kind in native/receive.c). */
 export const EVENT_DATAGRAMS = 0;
 export const EVENT_ERROR = 1;
 export const EVENT_WRITABLE = 2;
 
 /**
- * What native/lbd_sys.c exports. All calls are synchronous and never block. A failed system call throws a
+ * What the addon exports (native/module.c). All calls are synchronous and never block. A failed system call throws a
  * `SystemError`, an argument of a wrong type a TypeError.
  */
 export type NativeAddon = {

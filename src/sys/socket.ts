@@ -54,7 +54,7 @@ export type OutgoingDatagram = { readonly bytes: Uint8Array; readonly address?: 
 /** Enough for every datagram that can exist: netlink sends at most 32 KiB at once, an IP packet has at most 64. */
 const DEFAULT_DATAGRAM_BYTES = 65_536;
 
-/** Doubles per datagram in a batch, in the order of struct row in native/lbd_sys.c. */
+/** Doubles per datagram in a batch, in the order of struct row in native/receive.c. */
 const ROW_DOUBLES = 8;
 
 /**

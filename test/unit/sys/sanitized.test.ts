@@ -25,6 +25,7 @@ describe('the addon under AddressSanitizer and UndefinedBehaviorSanitizer', { sk
     'socket-receive.test.ts',
     'socket-send.test.ts',
     'socket-lifetime.test.ts',
+    'socket-packet.test.ts',
     'native-arguments.test.ts',
   ];
 

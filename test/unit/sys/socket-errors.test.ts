@@ -52,13 +52,13 @@ describe('errors of system calls', () => {
       code: 'EAFNOSUPPORT',
       errno: -97,
       syscall: 'socket',
-      args: 'family=999, SOCK_RAW, protocol=0x5',
+      args: 'family=999, SOCK_RAW, protocol=5',
     });
     assertSystemError(() => new RawSocket(AF_INET6, 99, 0), {
       code: 'EINVAL',
       errno: -22,
       syscall: 'socket',
-      args: 'AF_INET6, type=99, protocol=0x0',
+      args: 'AF_INET6, type=99, protocol=0',
     });
   });
 
