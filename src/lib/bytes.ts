@@ -101,46 +101,54 @@ export class ByteWriter {
 
   u8(value: number): this {
     assert(value >= 0 && value <= 0xff, `u8 out of range: ${value}`);
-    this.#view.setUint8(this.#reserve(1), value);
+    const at = this.#reserve(1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16(value: number): this {
     assert(value >= 0 && value <= 0xffff, `u16 out of range: ${value}`);
-    this.#view.setUint16(this.#reserve(2), value);
+    const at = this.#reserve(2);
+    this.#view.setUint16(at, value);
     return this;
   }
 
   u32(value: number): this {
     assert(value >= 0 && value <= 0xffff_ffff, `u32 out of range: ${value}`);
-    this.#view.setUint32(this.#reserve(4), value);
+    const at = this.#reserve(4);
+    this.#view.setUint32(at, value);
     return this;
   }
 
   u16Host(value: number): this {
     assert(value >= 0 && value <= 0xffff, `u16 out of range: ${value}`);
-    this.#view.setUint16(this.#reserve(2), value, true);
+    const at = this.#reserve(2);
+    this.#view.setUint16(at, value, true);
     return this;
   }
 
   u32Host(value: number): this {
     assert(value >= 0 && value <= 0xffff_ffff, `u32 out of range: ${value}`);
-    this.#view.setUint32(this.#reserve(4), value, true);
+    const at = this.#reserve(4);
+    this.#view.setUint32(at, value, true);
     return this;
   }
 
   i32Host(value: number): this {
-    this.#view.setInt32(this.#reserve(4), value, true);
+    const at = this.#reserve(4);
+    this.#view.setInt32(at, value, true);
     return this;
   }
 
   bytes(value: Uint8Array): this {
-    this.#bytes.set(value, this.#reserve(value.length));
+    const at = this.#reserve(value.length);
+    this.#bytes.set(value, at);
     return this;
   }
 
   zeros(count: number): this {
-    this.#bytes.fill(0, this.#reserve(count), this.#length);
+    const at = this.#reserve(count);
+    this.#bytes.fill(0, at, this.#length);
     return this;
   }
 
@@ -168,6 +176,7 @@ export class ByteWriter {
     return this.#bytes.subarray(0, this.#length);
   }
 
+  /** May put other memory in place of `#bytes` and `#view`: call it before either is read. */
   #reserve(count: number): number {
     const at = this.#length;
     if (at + count > this.#bytes.length) {
