@@ -5,6 +5,7 @@ import type { CredentialForm, UserOptions } from './apiserver/types.ts';
 import { LabApi } from './lab-api.ts';
 import type { LabHost } from './lab-host.ts';
 import type { ExitStatus, LabProcess, RunOptions, RunResult } from './lab-process.ts';
+import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { unixRequest } from './unix-http.ts';
 
 const PROGRAM = fileURLToPath(new URL('apiserver/main.ts', import.meta.url));
@@ -40,7 +41,7 @@ export class LabApiServer {
     // biome-ignore format: one command line
     const child = await host.spawn(
       [process.execPath, PROGRAM, '--listen', `${host.ip}:${PORT}`, '--directory', DIRECTORY, ...(options.args ?? [])],
-      { env: realServerEnvironment() },
+      { env: { ...SOURCE_ENVIRONMENT, ...realServerEnvironment() } },
     );
     const line = await child.waitForLine(/^\{"ready":true/, { timeoutMs: START_TIMEOUT_MS });
     const client = await LabApi.start(host, `${DIRECTORY}/admin.kubeconfig`);

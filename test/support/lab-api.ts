@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
 import type { LabProcess } from './lab-process.ts';
+import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { within } from './wait.ts';
 
 /** A client of the lab's API server for tests and benches, through an agent process inside the lab. */
@@ -85,7 +86,7 @@ export class LabApi {
 
   /** `kubeconfig` is a path on `host`. Resolves when the watch of Services is open. */
   static async start(host: LabHost, kubeconfig: string): Promise<LabApi> {
-    const agent = await host.spawn([process.execPath, AGENT, kubeconfig]);
+    const agent = await host.spawn([process.execPath, AGENT, kubeconfig], { env: SOURCE_ENVIRONMENT });
     const api = new LabApi(agent);
     await agent.waitForLine(/"watching"/, { timeoutMs: START_TIMEOUT_MS });
     return api;

@@ -5,6 +5,7 @@ import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
 import { NotifySocket } from './lab-notify.ts';
 import type { ExitStatus, LabProcess, RunOptions, RunResult } from './lab-process.ts';
+import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { labTimeMs } from './lab-time.ts';
 import { unixRequest } from './unix-http.ts';
 import { type WaitOptions, waitFor } from './wait.ts';
@@ -33,9 +34,17 @@ export type LogLine = { readonly event?: string; readonly [field: string]: unkno
 
 /** The command line of lbd or lbctl. */
 export function lbdCommand(program: 'lbd' | 'lbctl', binary?: string): readonly string[] {
-  const chosen = binary ?? process.env['LBD_BINARY'] ?? 'source';
+  const chosen = chosenBinary(binary);
   if (chosen === 'source') return [process.execPath, MAIN, program];
   return [program === 'lbd' ? chosen : join(dirname(chosen), 'lbctl')];
+}
+
+function chosenBinary(binary: string | undefined): string {
+  return binary ?? process.env['LBD_BINARY'] ?? 'source';
+}
+
+function lbdEnvironment(binary: string | undefined): Readonly<Record<string, string>> {
+  return chosenBinary(binary) === 'source' ? SOURCE_ENVIRONMENT : {};
 }
 
 let sockets = 0;
@@ -76,7 +85,7 @@ export class Lbd {
     try {
       const child = await host.spawn(
         [...lbdCommand('lbd', options.binary), 'run', '--config', '/etc/lbd.toml', ...(options.args ?? [])],
-        { env: { NOTIFY_SOCKET: notifyPath, ...options.env } },
+        { env: { ...lbdEnvironment(options.binary), NOTIFY_SOCKET: notifyPath, ...options.env } },
       );
       const lbd = new Lbd(host, child, notifications, startedAtMs, options.binary);
       if (options.awaitReady !== false) await lbd.ready(options.readyTimeoutMs);
@@ -160,7 +169,10 @@ export class Lbd {
   }
 
   lbctl(args: readonly string[], options?: RunOptions): Promise<RunResult> {
-    return this.host.run([...lbdCommand('lbctl', this.#binary), ...args], options);
+    return this.host.run([...lbdCommand('lbctl', this.#binary), ...args], {
+      ...options,
+      env: { ...lbdEnvironment(this.#binary), ...options?.env },
+    });
   }
 
   /** SIGHUP, with a new configuration if given. */

@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
 import type { LabProcess } from './lab-process.ts';
+import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { labTimeMs } from './lab-time.ts';
 import { firstOfFamily, linkLocal } from './lab-topology.ts';
 import {
@@ -127,7 +128,9 @@ export class Prober {
       addresses: options.addresses,
       intervalMs: options.intervalMs ?? 10,
     };
-    const agent = await host.spawn([process.execPath, AGENT, JSON.stringify(task)]);
+    const agent = await host.spawn([process.execPath, AGENT, JSON.stringify(task)], {
+      env: SOURCE_ENVIRONMENT,
+    });
     const prober = new Prober(agent, task.intervalMs);
     await agent.waitForLine(/"started"/, { timeoutMs: START_TIMEOUT_MS });
     return prober;
