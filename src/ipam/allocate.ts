@@ -2,7 +2,7 @@ import type { PoolConfig } from '../config/types.ts';
 import type { Service } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import { Candidates } from './candidates.ts';
-import { type Claimant, claimantOf } from './claimant.ts';
+import { type Claimant, claimantsOf } from './claimant.ts';
 import { byPrecedence, decide, type Pending, pendingOf } from './decide.ts';
 import { Ledger } from './ledger.ts';
 import { compilePools, familyOfPool, type Pools } from './pools.ts';
@@ -26,9 +26,7 @@ export function allocate(input: AllocationInput): AllocationResult {
   const candidates = new Candidates(ledger, input.verdict);
   const allocations: Allocation[] = [];
   const owners: Claimant[] = [];
-  for (const service of input.services) {
-    if (service.type !== 'LoadBalancer' && service.ingress.length === 0) continue;
-    const claimant = claimantOf(service, pools, input.loadBalancerClass);
+  for (const claimant of claimantsOf(input.services, pools, input.loadBalancerClass)) {
     if (claimant.role === 'owner') {
       ledger.claim(claimant);
       owners.push(claimant);

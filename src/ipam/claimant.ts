@@ -42,9 +42,35 @@ export type Claimant = {
 export const STATUS_LIMIT = 16;
 
 const claimants = new WeakMap<Service, Claimant>();
+const lists = new WeakMap<Pools, Claimant[]>();
+
+/**
+ * The Services that can matter, as claimants. The one at the same place of the last list is tried first: a snapshot
+ * mostly keeps its order, and 10,000 look-ups in a WeakMap cost more than all the rest of a recomputation. What is
+ * returned is good until the next call.
+ */
+export function claimantsOf(
+  services: Iterable<Service>,
+  pools: Pools,
+  loadBalancerClass: string | undefined,
+): readonly Claimant[] {
+  const list = lists.get(pools) ?? [];
+  let length = 0;
+  for (const service of services) {
+    if (service.type !== 'LoadBalancer' && service.ingress.length === 0) continue;
+    const guess = list[length];
+    if (guess?.service !== service || guess.loadBalancerClass !== loadBalancerClass) {
+      list[length] = claimantOf(service, pools, loadBalancerClass);
+    }
+    length += 1;
+  }
+  list.length = length;
+  lists.set(pools, list);
+  return list;
+}
 
 /** Remembered per Service object, until the pools or the class change. */
-export function claimantOf(service: Service, pools: Pools, loadBalancerClass: string | undefined): Claimant {
+function claimantOf(service: Service, pools: Pools, loadBalancerClass: string | undefined): Claimant {
   const known = claimants.get(service);
   if (known !== undefined && known.pools === pools && known.loadBalancerClass === loadBalancerClass)
     return known;
