@@ -16,9 +16,10 @@ import type { Allocation, PoolUsage, Verdict } from './types.ts';
  *   2. the Services that lack something, those that name an address first, then by age, choose (decide.ts, choose.ts)
  *      among shared addresses (sharing.ts) and the lowest free ones (candidates.ts)
  *
- * Two rules for the caller. A status that was written but has not come back by the watch has to be in the Service all
- * the same; otherwise a second run may give its address to another Service. And `pools` and the Services have to be the
- * same objects as long as they say the same, because what is read from them is remembered per object.
+ * Two rules for the caller. While a status write is under way, what it says has to stand in the Service's ingress
+ * before what stands there already: otherwise another Service may be given the new address, or the old one, which is
+ * not given back until the API server says so. And `pools` and the Services have to be the same objects as long as
+ * they say the same, because what is read from them is remembered per object.
  */
 export function allocate(input: AllocationInput): AllocationResult {
   const pools = compilePools(input.pools);

@@ -203,6 +203,22 @@ describe('allocate() on what a Service asks for', () => {
       [[ip('192.0.2.4')], [ip('192.0.2.1')], [ip('192.0.2.4')]],
     );
   });
+
+  it('allocate() gives neither address of a move to others while the write is under way', () => {
+    const asked: readonly ServiceChange[] = [
+      { loadBalancerIp: '198.51.100.0' },
+      { annotations: { 'lbd.io/pool': 'spare' } },
+    ];
+    for (const change of asked) {
+      const inFlight = service('a', { ...change, status: ['198.51.100.0', '192.0.2.0'] });
+      const others = [service('b'), service('c', { annotations: { 'lbd.io/pool': 'spare' } })];
+      assert.deepEqual(summary(run(POOLS, [inFlight, ...others])), {
+        a: 'assign 198.51.100.0',
+        b: 'assign 192.0.2.1',
+        c: 'assign 198.51.100.1',
+      });
+    }
+  });
 });
 
 describe('allocate() on what status says', () => {
