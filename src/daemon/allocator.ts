@@ -53,11 +53,20 @@ export class Allocator {
   }
 
   /** The Services as they will be once what is under way is done; the same objects as long as nothing changes. */
-  *reserve(services: ReadonlyMap<ServiceKey, Service>): Iterable<Service> {
+  reserve(services: ReadonlyMap<ServiceKey, Service>): Iterable<Service> {
+    return this.#attempts.size === 0 ? services.values() : this.#withReservations(services);
+  }
+
+  /** Whether a write for this Service is under way, or may be tried again. */
+  isReserved(key: ServiceKey): boolean {
+    const state = this.#attempts.get(key)?.state;
+    return state === 'writing' || state === 'waiting';
+  }
+
+  *#withReservations(services: ReadonlyMap<ServiceKey, Service>): Iterable<Service> {
     for (const [key, service] of services) {
-      const attempt = this.#attempts.get(key);
-      const reserves = attempt?.state === 'writing' || attempt?.state === 'waiting';
-      yield reserves ? this.#reserved(service, attempt.write) : service;
+      const attempt = this.isReserved(key) ? this.#attempts.get(key) : undefined;
+      yield attempt === undefined ? service : this.#reserved(service, attempt.write);
     }
   }
 

@@ -29,6 +29,12 @@ import { STATUS_VERSION, type StatusDocument } from './types.ts';
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
 const PROBE_AHEAD_COUNT = 8;
 
+/**
+ * A plan is followed by a pause as long as it took, so that a burst of changes to thousands of Services spends at most
+ * half of the time on planning. A plan is mostly quicker than this, and then there is none.
+ */
+const SHORTEST_PAUSE_MS = 1;
+
 export type DaemonOptions = {
   readonly configFile: string;
   readonly config: Config;
@@ -61,6 +67,8 @@ export class Daemon {
   #allocations: readonly Allocation[] = [];
   #pools: readonly PoolUsage[] = [];
   #planIsDue = false;
+  #plannedAt = this.#startedAt;
+  #planTookMs = 0;
   #running = false;
 
   constructor(options: DaemonOptions) {
@@ -133,7 +141,7 @@ export class Daemon {
     this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
     await this.#control.listen();
     this.#cluster.start();
-    this.#plan();
+    this.#planNow();
     logger.info({ version: VERSION, commit: COMMIT, host: this.#config.host.name }, 'daemon.started');
   }
 
@@ -223,10 +231,17 @@ export class Daemon {
   #planSoon(): void {
     if (this.#planIsDue) return;
     this.#planIsDue = true;
-    queueMicrotask(() => {
-      this.#planIsDue = false;
-      this.#plan();
-    });
+    const pauseMs = this.#plannedAt + this.#planTookMs - bootTimeMs();
+    if (pauseMs < SHORTEST_PAUSE_MS) queueMicrotask(() => this.#planNow());
+    else setTimeout(() => this.#planNow(), pauseMs);
+  }
+
+  #planNow(): void {
+    this.#planIsDue = false;
+    const startedAt = bootTimeMs();
+    this.#plan();
+    this.#plannedAt = bootTimeMs();
+    this.#planTookMs = this.#plannedAt - startedAt;
   }
 
   #plan(): void {
@@ -242,7 +257,12 @@ export class Daemon {
     this.#allocations = allocations;
     this.#pools = usage;
     const mayAllocate = this.#cluster.synced() && this.#cluster.isAllocator();
-    const plan = computePlan({ services, allocations, mayAllocate });
+    const plan = computePlan({
+      services,
+      allocations,
+      isReserved: (key) => this.#allocator.isReserved(key),
+      mayAllocate,
+    });
     // Before the first list or the cache, no Service is known: that is no reason to take anything away.
     if (this.#cluster.synced() || services.size > 0) this.#local.plan(plan.desired, probeAhead);
     this.#allocator.carryOut(plan.writes, services);

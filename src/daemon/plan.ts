@@ -24,6 +24,8 @@ export type StatusWrite = {
 export type PlanInput = {
   readonly services: ReadonlyMap<ServiceKey, Service>;
   readonly allocations: readonly Allocation[];
+  /** Services with a write under way: their allocation is ahead of their status. */
+  readonly isReserved: (key: ServiceKey) => boolean;
   /** This host holds the allocator's Lease and its view of the Services is complete and live (safety rule 7). */
   readonly mayAllocate: boolean;
 };
@@ -35,7 +37,7 @@ export function computePlan(input: PlanInput): Plan {
   for (const allocation of input.allocations) {
     const service = input.services.get(allocation.service);
     if (service === undefined) continue;
-    for (const ip of addressesToHold(allocation, service)) {
+    for (const ip of addressesToHold(allocation, service, input.isReserved(service.key))) {
       const known = users.get(ip);
       if (known === undefined) users.set(ip, [service.key]);
       else known.push(service.key);
@@ -60,24 +62,12 @@ export function computePlan(input: PlanInput): Plan {
  * Only what the Service's status already says is held: an address in flight to the API server may still be refused
  * there, and two hosts that each believe in their own decision would both answer.
  */
-function addressesToHold(allocation: Allocation, service: Service): readonly Ip[] {
+function addressesToHold(allocation: Allocation, service: Service, isReserved: boolean): readonly Ip[] {
   if (allocation.kind === 'release' || allocation.kind === 'refused') return [];
   const rightful = allocation.kind === 'settled' ? allocation.addresses : allocation.standing;
-  const inStatus = statusAddresses(service);
-  return rightful.filter((ip) => inStatus.has(ip));
-}
-
-/** Remembered for each object, because every plan asks for all of them. */
-const STATUS_ADDRESSES = new WeakMap<Service, ReadonlySet<Ip>>();
-
-function statusAddresses(service: Service): ReadonlySet<Ip> {
-  const known = STATUS_ADDRESSES.get(service);
-  if (known !== undefined) return known;
-  const addresses = new Set(
-    service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? []))),
-  );
-  STATUS_ADDRESSES.set(service, addresses);
-  return addresses;
+  if (!isReserved) return rightful;
+  const inStatus = service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? [])));
+  return rightful.filter((ip) => inStatus.includes(ip));
 }
 
 function refusalOf(allocation: Allocation): Refusal | undefined {

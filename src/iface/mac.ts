@@ -15,9 +15,16 @@ export function macFromBytes(bytes: Uint8Array): Mac | undefined {
   return text as Mac;
 }
 
+let lastMac: Mac | undefined;
+let lastBytes = new Uint8Array(MAC_LENGTH);
+
 export function macToBytes(mac: Mac): Uint8Array {
+  // Frames of one NIC come by the thousand, and all carry its own address.
+  if (mac === lastMac) return lastBytes;
   const bytes = Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16));
   assert(bytes.length === MAC_LENGTH, `${mac} is no MAC address`);
+  lastMac = mac;
+  lastBytes = bytes;
   return bytes;
 }
 
