@@ -105,12 +105,13 @@ export class Lbd {
       );
     });
     ended.catch(() => {});
-    const ready = this.notifications.waitFor(
+    const ready = await this.notifications.waitFor(
       /^READY=1$/,
       timeoutMs,
+      ended,
       () => `READY=1 of lbd on ${this.host.name}:\n${this.output}`,
     );
-    return (await Promise.race([ready, ended])).atMs - this.#startedAtMs;
+    return ready.atMs - this.#startedAtMs;
   }
 
   get pid(): number {

@@ -29,8 +29,13 @@ export class NotifySocket {
     });
   }
 
-  /** The first line, received or to come, that matches. */
-  async waitFor(match: RegExp, timeoutMs: number, describe: () => string): Promise<Notification> {
+  /** The first line, received or to come, that matches; rejects as `ended` does when that comes first. */
+  async waitFor(
+    match: RegExp,
+    timeoutMs: number,
+    ended: Promise<never>,
+    describe: () => string,
+  ): Promise<Notification> {
     const find = () => this.received.find(({ text }) => match.test(text));
     const seen = find();
     if (seen !== undefined) return seen;
@@ -41,7 +46,7 @@ export class NotifySocket {
     };
     this.#waiting.add(look);
     try {
-      return await within(promise, timeoutMs, describe);
+      return await within(Promise.race([promise, ended]), timeoutMs, describe);
     } finally {
       this.#waiting.delete(look);
     }
