@@ -97,7 +97,9 @@ export class Allocator {
   #reserved(base: Service, write: StatusWrite): Service {
     const known = this.#reservations.get(base.key);
     if (known?.base === base && known.write === write) return known.service;
-    const ingress = write.addresses.map((ip) => ({ ip, hostname: undefined, ipMode: 'VIP' }));
+    // Until the API server has said so, what status has is not free either.
+    const written = write.addresses.map((ip) => ({ ip, hostname: undefined, ipMode: 'VIP' }));
+    const ingress = [...written, ...base.ingress.filter(({ ip }) => !write.addresses.includes(ip as Ip))];
     const service = { ...base, ingress };
     this.#reservations.set(base.key, { base, write, service });
     return service;

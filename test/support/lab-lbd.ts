@@ -165,7 +165,7 @@ export class Lbd {
         return predicate(last) ? last : undefined;
       }, options);
     } catch (error) {
-      throw new LbdError('lab.status', `${error}; status: ${JSON.stringify(last)}`, { cause: error });
+      throw new LbdError('lab.status', `${error}; status: ${JSON.stringify(last)?.slice(0, 4_000)}`, { cause: error });
     }
   }
 
