@@ -40,6 +40,8 @@ const TIMER_MAX_MS = 0x7fff_ffff;
 /** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
 const TIMER_ROUNDING_MS = 1;
 
+type Batch = { readonly requests: Program[]; readonly deadline: Instant | undefined };
+
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
 export class LocalDriver {
   readonly #options: LocalDriverOptions;
@@ -47,7 +49,9 @@ export class LocalDriver {
   #patterns: readonly string[];
   #timer: NodeJS.Timeout | undefined;
   #nics: readonly Nic[] = [];
-  #programsInFlight = 0;
+  /** Not sent yet; bounded by the addresses, as each has at most a few requests under way. */
+  readonly #batches: Batch[] = [];
+  #isProgramming = false;
   #whenIdle: (() => void)[] = [];
   #closed = false;
 
@@ -106,7 +110,7 @@ export class LocalDriver {
   /** Removes everything of ours from the kernel; resolves when the kernel has answered. */
   async removeAll(): Promise<void> {
     this.#deliver({ kind: 'stopped' });
-    while (this.#programsInFlight > 0) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
+    while (this.#isProgramming) await new Promise<void>((resolve) => this.#whenIdle.push(resolve));
   }
 
   /** Stops renewing; what is in the kernel stays there until its lifetime ends. */
@@ -174,9 +178,26 @@ export class LocalDriver {
     this.#options.onReport({ report, interface: name, services });
   }
 
+  /**
+   * One batch at a time: what comes up while the kernel is busy goes with the next one, so that a thousand changes in
+   * as many turns of the event loop do not become a thousand round trips.
+   */
   #program(requests: readonly Program[], deadline: Instant | undefined): void {
+    const last = this.#batches.at(-1);
+    if (deadline === undefined && last !== undefined && last.deadline === undefined)
+      last.requests.push(...requests);
+    else this.#batches.push({ requests: [...requests], deadline });
+    if (!this.#isProgramming) this.#programNext();
+  }
+
+  #programNext(): void {
+    const batch = this.#batches.shift();
+    this.#isProgramming = batch !== undefined;
+    if (batch !== undefined) this.#apply(batch);
+  }
+
+  #apply({ requests, deadline }: Batch): void {
     const sentAt = bootTimeMs();
-    this.#programsInFlight += 1;
     const refusal = this.#options.ownership.claim(requests.filter((request) => request.op !== 'remove'));
     if (refusal !== undefined) {
       const failed = { ok: false as const, errno: 'EIO', message: refusal };
@@ -218,11 +239,11 @@ export class LocalDriver {
   }
 
   #finish(outcomes: readonly Outcome[], sentAt: Instant): void {
-    this.#programsInFlight -= 1;
     const removed = outcomes.filter(({ ok, request }) => ok && request.op === 'remove');
     this.#options.ownership.release(removed.map(({ request }) => request));
+    this.#programNext();
     this.#deliver({ kind: 'programmed', outcomes, sentAt });
-    if (this.#programsInFlight > 0) return;
+    if (this.#isProgramming) return;
     const waiting = this.#whenIdle;
     this.#whenIdle = [];
     for (const resolve of waiting) resolve();
