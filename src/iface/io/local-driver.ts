@@ -122,7 +122,7 @@ export class LocalDriver {
   /** Somebody on the wire said that it has an address. Most of what is heard concerns none of ours. */
   claimHeard(ifIndex: IfIndex, claim: { readonly ip: Ip; readonly mac: Mac }): void {
     if (!this.#machine.isInterestedIn(claim.ip) || !this.#nics.some((nic) => nic.ifIndex === ifIndex)) return;
-    this.#deliver({ kind: 'claim-heard', ...claim });
+    this.#deliver({ kind: 'claim-heard', ip: claim.ip, mac: claim.mac });
   }
 
   #isOurs(address: KernelAddress): boolean {
