@@ -132,7 +132,7 @@ export class LocalAddresses {
       case 'settings-changed':
         return this.#onSettings(event.settings, now);
       case 'stopped':
-        return this.#removeAll();
+        return this.#removeAll(now);
       case 'time-passed':
         return;
       default:
@@ -277,7 +277,7 @@ export class LocalAddresses {
     this.#wakeAt.delete(ip);
     const entry = this.#entries.get(ip);
     if (this.#desired === undefined ? this.#kernel.ofIp(ip).length === 0 : !this.#desired.has(ip))
-      return this.#drop(ip, entry);
+      return this.#drop(ip, entry, now);
     const selection = this.select(ip);
     if (selection.kind === 'blocked') return this.#wait(ip, 'foreign', selection.reason);
     if (selection.kind === 'none') return this.#withoutNic(ip, entry, selection.reason, now);
@@ -407,10 +407,12 @@ export class LocalAddresses {
     this.#probing.request(ip, entry.target.ifIndex, now);
   }
 
-  #drop(ip: Ip, entry: Entry | undefined): void {
+  #drop(ip: Ip, entry: Entry | undefined, now: Instant): void {
     this.#removeFromKernel(ip);
     if (entry === undefined) return;
     this.#forget(ip);
+    // Whoever else had it would have been heard while we did: it can be given again at once.
+    if (entry.status === 'held' && entry.rival === undefined) this.#probing.trust(ip, now);
     this.#report({ kind: 'dropped', ip, wasHeld: entry.status === 'held' });
   }
 
@@ -443,9 +445,9 @@ export class LocalAddresses {
     }
   }
 
-  #removeAll(): void {
+  #removeAll(now: Instant): void {
     for (const address of this.#kernel.all()) this.#remove(address.ip, address);
-    for (const ip of [...this.#entries.keys()]) this.#drop(ip, this.#entries.get(ip));
+    for (const ip of [...this.#entries.keys()]) this.#drop(ip, this.#entries.get(ip), now);
     this.#desired = new Map();
     this.#candidates.replace([]);
     this.#renewAt = NEVER;

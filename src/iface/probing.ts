@@ -48,6 +48,11 @@ export class Probing {
     this.#questions.set(ip, { ifIndex, sent: 0, nextAt: now });
   }
 
+  /** Nobody else has `ip`, and the wire need not be asked to know it. */
+  trust(ip: Ip, now: Instant): void {
+    this.#remember(ip, { kind: 'silent', at: now });
+  }
+
   isAsking(ip: Ip): boolean {
     return this.#questions.has(ip);
   }

@@ -271,6 +271,17 @@ test('an address wanted no more is removed, also when it is on its way to the ke
   assert.equal(host.status(VIP), undefined);
 });
 
+test('an address given back is taken again without asking the wire, unless somebody claimed it meanwhile', () => {
+  const host = held(VIP);
+  host.want().frames.length = 0;
+  host.want(VIP);
+  assert.equal(host.status(VIP), 'held');
+  assert.ok(host.frames.every(({ frame }) => frame === 'announce'));
+  host.deliver({ kind: 'claim-heard', ip: VIP as Ip, mac: NEIGHBOUR });
+  host.want().want(VIP);
+  assert.equal(host.status(VIP), 'probing');
+});
+
 test('a kernel that refuses is asked again with growing pauses, and its words are shown', () => {
   const host = new FakeHost().start();
   host.refusals.set(VIP as Ip, { errno: 'EPERM', message: 'RTM_NEWADDR: EPERM' });
