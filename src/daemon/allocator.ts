@@ -1,6 +1,7 @@
 import type { EventNote, Service, ServiceKey } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
+import { doublingPauseMs } from '../lib/time.ts';
 import type { StatusWrite } from './plan.ts';
 
 /**
@@ -120,7 +121,7 @@ export class Allocator {
 
   #retryLater(write: StatusWrite, failures: number, outcome: Failed): void {
     const { key } = write.service;
-    const ownPauseMs = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(failures - 1, 10));
+    const ownPauseMs = doublingPauseMs(failures, RETRY_FIRST_MS, RETRY_LAST_MS);
     const pauseMs = Math.max(ownPauseMs, outcome.retryAfterMs ?? 0);
     const fields = { service: key, addresses: write.addresses, error: outcome.message, pauseMs };
     this.#options.logger.warn(fields, 'status.write-failed');

@@ -1,5 +1,5 @@
 import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
-import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
 import { KernelAddresses, samePlace } from './kernel-addresses.ts';
@@ -14,12 +14,11 @@ import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from '
  * running lifetime, that the segment knows. Level-triggered: `settle(ip)` looks at what is wanted, what the host is
  * and what the kernel has, and moves one address to where it should be; events only say which addresses to look at.
  *
- *   waiting ──NIC and subnet there──► probing ──silence──► adding ──kernel: done──► held
- *      ▲                                 │ answer             │ kernel: error        │ lifetime half over without a
- *      │                                 ▼                    ▼                      │ renewal, or expired: probing
- *      └──────NIC gone, foreign───── conflict               failed ──retry──► probing │
- *      ◄───────────────────────────────────────────────────────────────────────────────┘ NIC gone for GRACE_MS, foreign
+ *   waiting ──NIC there──► probing ──silence──► adding ──done──► held ──renewed too late──► probing
+ *                             └──answer──► conflict   └──error──► failed
  *
+ * conflict and failed are tried again; any state goes to waiting when the NIC goes (held after SUBNET_GRACE_MS if only
+ * the host's own subnet went) or when somebody else's address is found in this place.
  * Ours and present in the kernel at start: held at once (adoption), whatever the wire says.
  * Wanted no more, in any state: removed from the kernel, forgotten.
  *
@@ -263,8 +262,7 @@ export class LocalAddresses {
       return;
     }
     const attempts = entry.attempts + 1;
-    const pause = Math.min(RETRY_LAST_MS, RETRY_FIRST_MS * 2 ** Math.min(attempts - 1, 10));
-    const retryAt = after(now, pause);
+    const retryAt = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
     this.#entries.set(ip, { status: 'failed', reason: outcome.message, attempts, retryAt });
     this.#wakeAt.set(ip, retryAt);
     this.#report({ kind: 'add-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });

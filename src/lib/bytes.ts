@@ -73,7 +73,7 @@ export class ByteReader {
   }
 
   #take(length: number): number {
-    if (length < 0 || this.#offset + length > this.#bytes.length) {
+    if (!(length >= 0 && this.#offset + length <= this.#bytes.length)) {
       this.#overrun = true;
       this.#offset = this.#bytes.length;
       return -1;
@@ -100,41 +100,42 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    assert(value >= 0 && value <= 0xff, `u8 out of range: ${value}`);
+    assertUnsigned(value, 0xff, 'u8');
     const at = this.#reserve(1);
     this.#view.setUint8(at, value);
     return this;
   }
 
   u16(value: number): this {
-    assert(value >= 0 && value <= 0xffff, `u16 out of range: ${value}`);
+    assertUnsigned(value, 0xffff, 'u16');
     const at = this.#reserve(2);
     this.#view.setUint16(at, value);
     return this;
   }
 
   u32(value: number): this {
-    assert(value >= 0 && value <= 0xffff_ffff, `u32 out of range: ${value}`);
+    assertUnsigned(value, 0xffff_ffff, 'u32');
     const at = this.#reserve(4);
     this.#view.setUint32(at, value);
     return this;
   }
 
   u16Host(value: number): this {
-    assert(value >= 0 && value <= 0xffff, `u16 out of range: ${value}`);
+    assertUnsigned(value, 0xffff, 'u16');
     const at = this.#reserve(2);
     this.#view.setUint16(at, value, true);
     return this;
   }
 
   u32Host(value: number): this {
-    assert(value >= 0 && value <= 0xffff_ffff, `u32 out of range: ${value}`);
+    assertUnsigned(value, 0xffff_ffff, 'u32');
     const at = this.#reserve(4);
     this.#view.setUint32(at, value, true);
     return this;
   }
 
   i32Host(value: number): this {
+    assert(value === (value | 0), `i32 out of range: ${value}`);
     const at = this.#reserve(4);
     this.#view.setInt32(at, value, true);
     return this;
@@ -147,6 +148,7 @@ export class ByteWriter {
   }
 
   zeros(count: number): this {
+    assert(Number.isInteger(count) && count >= 0, `no number of bytes: ${count}`);
     const at = this.#reserve(count);
     this.#bytes.fill(0, at, this.#length);
     return this;
@@ -154,19 +156,22 @@ export class ByteWriter {
 
   /** Writes a u32 in host order over what already stands at `offset`: for lengths known only afterwards. */
   patchU32Host(offset: number, value: number): this {
-    assert(offset + 4 <= this.#length, `patch outside of what was written: ${offset}`);
+    assertUnsigned(value, 0xffff_ffff, 'u32');
+    this.#assertWritten(offset, 4);
     this.#view.setUint32(offset, value, true);
     return this;
   }
 
   patchU16Host(offset: number, value: number): this {
-    assert(offset + 2 <= this.#length, `patch outside of what was written: ${offset}`);
+    assertUnsigned(value, 0xffff, 'u16');
+    this.#assertWritten(offset, 2);
     this.#view.setUint16(offset, value, true);
     return this;
   }
 
   patchU16(offset: number, value: number): this {
-    assert(offset + 2 <= this.#length, `patch outside of what was written: ${offset}`);
+    assertUnsigned(value, 0xffff, 'u16');
+    this.#assertWritten(offset, 2);
     this.#view.setUint16(offset, value);
     return this;
   }
@@ -174,6 +179,10 @@ export class ByteWriter {
   /** What was written so far, as a view: further writes may move it, so take it last. */
   finish(): Uint8Array {
     return this.#bytes.subarray(0, this.#length);
+  }
+
+  #assertWritten(offset: number, length: number): void {
+    assert(offset >= 0 && offset + length <= this.#length, `patch outside of what was written: ${offset}`);
   }
 
   /** May put other memory in place of `#bytes` and `#view`: call it before either is read. */
@@ -188,4 +197,8 @@ export class ByteWriter {
     this.#length = at + count;
     return at;
   }
+}
+
+function assertUnsigned(value: number, max: number, what: string): void {
+  assert(Number.isInteger(value) && value >= 0 && value <= max, `${what} out of range: ${value}`);
 }

@@ -20,10 +20,33 @@ export class LbdError extends Error {
   }
 }
 
+/** Causes beyond it are left out: a chain so long is a circle or tells nothing more. */
+const CAUSES_MAX = 8;
+
 /** The text of whatever was thrown, causes included, on one line. */
 export function errorText(thrown: unknown): string {
-  if (!(thrown instanceof Error)) return String(thrown);
-  if (thrown.cause === undefined) return thrown.message;
-  const cause = errorText(thrown.cause);
-  return thrown.message.includes(cause) ? thrown.message : `${thrown.message}: ${cause}`;
+  return textOf(thrown, CAUSES_MAX).replace(/\s*[\r\n]\s*/g, ' ');
+}
+
+function textOf(thrown: unknown, causesLeft: number): string {
+  if (!(thrown instanceof Error)) return typeof thrown === 'string' ? thrown : inspected(thrown);
+  const message = thrown.message === '' ? nameless(thrown, causesLeft) : thrown.message;
+  if (thrown.cause === undefined || causesLeft === 0) return message;
+  const cause = textOf(thrown.cause, causesLeft - 1);
+  return message.includes(cause) ? message : `${message}: ${cause}`;
+}
+
+/** A connection that failed on each address of a host name is an AggregateError without a message of its own. */
+function nameless(error: Error, causesLeft: number): string {
+  if (!(error instanceof AggregateError) || causesLeft === 0) return error.name;
+  const texts = error.errors.slice(0, CAUSES_MAX).map((each) => textOf(each, causesLeft - 1));
+  return [...new Set(texts)].join('; ') || error.name;
+}
+
+function inspected(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return 'something without a text was thrown';
+  }
 }

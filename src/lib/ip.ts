@@ -89,7 +89,7 @@ export function parsePrefix(text: string): Result<Prefix, string> {
   if (slash < 0 || ip === undefined) return fail('expected a prefix such as 192.0.2.0/24 or 2001:db8::/64');
   const lengthText = text.slice(slash + 1);
   const bits = FAMILY_BITS[familyOf(ip)];
-  if (!/^\d{1,3}$/.test(lengthText) || Number(lengthText) > bits) {
+  if (!/^(0|[1-9]\d{0,2})$/.test(lengthText) || Number(lengthText) > bits) {
     return fail(`expected a prefix length of 0 to ${bits}`);
   }
   const prefix = prefixOf(ip, Number(lengthText));

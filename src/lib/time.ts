@@ -21,3 +21,9 @@ export function earliest(...instants: readonly Instant[]): Instant {
   for (const candidate of instants) if (candidate < first) first = candidate;
   return first;
 }
+
+/** How long to wait after the `failures`-th failure in a row (from 1): `firstMs`, doubled each time, up to `lastMs`. */
+export function doublingPauseMs(failures: number, firstMs: number, lastMs: number): number {
+  // 2^30 of anything is beyond every limit, and still a number.
+  return Math.min(lastMs, firstMs * 2 ** Math.min(failures - 1, 30));
+}
