@@ -267,6 +267,7 @@ export class Daemon {
     if (this.#cluster.synced() || services.size > 0) this.#local.plan(plan.desired, probeAhead);
     this.#allocator.carryOut(plan.writes, services);
     this.#events.refused(plan.refusals);
+    if (mayAllocate) this.#events.allocated(allocations, services);
   }
 
   async #writeStatus(service: Service, addresses: readonly Ip[]): Promise<WriteOutcome> {

@@ -1,5 +1,7 @@
 import type { NamedReport } from '../iface/io/local-driver.ts';
-import type { EventNote, Service } from '../kube/types.ts';
+import type { Allocation } from '../ipam/types.ts';
+import type { EventNote, Service, ServiceKey } from '../kube/types.ts';
+import type { Ip } from '../lib/ip.ts';
 
 /** Turns what happened to addresses into Events on the Services that use them, each said once as long as it holds. */
 export class EventReporter {
@@ -7,6 +9,11 @@ export class EventReporter {
   readonly #host: string;
   /** The refusal last told of each Service, by uid; bounded by the Services that are refused now. */
   #refusals: ReadonlyMap<string, string> = new Map();
+  /** Bounded by the Services. */
+  #allocated = new Map<
+    ServiceKey,
+    { readonly reference: EventNote['service']; readonly addresses: readonly Ip[] }
+  >();
 
   constructor(write: (note: EventNote) => void, host: string) {
     this.#write = write;
@@ -17,6 +24,22 @@ export class EventReporter {
   refused(notes: readonly EventNote[]): void {
     for (const note of notes) if (this.#refusals.get(note.service.uid) !== note.note) this.#write(note);
     this.#refusals = new Map(notes.map((note) => [note.service.uid, note.note]));
+  }
+
+  /** All that have an address now: of one that is gone since the last call, the address is free again. */
+  allocated(allocations: readonly Allocation[], services: ReadonlyMap<ServiceKey, Service>): void {
+    for (const [key, { reference, addresses }] of this.#allocated) {
+      if (services.get(key)?.uid === reference.uid) continue;
+      const note = `Released ${addresses.join(', ')}: the Service was deleted`;
+      this.#write({ service: reference, type: 'Normal', reason: 'Released', action: 'Release', note });
+    }
+    this.#allocated = new Map();
+    for (const allocation of allocations) {
+      const service = allocation.kind === 'settled' ? services.get(allocation.service) : undefined;
+      if (service === undefined || allocation.kind !== 'settled') continue;
+      const reference = { namespace: service.namespace, name: service.name, uid: service.uid };
+      this.#allocated.set(service.key, { reference, addresses: allocation.addresses });
+    }
   }
 
   /** Something happened to an address that `services` use. */
