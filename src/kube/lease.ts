@@ -72,6 +72,8 @@ export type LeaseState = {
   readonly observed: { readonly record: LeaseRecord; readonly since: Instant } | undefined;
   /** Set while we hold the Lease: until when without a further renewal. */
   readonly holdsUntil: Instant | undefined;
+  /** Since when we hold it without a break. */
+  readonly heldSince: Instant | undefined;
   /** No answer to a write: it may or may not have happened. */
   readonly unsure: boolean;
   /** 409s in a row. */
@@ -122,6 +124,7 @@ export function initialLease(identity: string): LeaseState {
     attempt: 0,
     observed: undefined,
     holdsUntil: undefined,
+    heldSince: undefined,
     unsure: false,
     conflicts: 0,
     namesake: false,
@@ -251,6 +254,7 @@ function onWritten(state: LeaseState, record: LeaseRecord, now: Instant): LeaseS
     ...observe(state, record, now),
     // From when the write was sent: the server cannot have counted from earlier.
     holdsUntil: after(sentAt, RENEW_DEADLINE_MS),
+    heldSince: state.heldSince ?? now,
     phase: { kind: 'waiting', until: after(sentAt, RETRY_MS) },
     unsure: false,
     conflicts: 0,
@@ -277,6 +281,8 @@ function onFailed(
     return read({ ...state, conflicts: state.conflicts + 1 });
   }
   const unsure = state.unsure || (verb !== 'get' && failure.status === undefined);
+  // Somebody deleted it: the next write creates it.
+  if (failure.status === 404 && verb === 'patch') return read({ ...state, observed: undefined });
   const refused = failure.status === 401 || failure.status === 403 || failure.status === 404;
   const error = leaseErrorText(failure, verb);
   const delayMs = Math.max(refused ? REFUSED_RETRY_MS : RETRY_MS, failure.retryAfterMs ?? 0);
@@ -319,7 +325,7 @@ function onDeadline(state: LeaseState, now: Instant): LeaseStep {
 function giveUp(state: LeaseState, why: string): LeaseStep {
   const fields = { lease: LEASE_NAME, identity: state.identity, why };
   return {
-    state: { ...state, holdsUntil: undefined },
+    state: { ...state, holdsUntil: undefined, heldSince: undefined },
     effects: [{ kind: 'notify' }, { kind: 'log', level: 'warn', event: 'kube.allocator.lost', fields }],
   };
 }
@@ -333,7 +339,13 @@ function onStopped(state: LeaseState, now: Instant): LeaseStep {
   const held = holdsLease(state, now);
   const attempt = state.attempt + 1;
   const record = state.observed?.record;
-  const stopped: LeaseState = { ...state, attempt, holdsUntil: undefined, phase: { kind: 'stopped' } };
+  const stopped: LeaseState = {
+    ...state,
+    attempt,
+    holdsUntil: undefined,
+    heldSince: undefined,
+    phase: { kind: 'stopped' },
+  };
   if (!held || record === undefined) return { state: stopped, effects: [] };
   const lease: LeaseWrite = {
     holder: '',

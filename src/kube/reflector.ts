@@ -21,6 +21,8 @@
  *                deadline: doubt is 30 s old    → listing       cancel; list
  *                bookmark older than last seen  → listing       cancel; list (the server's history went back)
  *   backing-off  deadline                       → listing or watching
+ *   watching     version checked: too old       → listing       cancel; list (the server's history went back)
+ *   any          list wanted                    → listing       cancel; list (in `backing-off`: list when it is over)
  *   any          object written                 – the answer to a write of our own, ahead of the watch
  *   any          stopped                        → stopped       cancel
  *
@@ -70,6 +72,7 @@ type Phase<Value> =
   | { readonly kind: 'idle' | 'stopped' }
   | {
       readonly kind: 'listing';
+      readonly since: Instant;
       readonly items: Map<string, Item<Value>>;
       /** Of the first page: all pages of one list are of one version. */
       readonly resourceVersion: string | undefined;
@@ -99,6 +102,8 @@ export type ReflectorState<Value> = {
   readonly resourceVersion: string | undefined;
   /** A list was completed since start. */
   readonly synced: boolean;
+  /** When the last complete list was begun: it holds at least what was true then. */
+  readonly listedSince: Instant | undefined;
   readonly relists: number;
   readonly heardAt: Instant | undefined;
   readonly error: string | undefined;
@@ -125,6 +130,14 @@ export type ReflectorEvent<Value> =
   | { readonly kind: 'request-failed'; readonly attempt: number; readonly failure: ApiFailure }
   /** A second watch, from the version seen when it was opened, brought a change of this version. */
   | { readonly kind: 'change-verified'; readonly attempt: number; readonly resourceVersion: string }
+  | {
+      readonly kind: 'version-checked';
+      readonly attempt: number;
+      readonly resumedFrom: string;
+      readonly resourceVersion: string;
+    }
+  /** A view is needed that is no older than now. */
+  | { readonly kind: 'list-wanted' }
   | { readonly kind: 'object-written'; readonly item: Item<Value> }
   | { readonly kind: 'deadline-passed' }
   | { readonly kind: 'stopped' };
@@ -142,6 +155,11 @@ export type ReflectorEffect =
       readonly resourceVersion: string;
       readonly timeoutMs: number;
     }
+  /**
+   * Ask for the collection's version now, beside the watch. After a restore of its data a server may be behind the version
+   * that the watch starts from: it accepts the watch and stays silent until it has caught up.
+   */
+  | { readonly kind: 'check-version'; readonly attempt: number; readonly resumedFrom: string }
   | { readonly kind: 'cancel' }
   /** What is known changed, or became complete for the first time. */
   | { readonly kind: 'notify' }
@@ -174,6 +192,7 @@ export function initialReflector<Value>(
     pageLimit: PAGE_LIMIT,
     resourceVersion: undefined,
     synced: false,
+    listedSince: undefined,
     relists: 0,
     heardAt: undefined,
     error: undefined,
@@ -192,7 +211,7 @@ export function stepReflector<Value>(
   const heard = isFromServer(event) ? { ...state, heardAt: now } : state;
   switch (event.kind) {
     case 'started':
-      return state.phase.kind === 'idle' ? startList(state) : { state, effects: [] };
+      return state.phase.kind === 'idle' ? startList(state, now) : { state, effects: [] };
     case 'page-listed':
       return onPage(heard, event, now, random);
     case 'watch-opened':
@@ -200,13 +219,17 @@ export function stepReflector<Value>(
     case 'object-changed':
       return onChange(heard, event);
     case 'bookmarked':
-      return onBookmark(heard, event.resourceVersion);
+      return onBookmark(heard, event.resourceVersion, now);
     case 'watch-closed':
       return onWatchClosed(heard, now, random);
     case 'request-failed':
       return onFailure(heard, event.failure, now, random);
     case 'change-verified':
       return onVerified(state, event.resourceVersion, now);
+    case 'version-checked':
+      return onVersion(heard, event.resourceVersion, event.resumedFrom, now);
+    case 'list-wanted':
+      return onListWanted(state, now);
     case 'object-written':
       return onWritten(state, event.item);
     case 'deadline-passed':
@@ -232,14 +255,20 @@ export function reflectorDeadline<Value>(state: ReflectorState<Value>): Instant 
   return NEVER;
 }
 
-function startList<Value>(state: ReflectorState<Value>): ReflectorStep<Value> {
+function startList<Value>(state: ReflectorState<Value>, now: Instant): ReflectorStep<Value> {
   const attempt = state.attempt + 1;
   return {
     state: {
       ...state,
       attempt,
       relists: state.synced ? state.relists + 1 : state.relists,
-      phase: { kind: 'listing', items: new Map(), resourceVersion: undefined, written: new Map() },
+      phase: {
+        kind: 'listing',
+        since: now,
+        items: new Map(),
+        resourceVersion: undefined,
+        written: new Map(),
+      },
     },
     effects: [
       { kind: 'cancel' },
@@ -249,23 +278,17 @@ function startList<Value>(state: ReflectorState<Value>): ReflectorStep<Value> {
 }
 
 function startWatch<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
-  if (state.resourceVersion === undefined) return startList(state);
+  const { resourceVersion } = state;
+  if (resourceVersion === undefined) return startList(state, now);
   const attempt = state.attempt + 1;
   const timeoutMs = Math.round(WATCH_MIN_MS + (WATCH_MAX_MS - WATCH_MIN_MS) * random());
+  const overdueAt = after(now, timeoutMs + WATCH_GRACE_MS);
   return {
-    state: {
-      ...state,
-      attempt,
-      phase: {
-        kind: 'watching',
-        since: now,
-        overdueAt: after(now, timeoutMs + WATCH_GRACE_MS),
-        awaited: undefined,
-      },
-    },
+    state: { ...state, attempt, phase: { kind: 'watching', since: now, overdueAt, awaited: undefined } },
     effects: [
       { kind: 'cancel' },
-      { kind: 'watch', attempt, resourceVersion: state.resourceVersion, timeoutMs },
+      { kind: 'watch', attempt, resourceVersion, timeoutMs },
+      { kind: 'check-version', attempt, resumedFrom: resourceVersion },
     ],
   };
 }
@@ -277,7 +300,7 @@ function onPage<Value>(
   random: Random,
 ): ReflectorStep<Value> {
   if (state.phase.kind !== 'listing') return { state, effects: [] };
-  const { items, written } = state.phase;
+  const { items, written, since } = state.phase;
   for (const item of page.items) items.set(item.key, item);
   const resourceVersion = state.phase.resourceVersion ?? page.resourceVersion;
   if (page.continueToken !== undefined) {
@@ -290,10 +313,11 @@ function onPage<Value>(
   const hadDoubt = state.store.doubted.size > 0;
   // A version within a list's own is in it; a later one is news that the list cannot know.
   const newer = new Set([...written].flatMap(([key, at]) => (isNotNewer(at, resourceVersion) ? [] : [key])));
-  const changed = applyList(state.store, items, newer, now);
-  const listed = recovered({ ...state, synced: true, failures: 0, resourceVersion });
+  applyList(state.store, items, newer, now);
+  const listed = recovered({ ...state, synced: true, listedSince: since, failures: 0, resourceVersion });
   const watch = startWatch(listed.state, now, random);
-  const notify: readonly ReflectorEffect[] = changed || !state.synced ? [{ kind: 'notify' }] : [];
+  // Also without a change: what waits for a complete list goes on.
+  const notify: readonly ReflectorEffect[] = [{ kind: 'notify' }];
   return {
     state: watch.state,
     effects: [...notify, ...listed.effects, ...doubtLog(state, hadDoubt), ...watch.effects],
@@ -328,25 +352,32 @@ function onChange<Value>(
   };
 }
 
-function onBookmark<Value>(state: ReflectorState<Value>, resourceVersion: string): ReflectorStep<Value> {
+function onBookmark<Value>(
+  state: ReflectorState<Value>,
+  resourceVersion: string,
+  now: Instant,
+): ReflectorStep<Value> {
   if (state.phase.kind !== 'watching') return { state, effects: [] };
-  const order =
-    state.resourceVersion === undefined
-      ? undefined
-      : compareResourceVersions(resourceVersion, state.resourceVersion);
-  if (order !== undefined && order < 0) {
-    const list = startList(state);
-    const fields = {
-      resource: state.config.resource,
-      seen: state.resourceVersion,
-      bookmark: resourceVersion,
-    };
-    return {
-      state: list.state,
-      effects: [{ kind: 'log', level: 'warn', event: 'kube.history.went-back', fields }, ...list.effects],
-    };
-  }
+  const back = onVersion(state, resourceVersion, state.resourceVersion ?? '', now);
+  if (back.effects.length > 0) return back;
   return { state: { ...state, resourceVersion, expirations: 0 }, effects: [] };
+}
+
+/** A server that is now at an older version than one it has shown before has lost history: only a list tells the truth. */
+function onVersion<Value>(
+  state: ReflectorState<Value>,
+  resourceVersion: string,
+  shown: string,
+  now: Instant,
+): ReflectorStep<Value> {
+  const order = compareResourceVersions(resourceVersion, shown);
+  if (state.phase.kind !== 'watching' || order === undefined || order >= 0) return { state, effects: [] };
+  const list = startList(state, now);
+  const fields = { resource: state.config.resource, shown, now: resourceVersion };
+  return {
+    state: list.state,
+    effects: [{ kind: 'log', level: 'warn', event: 'kube.history.went-back', fields }, ...list.effects],
+  };
 }
 
 function onWatchClosed<Value>(
@@ -374,12 +405,13 @@ function onFailure<Value>(
   if (!watching && state.phase.kind !== 'listing') return { state, effects: [] };
   // After a long absence that is how it goes, and no failure.
   const steady = state.phase.kind === 'watching' ? steadied(state, now - state.phase.since) : state;
-  if (failure.status === 410 && steady.expirations === 0) return startList({ ...steady, expirations: 1 });
+  if (failure.status === 410 && steady.expirations === 0)
+    return startList({ ...steady, expirations: 1 }, now);
   const failed = blamed(steady, failure, watching ? 'watch' : 'list');
   const then = (step: ReflectorStep<Value>) => ({ ...step, effects: [...failed.effects, ...step.effects] });
   if (failure.status === 410) return then(onExpiredAgain(failed.state, now, random));
   if (!watching && failure.kind === 'too-large' && state.pageLimit > 1) {
-    return then(startList({ ...failed.state, pageLimit: Math.ceil(state.pageLimit / 5) }));
+    return then(startList({ ...failed.state, pageLimit: Math.ceil(state.pageLimit / 5) }, now));
   }
   const next = watching && !invalidatesVersion(failure) ? 'watch' : 'list';
   return then(backOff(failed.state, next, failure.retryAfterMs, now, random));
@@ -446,6 +478,14 @@ function backOff<Value>(
   };
 }
 
+function onListWanted<Value>(state: ReflectorState<Value>, now: Instant): ReflectorStep<Value> {
+  const { phase } = state;
+  if (phase.kind === 'idle') return { state, effects: [] };
+  if (phase.kind === 'backing-off')
+    return { state: { ...state, phase: { ...phase, next: 'list' } }, effects: [] };
+  return startList(state, now);
+}
+
 function onWritten<Value>(state: ReflectorState<Value>, item: Item<Value>): ReflectorStep<Value> {
   if (state.phase.kind === 'listing' && state.store.objects.has(item.key)) {
     state.phase.written.set(item.key, item.resourceVersion);
@@ -456,10 +496,10 @@ function onWritten<Value>(state: ReflectorState<Value>, item: Item<Value>): Refl
 function onDeadline<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
   if (now < reflectorDeadline(state)) return { state, effects: [] };
   if (state.phase.kind === 'backing-off') {
-    return state.phase.next === 'list' ? startList(state) : startWatch(state, now, random);
+    return state.phase.next === 'list' ? startList(state, now) : startWatch(state, now, random);
   }
   if (state.phase.kind !== 'watching') return { state, effects: [] };
-  if (now >= doubtDeadline(state.store)) return startList(state);
+  if (now >= doubtDeadline(state.store)) return startList(state, now);
   const { awaited } = state.phase;
   if (awaited !== undefined && now >= awaited.by && now < state.phase.overdueAt) {
     if (hasSeen(state, awaited.resourceVersion)) {

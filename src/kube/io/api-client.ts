@@ -123,7 +123,10 @@ export class ApiClient {
     }
   }
 
-  /** An idle connection that the server closed meanwhile fails at once when used: then a new one is tried. */
+  /**
+   * An idle connection that the server closed meanwhile fails at once when used: then a new one is tried. Not for a watch,
+   * whose owner must know that the server may have restarted.
+   */
   async #exchange(request: ApiRequest, connection: Connection): Promise<IncomingMessage> {
     for (let attempt = 0; ; attempt++) {
       const outcome = await exchange(request, connection);
@@ -131,7 +134,7 @@ export class ApiClient {
         this.#reachability = { reachable: true, heardAt: this.#now(), error: undefined };
         return outcome.response;
       }
-      if (outcome.stale && attempt < 3) continue;
+      if (outcome.stale && request.verb !== 'watch' && attempt < 3) continue;
       throw this.#failed(request, outcome.failure);
     }
   }

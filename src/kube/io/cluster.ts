@@ -32,6 +32,7 @@ import { type StatusOutcome, StatusWriter } from './status-writer.ts';
  * word is found within 24 s + the machine's 2 s of grace, a server that hangs within 8 s + 8 s.
  */
 const VERIFY_INTERVAL_MS = 8_000;
+const VERIFY_TIMEOUT_MS = 8_000;
 
 export type KubeClusterOptions = {
   readonly config: KubernetesConfig;
@@ -46,6 +47,7 @@ export type KubeClusterOptions = {
   readonly now: () => Instant;
   /** For tests. */
   readonly verifyIntervalMs?: number;
+  readonly verifyTimeoutMs?: number;
 };
 
 export type KubeStatus = {
@@ -121,10 +123,25 @@ export class KubeCluster {
       cached: [],
       notify,
     });
-    const namespace = config.leaseNamespace;
-    this.#lease = new LeaseShell({ client, namespace, identity: hostName, logger, random, now, notify });
+    this.#lease = new LeaseShell({
+      client,
+      namespace: config.leaseNamespace,
+      identity: hostName,
+      logger,
+      random,
+      now,
+      notify: () => {
+        // What the allocator before us wrote last may not have come through our watch yet.
+        if (this.#lease.heldSince() !== undefined) this.#services.relist();
+        notify();
+      },
+    });
     this.#events = new EventWriter({ client, hostName, logger, now });
-    this.#statusWriter = new StatusWriter(client, (item) => this.#services.written(item));
+    this.#statusWriter = new StatusWriter(
+      client,
+      () => this.isAllocator(),
+      (item) => this.#services.written(item),
+    );
   }
 
   /** Begins to list, watch and stand for election; returns at once, also with no server in sight. */
@@ -135,7 +152,7 @@ export class KubeCluster {
     this.#verifyTimer = setInterval(() => void this.#verify(), intervalMs);
   }
 
-  /** Gives the Lease back, writes the cache and closes every connection. Never rejects; takes at most a few seconds. */
+  /** Gives the Lease back, writes the cache and closes every connection. Never rejects; takes at most 7 s, mostly some ms. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
@@ -143,7 +160,7 @@ export class KubeCluster {
     if (this.#notifying !== undefined) clearImmediate(this.#notifying);
     for (const reflector of this.#reflectors()) reflector.stop();
     this.#events.stop();
-    await Promise.all([this.#lease.stop(), this.#cache.close()]);
+    await Promise.all([this.#release(), this.#cache.close()]);
     this.#credentials.close();
   }
 
@@ -172,12 +189,16 @@ export class KubeCluster {
     return this.#endpointSlices.synced && this.#nodes.synced;
   }
 
-  /** Whether this host holds the allocator's Lease at this moment. */
+  /**
+   * Whether this host may allocate at this moment: it holds the Lease, and has listed the Services since it does, so that no
+   * address that the allocator before it gave away looks free.
+   */
   isAllocator(): boolean {
-    return !this.#stopped && this.#lease.held();
+    const heldSince = this.#lease.heldSince();
+    return !this.#stopped && heldSince !== undefined && this.#services.isListedSince(heldSince);
   }
 
-  /** See `StatusWriter.write()`. */
+  /** See `StatusWriter.write()`; `stale` also when this host is not the allocator. */
   writeStatus(service: Service, ips: readonly Ip[]): Promise<StatusOutcome> {
     return this.#statusWriter.write(service, ips);
   }
@@ -201,6 +222,12 @@ export class KubeCluster {
     };
   }
 
+  /** The Lease goes only when no write of ours can come after it. */
+  async #release(): Promise<void> {
+    await this.#statusWriter.drained();
+    await this.#lease.stop();
+  }
+
   #reflectors(): readonly (ReflectorShell<Service> | ReflectorShell<EndpointSlice> | ReflectorShell<Node>)[] {
     return [this.#services, this.#endpointSlices, this.#nodes];
   }
@@ -216,8 +243,9 @@ export class KubeCluster {
 
   async #verify(): Promise<void> {
     const reflectors = this.#reflectors();
+    const timeoutMs = this.#options.verifyTimeoutMs ?? VERIFY_TIMEOUT_MS;
     const reflector = reflectors[this.#verifyTurn++ % reflectors.length];
-    if (reflector === undefined || (await reflector.verify())) return;
+    if (reflector === undefined || (await reflector.verify(timeoutMs))) return;
     const reason = 'the API server does not answer any more';
     this.#credentials.closeIdle();
     for (const each of this.#reflectors()) each.interrupt(reason);

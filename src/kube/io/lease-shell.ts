@@ -46,8 +46,9 @@ export class LeaseShell {
     this.#state = initialLease(options.identity);
   }
 
-  held(): boolean {
-    return holdsLease(this.#state, this.#options.now());
+  /** Since when this host holds the Lease; undefined when it does not. */
+  heldSince(): Instant | undefined {
+    return holdsLease(this.#state, this.#options.now()) ? this.#state.heldSince : undefined;
   }
 
   status(): ReturnType<typeof leaseStatus> {

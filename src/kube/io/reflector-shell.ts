@@ -23,7 +23,6 @@ const LIST_TIMEOUT_MS = 30_000;
 const WATCH_OPEN_TIMEOUT_MS = 10_000;
 /** How long the second watch of `verify()` stays open; the server sends what was missed at once. */
 const VERIFY_SECONDS = 1;
-const VERIFY_TIMEOUT_MS = 8_000;
 const LONGEST_TIMER_MS = 60_000;
 /** More than any server gives in answer to our page limit. */
 const MOST_ITEMS_OF_A_PAGE = 100_000;
@@ -65,6 +64,16 @@ export class ReflectorShell<Value> {
     return this.#state.synced;
   }
 
+  /** Whether what is known is no older than `instant`: a complete list was begun since. */
+  isListedSince(instant: Instant): boolean {
+    return this.#state.listedSince !== undefined && this.#state.listedSince >= instant;
+  }
+
+  /** Lists anew: what is known may be a little behind the truth, and somebody needs it not to be. */
+  relist(): void {
+    this.#dispatch({ kind: 'list-wanted' });
+  }
+
   status(): ReflectorStatus {
     return reflectorStatus(this.#state, this.#options.now());
   }
@@ -97,14 +106,14 @@ export class ReflectorShell<Value> {
    * Asks by a second, short watch from the last version seen whether the open one misses anything: a connection that
    * died without a word looks like a quiet one. Returns false when the server gave no answer in time at all.
    */
-  async verify(): Promise<boolean> {
+  async verify(timeoutMs: number): Promise<boolean> {
     const { attempt, resourceVersion, phase } = this.#state;
     if (phase.kind !== 'watching' || resourceVersion === undefined || this.#verifying) return true;
     this.#verifying = true;
     let seen = false;
     const query = `watch=1&resourceVersion=${resourceVersion}&timeoutSeconds=${VERIFY_SECONDS}`;
     try {
-      await this.#options.client.watch(this.#get('watch', query, VERIFY_TIMEOUT_MS), {
+      await this.#options.client.watch(this.#get('watch', query, timeoutMs), {
         opened: () => {},
         line: (line) => {
           const change = changeOf(line);
@@ -141,6 +150,9 @@ export class ReflectorShell<Value> {
         return;
       case 'watch':
         this.#begin(effect.attempt, (signal) => this.#watch(effect, signal));
+        return;
+      case 'check-version':
+        void this.#checkVersion(effect);
         return;
       case 'notify':
         this.#options.notify();
@@ -197,6 +209,21 @@ export class ReflectorShell<Value> {
       },
     );
     this.#dispatch({ kind: 'watch-closed', attempt });
+  }
+
+  /** Its failure says nothing that the watch it goes with does not say as well. */
+  async #checkVersion(effect: Extract<ReflectorEffect, { kind: 'check-version' }>): Promise<void> {
+    try {
+      const list = recordOf(
+        await this.#options.client.request(this.#get('list', 'limit=1', LIST_TIMEOUT_MS)),
+      );
+      const resourceVersion = resourceVersionOf(recordOf(list['metadata']));
+      if (resourceVersion === undefined) return;
+      const { attempt, resumedFrom } = effect;
+      this.#dispatch({ kind: 'version-checked', attempt, resumedFrom, resourceVersion });
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+    }
   }
 
   #onLine(attempt: number, line: string): void {

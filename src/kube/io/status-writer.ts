@@ -8,6 +8,11 @@ import type { Service, ServiceKey } from '../types.ts';
 import { type ApiClient, ApiError } from './api-client.ts';
 
 const MOST_AT_ONCE = 32;
+/**
+ * A write sent at the last moment of holding the Lease (10 s after the last renewal) must be over before another host
+ * can take it (15 s after).
+ */
+const TIMEOUT_MS = 4_000;
 
 /**
  * `stale`: the Service changed meanwhile (or an earlier write for it is under way): decide again from the newer object.
@@ -19,15 +24,21 @@ export type StatusOutcome = 'written' | 'stale' | 'gone' | { readonly error: Api
 export class StatusWriter {
   readonly #client: ApiClient;
   readonly #written: (item: Item<Service>) => void;
+  readonly #mayWrite: () => boolean;
   readonly #busy = new Set<ServiceKey>();
   /** Waiting for a free place, oldest first; bounded by the number of Services, one entry each. */
   readonly #waiting: (() => void)[] = [];
+  readonly #idle: (() => void)[] = [];
   #running = 0;
   #withIpMode = true;
 
-  /** `written` gets the Service as the server returned it, before the outcome is known to the caller. */
-  constructor(client: ApiClient, written: (item: Item<Service>) => void) {
+  /**
+   * `mayWrite` is asked right before each write is sent: those that waited meanwhile may have lost the right to it. `written`
+   * gets the Service as the server returned it, before the outcome is known to the caller.
+   */
+  constructor(client: ApiClient, mayWrite: () => boolean, written: (item: Item<Service>) => void) {
     this.#client = client;
+    this.#mayWrite = mayWrite;
     this.#written = written;
   }
 
@@ -44,8 +55,14 @@ export class StatusWriter {
     }
   }
 
+  /** Resolves when no write is under way. */
+  async drained(): Promise<void> {
+    while (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
   async #patch(service: Service, ips: readonly Ip[]): Promise<StatusOutcome> {
     for (;;) {
+      if (!this.#mayWrite()) return 'stale';
       const withIpMode = this.#withIpMode;
       try {
         const answer = await this.#client.request({
@@ -54,6 +71,7 @@ export class StatusWriter {
           method: 'PATCH',
           path: `/api/v1/namespaces/${service.namespace}/services/${service.name}/status`,
           contentType: 'application/merge-patch+json',
+          timeoutMs: TIMEOUT_MS,
           body: statusPatch(service, ips, withIpMode),
         });
         const item = serviceItem(answer);
@@ -78,7 +96,7 @@ export class StatusWriter {
   /** A place goes straight to the one that waited longest. */
   #leave(): void {
     const next = this.#waiting.shift();
-    if (next === undefined) this.#running--;
-    else next();
+    if (next !== undefined) next();
+    else if (--this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 }

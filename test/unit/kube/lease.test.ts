@@ -238,6 +238,17 @@ describe('stepLease()', () => {
     assert.ok(driver.now - quiet >= 15_000);
   });
 
+  it('creates the Lease anew when somebody deleted it', () => {
+    const driver = holder();
+    driver.wake();
+    driver.fail(404);
+    driver.read(undefined);
+    const asked = driver.asked();
+    assert.ok(asked?.kind === 'write' && asked.resourceVersion === undefined);
+    driver.written(record('host-a', 9));
+    assert.equal(driver.holds(), true);
+  });
+
   it('names the verbs to grant when it is forbidden, and asks less often', () => {
     const driver = new Driver();
     driver.fail(403, 'get');

@@ -327,6 +327,36 @@ describe('stepReflector()', () => {
     assert.equal(driver.state.store.objects.get('o0')?.text, 'after the restore');
   });
 
+  it('checks the version beside each watch it opens, and lists anew when the server is behind', () => {
+    const driver = watching(1);
+    driver.fail(LOST);
+    driver.wake();
+    const check = driver.effects.find((effect) => effect.kind === 'check-version');
+    assert.ok(check?.kind === 'check-version');
+    assert.equal(check.resumedFrom, '100');
+    const { attempt } = driver;
+    driver.change(item('o0', 130));
+    driver.send({ kind: 'version-checked', attempt, resumedFrom: '100', resourceVersion: '110' });
+    assert.equal(driver.phase, 'watching', 'the answer may be older than what the watch brought since');
+    driver.send({ kind: 'version-checked', attempt, resumedFrom: '100', resourceVersion: '99' });
+    assert.equal(driver.asked()?.kind, 'list');
+  });
+
+  it('lists anew when asked to, and remembers since when its view holds', () => {
+    const driver = watching(1);
+    driver.now = instant(5_000);
+    driver.send({ kind: 'list-wanted' });
+    assert.equal(driver.asked()?.kind, 'list');
+    driver.now = instant(6_000);
+    assert.equal(driver.state.listedSince, 0);
+    driver.page([item('o0', 10)], 200);
+    assert.equal(driver.state.listedSince, 5_000);
+    driver.fail(UNAVAILABLE);
+    driver.send({ kind: 'list-wanted' });
+    driver.wake();
+    assert.equal(driver.asked()?.kind, 'list');
+  });
+
   it('drops an object that is there but none of its business', () => {
     const driver = watching(2);
     driver.change({ key: 'o0', resourceVersion: '101', value: undefined });
