@@ -1,0 +1,16 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { fail, ok } from '../../../src/lib/result.ts';
+import { after, earliest, instant, NEVER } from '../../../src/lib/time.ts';
+
+test('ok() and fail() tell the two outcomes apart', () => {
+  assert.deepEqual(ok(1), { ok: true, value: 1 });
+  assert.deepEqual(fail('no'), { ok: false, error: 'no' });
+});
+
+test('earliest() is the smallest instant, and NEVER of none', () => {
+  assert.equal(earliest(), NEVER);
+  assert.equal(earliest(NEVER, instant(5), instant(3), NEVER), 3);
+  assert.equal(after(instant(5), 2.5), 7.5);
+  assert.equal(after(NEVER, -1e9), NEVER);
+});
