@@ -22,6 +22,7 @@ const ADD_ROUNDS = 30;
 const SERVICES_AT_START = [0, 1_000, 10_000] as const;
 const START_ROUNDS = 3;
 const IDLE_MS = 10_000;
+const QUIET_MS = 5_000;
 
 export async function run(figures: Figures): Promise<void> {
   await timeServices(figures);
@@ -197,8 +198,7 @@ async function timeServicesAtStart(figures: Figures, count: number): Promise<voi
     });
     samples.push(performance.now() - started);
     if (round < rounds - 1) continue;
-    // Announcements are repeated for three seconds; the Service cache is written a second after the last change.
-    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    await quiet(api);
     await recordIdle(figures, lbd, count);
   }
   if (count === 0) return;
@@ -210,6 +210,21 @@ async function timeServicesAtStart(figures: Figures, count: number): Promise<voi
     target: count === 1_000 ? { atMost: 5 } : undefined,
     against: '',
   });
+}
+
+/** Resolves when lbd has told the API server all it had to: it paces its Events, and idle begins after the last. */
+async function quiet(api: Awaited<ReturnType<Lab['startApiServer']>>): Promise<void> {
+  const writes = async () => {
+    const { requests } = await api.stats();
+    const counted = Object.entries(requests).filter(
+      ([key]) => /^(create|patch) /.test(key) && !key.endsWith('leases'),
+    );
+    return counted.reduce((sum, [, { count }]) => sum + count, 0);
+  };
+  for (let before = -1, now = await writes(); before !== now; now = await writes()) {
+    before = now;
+    await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+  }
 }
 
 async function recordIdle(figures: Figures, lbd: Lbd, count: number): Promise<void> {
