@@ -44,7 +44,7 @@ check-types:
 	@$(BIN)/tsc -p .
 
 check-lint:
-	@$(BIN)/biome ci --error-on-warnings --no-errors-on-unmatched .
+	@$(BIN)/biome ci --colors=off --error-on-warnings --no-errors-on-unmatched .
 
 check-floors:
 	@$(NODE) scripts/check-floors.ts

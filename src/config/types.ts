@@ -1,4 +1,4 @@
-import type { Family, IpRange } from '../lib/ip.ts';
+import type { IpRange } from '../lib/ip.ts';
 
 /** The whole configuration of one host, parsed, checked and with every default filled in. Durations in milliseconds. */
 export type Config = {
@@ -72,5 +72,3 @@ export type ConfigProblem = {
 };
 
 export type LoadedConfig = { readonly config: Config; readonly warnings: readonly ConfigProblem[] };
-
-export type { Family, IpRange };

@@ -165,7 +165,9 @@ export class Lbd {
         return predicate(last) ? last : undefined;
       }, options);
     } catch (error) {
-      throw new LbdError('lab.status', `${error}; status: ${JSON.stringify(last)?.slice(0, 4_000)}`, { cause: error });
+      throw new LbdError('lab.status', `${error}; status: ${JSON.stringify(last)?.slice(0, 4_000)}`, {
+        cause: error,
+      });
     }
   }
 
