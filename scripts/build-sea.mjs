@@ -31,6 +31,14 @@ const EXECUTABLE = join(BUILD, 'lbd');
 const SECOND_NAME = join(BUILD, 'lbctl');
 const STAMP = join(BUILD, 'lbd.stamp');
 
+// V8 lets its heap grow to a multiple of what lives, which suits a server that has the machine to itself. With 1,000
+// Services (anonymous memory after start, processor time alike): defaults 109..120 MB, the young generation at most
+// 4 MB 70..79 MB, and growth of the old one by half 56..61 MB. The second is set when the daemon starts and not on
+// the command line: there it is among the flags that V8 compares before it takes a code cache, and costs every lbctl
+// 13 ms.
+const YOUNG_GENERATION = ['--max-semi-space-size=4'];
+const OLD_GENERATION = `if(process.argv[2]==='run')require('node:v8').setFlagsFromString('--heap-growing-percent=50');`;
+
 const { values: options } = parseArgs({
   options: {
     // For measurements of the bundle itself: another entry, and the list of what weighs most.
@@ -80,6 +88,7 @@ async function bundle() {
       __LBD_VERSION__: JSON.stringify(version),
       __LBD_COMMIT__: JSON.stringify(commit()),
     },
+    banner: { js: OLD_GENERATION },
     plugins: [replacements.plugin],
   });
   if (result.warnings.length > 0)
@@ -150,9 +159,7 @@ function buildExecutable({ code, map }, stamp) {
       useCodeCache: true,
       // NODE_OPTIONS of whoever calls lbctl must not change what a root daemon loads.
       execArgvExtension: 'none',
-      // The young generation grows to 48 MB by default while a list of Services streams through it, and stays there.
-      // Measured with 1,000 Services: 35 MB of anonymous memory in place of 46, at no more processor time.
-      execArgv: ['--max-semi-space-size=1'],
+      execArgv: YOUNG_GENERATION,
       assets: { 'lbd_sys.node': ADDON, 'lbd_sys.sha256': ADDON_HASH },
     }),
   );
