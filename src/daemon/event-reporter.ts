@@ -30,7 +30,7 @@ export class EventReporter {
   allocated(allocations: readonly Allocation[], services: ReadonlyMap<ServiceKey, Service>): void {
     for (const [key, { reference, addresses }] of this.#allocated) {
       if (services.get(key)?.uid === reference.uid) continue;
-      const note = `Released ${addresses.join(', ')}: the Service was deleted`;
+      const note = `Released ${addresses.join(', ')}: the Service was deleted or is no LoadBalancer any more`;
       this.#write({ service: reference, type: 'Normal', reason: 'Released', action: 'Release', note });
     }
     this.#allocated = new Map();
