@@ -3,7 +3,7 @@
  * names verb and resource; bodies, lines and waiting times are bounded.
  */
 
-import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
+import { ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { errorText, LbdError } from '../../lib/errors.ts';
 import type { Instant } from '../../lib/time.ts';
@@ -143,6 +143,8 @@ export class ApiClient {
     if (request.signal?.aborted !== true && (failure.kind === 'network' || failure.kind === 'timeout')) {
       this.#reachability = { ...this.#reachability, reachable: false, error: failure.message };
     }
+    // Idle connections are as old as the one that is dead: the next try must not meet them one after the other.
+    if (failure.kind === 'timeout') this.#credentials.closeIdle();
     return new ApiError(failure, request.verb, request.resource);
   }
 
@@ -202,6 +204,10 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
   return new Promise((resolve) => {
     const timeoutMs = request.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     const outgoing = open(request, connection);
+    if (!(outgoing instanceof ClientRequest)) {
+      resolve({ kind: 'failed', failure: outgoing, stale: false });
+      return;
+    }
     let incoming: IncomingMessage | undefined;
     let timedOut = false;
     const end = (reason: string) => (incoming ?? outgoing).destroy(new Error(reason));
@@ -234,7 +240,16 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
   });
 }
 
-function open(request: ApiRequest, { server, headers, agent }: Connection): ClientRequest {
+/** Node throws at once for a header or a PEM text that it cannot use: those come from the kubeconfig. */
+function open(request: ApiRequest, connection: Connection): ClientRequest | ApiFailure {
+  try {
+    return begin(request, connection);
+  } catch (error) {
+    return otherFailure('credentials', `cannot use what the kubeconfig holds: ${errorText(error)}`);
+  }
+}
+
+function begin(request: ApiRequest, { server, headers, agent }: Connection): ClientRequest {
   const send = server.protocol === 'https:' ? httpsRequest : httpRequest;
   const basePath = server.pathname === '/' ? '' : server.pathname;
   return send({

@@ -247,7 +247,6 @@ export class KubeCluster {
     const reflector = reflectors[this.#verifyTurn++ % reflectors.length];
     if (reflector === undefined || (await reflector.verify(timeoutMs))) return;
     const reason = 'the API server does not answer any more';
-    this.#credentials.closeIdle();
     for (const each of this.#reflectors()) each.interrupt(reason);
   }
 

@@ -6,16 +6,8 @@ import { type Instant, NEVER } from '../../lib/time.ts';
 import { httpFailure, otherFailure } from '../api-failure.ts';
 import { type Item, resourceVersionOf } from '../objects.ts';
 import { listOf, recordOf, shortTextOf, wholeOf } from '../raw.ts';
-import {
-  initialReflector,
-  type ReflectorConfig,
-  type ReflectorEffect,
-  type ReflectorEvent,
-  type ReflectorState,
-  reflectorDeadline,
-  reflectorStatus,
-  stepReflector,
-} from '../reflector.ts';
+import { initialReflector, reflectorDeadline, reflectorStatus, stepReflector } from '../reflector.ts';
+import type { ReflectorConfig, ReflectorEffect, ReflectorEvent, ReflectorState } from '../reflector-types.ts';
 import type { ReflectorStatus } from '../types.ts';
 import { type ApiClient, ApiError } from './api-client.ts';
 

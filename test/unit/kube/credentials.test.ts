@@ -91,6 +91,27 @@ describe('ApiClient', () => {
     );
   });
 
+  it('fails with a message, not with a crash, for credentials that no request can carry', async () => {
+    const rubbish = Buffer.from('rubbish').toString('base64');
+    for (const [pattern, text, expected] of [
+      [/token: .*/, 'token: "no\\u00fcnicode\\u20ac"', /cannot list services: .*character/],
+      [
+        /certificate-authority-data: .*/,
+        `certificate-authority-data: ${rubbish}`,
+        /cannot list services: .*/,
+      ],
+      [
+        /token: .*/,
+        `{client-certificate-data: ${rubbish}, client-key-data: ${rubbish}}`,
+        /cannot list services: .*PEM/i,
+      ],
+    ] as const) {
+      const path = harness.kubeconfig('lbd');
+      writeFileSync(path, readFileSync(path, 'utf8').replace(pattern, text));
+      assert.match((await refusal(clientFor(path))).message, expected);
+    }
+  });
+
   it('says what an exec plugin said when it fails', async () => {
     const path = harness.kubeconfig('lbd');
     const text = readFileSync(path, 'utf8').replace(

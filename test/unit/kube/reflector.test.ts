@@ -7,13 +7,11 @@ import {
   checkReflector,
   initialReflector,
   PAGE_LIMIT,
-  type ReflectorEffect,
-  type ReflectorEvent,
-  type ReflectorState,
   reflectorDeadline,
   reflectorStatus,
   stepReflector,
 } from '../../../src/kube/reflector.ts';
+import type { ReflectorEffect, ReflectorEvent, ReflectorState } from '../../../src/kube/reflector-types.ts';
 import { seededRandom } from '../../../src/lib/prng.ts';
 import { instant, NEVER } from '../../../src/lib/time.ts';
 
