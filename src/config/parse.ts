@@ -3,17 +3,22 @@ import { parseRange } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import { parseDuration } from './duration.ts';
 import { createLocator, type Locator } from './locate.ts';
+import { type Layer, type MergedDocument, mergeLayers } from './merge.ts';
 import { poolProblems } from './pools.ts';
 import { formatKey, type KeyPath, quote, sortProblems } from './problem.ts';
 import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED } from './schema.ts';
 import { type KnownKeys, shapeProblems } from './shape.ts';
 import { parseToml, type TomlTable } from './syntax.ts';
 import type { Config, ConfigProblem, LoadedConfig, PoolConfig } from './types.ts';
+import { configValues } from './values.ts';
 
 export type ConfigDefaults = {
   /** The system's host name. */
   readonly hostName: string;
 };
+
+/** One file of a configuration: the main one first, then its drop-ins in the order in which they apply. */
+export type ConfigText = { readonly file: string; readonly text: string };
 
 /**
  * The configuration that `text` describes, or everything that is wrong with it, in the order of the file (safety
@@ -24,46 +29,78 @@ export function parseConfig(
   file: string,
   defaults: ConfigDefaults,
 ): Result<LoadedConfig, readonly ConfigProblem[]> {
-  const parsed = parseToml(text);
-  if (!parsed.ok) {
-    const { line, column, message } = parsed.error;
-    const position = column === undefined ? { line } : { line, column };
-    return fail([{ severity: 'error', file, ...position, key: '', message }]);
-  }
-  const report = createReport(text, file);
-  const config = checkDocument(parsed.value, report, defaults);
-  const problems = sortProblems(report.problems);
-  return config === undefined ? fail(problems) : ok({ config, warnings: problems });
+  return parseConfigFiles([{ file, text }], defaults);
 }
 
-type Report = {
-  readonly problems: ConfigProblem[];
-  readonly place: (path: KeyPath) => string;
-  error(path: KeyPath, message: string): void;
-  warn(path: KeyPath, message: string): void;
-};
+/** As `parseConfig()`, for a main file with drop-ins merged over it (see `merge.ts`). */
+export function parseConfigFiles(
+  texts: readonly ConfigText[],
+  defaults: ConfigDefaults,
+): Result<LoadedConfig, readonly ConfigProblem[]> {
+  const syntaxProblems: ConfigProblem[] = [];
+  const layers = texts.map((text) => toLayer(text, syntaxProblems));
+  const merged = mergeLayers(layers);
+  const report = createReport(merged, layers.length > 1);
+  const document = checkDocument(merged.document, report, defaults);
+  if (syntaxProblems.length > 0) {
+    // What the broken file would have said is unknown: of the others only what is wrong in itself is sure.
+    const errors = report.problems.filter((problem) => problem.severity === 'error');
+    return fail(sortProblems([...syntaxProblems, ...errors], texts));
+  }
+  const problems = sortProblems(report.problems, texts);
+  if (document === undefined) return fail(problems);
+  const config = toConfig(document, defaults);
+  return ok({ config, warnings: problems, values: () => configValues(document, config, merged) });
+}
 
-function createReport(text: string, file: string): Report {
-  const problems: ConfigProblem[] = [];
+function toLayer({ file, text }: ConfigText, problems: ConfigProblem[]): Layer {
   // Only a file with something to say about it is read a second time, for its lines.
   let locator: Locator | undefined;
   const locate: Locator = (path) => {
     locator ??= createLocator(text);
     return locator(path);
   };
-  const add = (severity: ConfigProblem['severity'], path: KeyPath, message: string): void => {
-    problems.push({ severity, file, line: locate(path), key: formatKey(path), message });
+  const parsed = parseToml(text);
+  if (parsed.ok) return { file, document: parsed.value, locate };
+  const { line, column, message } = parsed.error;
+  const position = column === undefined ? { line } : { line, column };
+  problems.push({ severity: 'error', file, ...position, key: '', message });
+  return { file, document: {}, locate: () => undefined };
+}
+
+type Report = {
+  readonly problems: ConfigProblem[];
+  /** The key as its own file has it. */
+  readonly key: (path: KeyPath) => string;
+  readonly place: (path: KeyPath) => string;
+  error(path: KeyPath, message: string): void;
+  warn(path: KeyPath, message: string): void;
+};
+
+function createReport({ originOf }: MergedDocument, hasDropIns: boolean): Report {
+  const problems: ConfigProblem[] = [];
+  const add = (severity: ConfigProblem['severity'], at: KeyPath, message: string): void => {
+    const { file, line, path } = originOf(at);
+    problems.push({ severity, file, line, key: formatKey(path), message });
   };
   return {
     problems,
-    place: (path) => `line ${locate(path)}`,
+    key: (path) => formatKey(originOf(path).path),
+    place: (path) => {
+      const { file, line } = originOf(path);
+      return hasDropIns ? `${file}:${line}` : `line ${line}`;
+    },
     error: (path, message) => add('error', path, message),
     warn: (path, message) => add('warning', path, message),
   };
 }
 
-/** The configuration, or undefined once at least one error is in the report. */
-function checkDocument(document: TomlTable, report: Report, defaults: ConfigDefaults): Config | undefined {
+/** The document with its defaults, or undefined once at least one error is in the report. */
+function checkDocument(
+  document: TomlTable,
+  report: Report,
+  defaults: ConfigDefaults,
+): ConfigDocument | undefined {
   const schema = configSchema();
   const shape = schema.safeParse(document);
   if (!shape.success) {
@@ -71,7 +108,7 @@ function checkDocument(document: TomlTable, report: Report, defaults: ConfigDefa
       report.error(problem.path, problem.message);
     }
   }
-  for (const problem of poolProblems(document['pool'], report.place)) {
+  for (const problem of poolProblems(document['pool'], report)) {
     if (problem.severity === 'error') report.error(problem.path, problem.message);
     else report.warn(problem.path, problem.message);
   }
@@ -80,7 +117,7 @@ function checkDocument(document: TomlTable, report: Report, defaults: ConfigDefa
   reportHazards(shape.data, report);
   reportHostName(shape.data, report, defaults);
   if (report.problems.some((problem) => problem.severity === 'error')) return undefined;
-  return toConfig(shape.data, defaults);
+  return shape.data;
 }
 
 function knownKeys(): KnownKeys {

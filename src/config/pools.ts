@@ -8,7 +8,7 @@ import {
   rangesOverlap,
   unusableReason,
 } from '../lib/ip.ts';
-import { formatKey, type KeyPath, quote } from './problem.ts';
+import { type KeyPath, quote } from './problem.ts';
 
 /** Twenty bits of IPv4 addresses: beyond it, a prefix length is more likely mistyped than meant. */
 const LARGE_V4_POOL = 1n << 20n;
@@ -17,6 +17,12 @@ export type PoolProblem = {
   readonly severity: 'error' | 'warning';
   readonly path: KeyPath;
   readonly message: string;
+};
+
+/** How a message names the other side: its key, and where that is. */
+export type Places = {
+  readonly key: (path: KeyPath) => string;
+  readonly place: (path: KeyPath) => string;
 };
 
 /** One element of a pool's `addresses` that is right in itself. */
@@ -30,14 +36,14 @@ type Entry = {
 /**
  * What is wrong among pools rather than within one value: names and addresses given twice, addresses no Service can
  * have. Takes the document before it is checked, so that these show together with whatever else is wrong; what has not
- * the right shape is passed over here. Never enumerates a range. `place` says where a path is, for the other side.
+ * the right shape is passed over here. Never enumerates a range.
  */
-export function poolProblems(pools: unknown, place: (path: KeyPath) => string): readonly PoolProblem[] {
+export function poolProblems(pools: unknown, places: Places): readonly PoolProblem[] {
   if (!Array.isArray(pools)) return [];
   const entries = pools.flatMap((pool, index) => entriesOf(pool, index));
   return [
-    ...repeatedNames(pools, place),
-    ...overlaps(entries, (index) => nameOf(pools[index]), place),
+    ...repeatedNames(pools, places),
+    ...overlaps(entries, (index) => nameOf(pools[index]), places),
     ...entries.flatMap(unusableAddresses),
     ...largePools(entries),
   ];
@@ -53,7 +59,7 @@ function entriesOf(pool: unknown, index: number): readonly Entry[] {
   });
 }
 
-function repeatedNames(pools: readonly unknown[], place: (path: KeyPath) => string): readonly PoolProblem[] {
+function repeatedNames(pools: readonly unknown[], { key, place }: Places): readonly PoolProblem[] {
   const first = new Map<string, number>();
   return pools.flatMap((pool, index) => {
     const name = nameOf(pool);
@@ -64,7 +70,7 @@ function repeatedNames(pools: readonly unknown[], place: (path: KeyPath) => stri
       return [];
     }
     const path = ['pool', owner, 'name'];
-    const message = `expected a name of its own, got ${quote(name)}, which is ${formatKey(path)} on ${place(path)} too`;
+    const message = `expected a name of its own, got ${quote(name)}, which is ${key(path)} on ${place(path)} too`;
     return [{ severity: 'error', path: ['pool', index, 'name'], message }];
   });
 }
@@ -73,13 +79,13 @@ function repeatedNames(pools: readonly unknown[], place: (path: KeyPath) => stri
 function overlaps(
   entries: readonly Entry[],
   poolName: (index: number) => string | undefined,
-  place: (path: KeyPath) => string,
+  places: Places,
 ): readonly PoolProblem[] {
   const problems: PoolProblem[] = [];
   let reach: Entry | undefined;
   for (const entry of entries.toSorted((left, right) => compareIps(left.range.first, right.range.first))) {
     if (reach !== undefined && rangesOverlap(reach.range, entry.range)) {
-      problems.push(overlap(reach, entry, poolName, place));
+      problems.push(overlap(reach, entry, poolName, places));
     }
     if (reach === undefined || compareIps(entry.range.last, reach.range.last) > 0) reach = entry;
   }
@@ -90,7 +96,7 @@ function overlap(
   left: Entry,
   right: Entry,
   poolName: (index: number) => string | undefined,
-  place: (path: KeyPath) => string,
+  { key, place }: Places,
 ): PoolProblem {
   const [earlier, later] = comparePaths(left, right) < 0 ? [left, right] : [right, left];
   const shared = {
@@ -100,7 +106,7 @@ function overlap(
   const same = earlier.pool === later.pool;
   const name = (entry: Entry): string => {
     const known = poolName(entry.pool);
-    return known === undefined ? `pool[${entry.pool}]` : `pool ${quote(known)}`;
+    return known === undefined ? key(['pool', entry.pool]) : `pool ${quote(known)}`;
   };
   const expected = same ? 'expected each address once' : 'expected addresses that are in no other pool';
   const other = `${quote(earlier.text)} of ${same ? 'the same pool' : name(earlier)} on ${place(earlier.path)}`;

@@ -44,10 +44,15 @@ export function quote(text: string): string {
   );
 }
 
-/** Errors and warnings in the order of the file, at most MAX_PROBLEMS and then one that counts the rest. */
-export function sortProblems(problems: readonly ConfigProblem[]): readonly ConfigProblem[] {
+/** Errors and warnings in the order of the files, at most MAX_PROBLEMS and then one that counts the rest. */
+export function sortProblems(
+  problems: readonly ConfigProblem[],
+  files: readonly { readonly file: string }[] = [],
+): readonly ConfigProblem[] {
+  const order = new Map(files.map(({ file }, index) => [file, index]));
   const sorted = problems.toSorted(
     (left, right) =>
+      (order.get(left.file) ?? 0) - (order.get(right.file) ?? 0) ||
       (left.line ?? 0) - (right.line ?? 0) ||
       (left.column ?? 0) - (right.column ?? 0) ||
       left.key.localeCompare(right.key, 'en', { numeric: true }),

@@ -71,4 +71,30 @@ export type ConfigProblem = {
   readonly message: string;
 };
 
-export type LoadedConfig = { readonly config: Config; readonly warnings: readonly ConfigProblem[] };
+export type LoadedConfig = {
+  readonly config: Config;
+  readonly warnings: readonly ConfigProblem[];
+  /** Every value and where it was written, in the order of the schema; worked out when it is asked for. */
+  readonly values: () => readonly ConfigValue[];
+};
+
+/** One value of a configuration, as `lbctl config show` prints it. */
+export type ConfigValue = {
+  /** In the merged configuration: `['pool', 2, 'name']`. */
+  readonly path: readonly (string | number)[];
+  /** As it is written in TOML; undefined for a key that has no default and is not set. */
+  readonly value?: string | number | boolean | readonly string[] | undefined;
+  /** undefined: nobody wrote it, it is the default. */
+  readonly origin?: { readonly file: string; readonly line: number | undefined } | undefined;
+};
+
+/** What a configuration comes to: `GET /v1/config` on the control socket. */
+export type ConfigListing = {
+  readonly version: 1;
+  /** The main file, then the drop-ins in the order in which they apply. */
+  readonly files: readonly string[];
+  readonly digest: string;
+  readonly values: readonly ConfigValue[];
+  /** Tables that differ on disk and keep their values until lbd is restarted. */
+  readonly waiting: readonly string[];
+};

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { loadConfig } from '../../../src/config/io/load.ts';
+import { dropInDirectory, loadConfig } from '../../../src/config/io/load.ts';
 import { formatProblem } from '../../../src/config/problem.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'lbd-config-'));
@@ -88,4 +88,54 @@ test('loadConfig() names the file in every problem of its content', () => {
   assert.deepEqual(refusal(file), [
     `${file}:1: hots: expected a known key, got "hots"; did you mean "host"?`,
   ]);
+});
+
+test('dropInDirectory() is named after the file', () => {
+  assert.equal(dropInDirectory('/etc/lbd.toml'), '/etc/lbd.d');
+  assert.equal(dropInDirectory('./edge.conf'), './edge.conf.d');
+});
+
+test('loadConfig() merges drop-ins in the order of their names, and its digest covers them', () => {
+  const file = write('main.toml', POOL);
+  const alone = loadConfig(file);
+  mkdirSync(join(directory, 'main.d'));
+  const none = loadConfig(file);
+  write('main.d/20-b.toml', '[log]\nlevel = "warn"\n');
+  const one = loadConfig(file);
+  write('main.d/100-a.toml', '[log]\nlevel = "debug"\n[local]\ninterfaces = ["eth9"]\n');
+  write('main.d/30-c.toml~', 'no TOML\n');
+  write('main.d/.hidden.toml', 'no TOML\n');
+  const two = loadConfig(file);
+  assert.ok(alone.ok && none.ok && one.ok && two.ok);
+  assert.equal(two.value.config.log.level, 'warn');
+  assert.deepEqual(two.value.config.local.interfaces, ['eth9']);
+  assert.equal(two.value.config.host.name, 'edge');
+  assert.deepEqual(two.value.files, [
+    file,
+    `${directory}/main.d/100-a.toml`,
+    `${directory}/main.d/20-b.toml`,
+  ]);
+  assert.equal(none.value.digest, alone.value.digest);
+  assert.equal(new Set([alone, one, two].map((loaded) => loaded.value.digest)).size, 3);
+  // A name is part of it, because names make the order.
+  rmSync(join(directory, 'main.d/20-b.toml'));
+  write('main.d/10-b.toml', '[log]\nlevel = "warn"\n');
+  const renamed = loadConfig(file);
+  assert.ok(renamed.ok);
+  assert.notEqual(renamed.value.digest, two.value.digest);
+});
+
+test('loadConfig() refuses the whole when a drop-in is wrong, and names it', () => {
+  const file = write('parts.toml', POOL);
+  mkdirSync(join(directory, 'parts.d'));
+  const bad = write('parts.d/50.toml', '[log]\nlevel = 1\n');
+  assert.match(refusal(file).join('\n'), new RegExp(`^${bad}:2: log.level: expected .*, got 1$`));
+  mkdirSync(join(directory, 'parts.d/60.toml'));
+  assert.deepEqual(refusal(file), [`${directory}/parts.d/60.toml: expected a file, got a directory`]);
+});
+
+test('loadConfig() refuses a drop-in directory that is none', () => {
+  const file = write('odd.toml', POOL);
+  write('odd.d', '');
+  assert.deepEqual(refusal(file), [`${directory}/odd.d: expected a directory of drop-ins, got a file`]);
 });
