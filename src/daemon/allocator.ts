@@ -7,15 +7,21 @@ import type { StatusWrite } from './plan.ts';
 /**
  * Carries out the allocator's decisions: writes statuses, one write of a Service at a time, and tells about it.
  *
- *   (none) ──write──► writing ──written, or somebody was faster──► answered, until the object changes
+ *   (none) ──write──► writing ──written, or somebody was faster, or gone──► answered, until the object changes
  *                        └──failed──► waiting ──pause over──► due ──write──► writing
  *
- * While `writing` and `waiting` the addresses are reserved (`reserve()`): the API server may have taken the write even
- * if its answer got lost, so that no other Service may be given them meanwhile.
+ * An attempt is about one version of one Service. As long as that is the version we know, what the attempt gives is
+ * reserved (`reserve()`) and what it takes away is not free: the API server may have taken the write even if its
+ * answer got lost or has not come through the watch. A newer version tells what came of it, because each write is
+ * conditional on the version it was decided for.
  */
 
 const RETRY_FIRST_MS = 500;
 const RETRY_LAST_MS = 30_000;
+/** A longer wish of the API server is not believed. */
+const RETRY_AFTER_MAX_MS = 300_000;
+/** A newer version that was the reason for an answer comes through the watch long before; without it, the write is tried again. */
+const RECHECK_MS = 5_000;
 
 export type WriteOutcome =
   | { readonly kind: 'written' }
@@ -53,46 +59,56 @@ export class Allocator {
     this.#options = options;
   }
 
-  /** The Services as they will be once what is under way is done; the same objects as long as nothing changes. */
+  /** The Services as they may be once what is under way is done; the same objects as long as nothing changes. */
   reserve(services: ReadonlyMap<ServiceKey, Service>): Iterable<Service> {
     return this.#attempts.size === 0 ? services.values() : this.#withReservations(services);
   }
 
-  /** Whether a write for this Service is under way, or may be tried again. */
-  isReserved(key: ServiceKey): boolean {
-    const state = this.#attempts.get(key)?.state;
-    return state === 'writing' || state === 'waiting';
+  /** Whether this version of the Service has been written, or may have been. */
+  isReserved(service: Service): boolean {
+    return this.#attemptOn(service) !== undefined;
   }
 
   *#withReservations(services: ReadonlyMap<ServiceKey, Service>): Iterable<Service> {
-    for (const [key, service] of services) {
-      const attempt = this.isReserved(key) ? this.#attempts.get(key) : undefined;
+    for (const service of services.values()) {
+      const attempt = this.#attemptOn(service);
       yield attempt === undefined ? service : this.#reserved(service, attempt.write);
     }
   }
 
-  /** Starts the writes that are not under way already, and forgets attempts on what is gone. */
-  carryOut(writes: readonly StatusWrite[], services: ReadonlyMap<ServiceKey, Service>): void {
-    const wanted = new Set(writes.map((write) => write.service.key));
+  /**
+   * Starts the writes that are not under way already, those again whose pause is over, and forgets attempts on what is
+   * gone. A host that may not allocate forgets all: whoever may decides anew.
+   */
+  carryOut(
+    writes: readonly StatusWrite[],
+    services: ReadonlyMap<ServiceKey, Service>,
+    mayAllocate: boolean,
+  ): void {
+    const wanted = new Map(writes.map((write) => [write.service.key, write]));
     for (const [key, attempt] of this.#attempts) {
-      const current = services.get(key);
-      const sameObject = current !== undefined && current.uid === attempt.write.service.uid;
-      if (attempt.state === 'writing' || (attempt.state === 'waiting' && sameObject)) continue;
-      if (sameObject && wanted.has(key)) continue;
-      this.#forget(key);
+      if (attempt.state === 'writing') continue;
+      const service = services.get(key);
+      if (!mayAllocate || service?.uid !== attempt.write.service.uid) this.#forget(key);
+      else if (this.#attemptOn(service) !== undefined) {
+        // Reserved, so that the plan wants no write of it unless it decided otherwise.
+        if (attempt.state === 'due') void this.#write(wanted.get(key) ?? attempt.write, attempt.failures);
+      } else if (attempt.state === 'answered' || !wanted.has(key)) this.#forget(key);
     }
-    for (const write of writes) {
-      const attempt = this.#attempts.get(write.service.key);
-      if (attempt?.state === 'writing' || attempt?.state === 'waiting') continue;
-      // The store still shows the version that the last write was based on: a newer one is on its way.
-      const isAnswered = attempt?.state === 'answered';
-      if (isAnswered && attempt.write.service.resourceVersion === write.service.resourceVersion) continue;
-      void this.#write(write, attempt?.failures ?? 0);
+    for (const [key, write] of wanted) {
+      const attempt = this.#attempts.get(key);
+      if (attempt === undefined || attempt.state === 'due') void this.#write(write, attempt?.failures ?? 0);
     }
   }
 
   close(): void {
     for (const key of [...this.#attempts.keys()]) this.#forget(key);
+  }
+
+  #attemptOn({ key, uid, resourceVersion }: Service): Attempt | undefined {
+    const attempt = this.#attempts.get(key);
+    if (attempt?.write.service.uid !== uid) return undefined;
+    return attempt.write.service.resourceVersion === resourceVersion ? attempt : undefined;
   }
 
   #reserved(base: Service, write: StatusWrite): Service {
@@ -111,10 +127,8 @@ export class Allocator {
     this.#attempts.set(service.key, { state: 'writing', write, failures, timer: undefined });
     const outcome = await this.#options.writeStatus(service, addresses);
     if (this.#attempts.get(service.key)?.write !== write) return;
-    this.#reservations.delete(service.key);
     if (outcome.kind === 'failed') this.#retryLater(write, failures + 1, outcome);
-    else if (outcome.kind === 'gone') this.#attempts.delete(service.key);
-    else this.#attempts.set(service.key, { state: 'answered', write, failures: 0, timer: undefined });
+    else this.#answered(write, outcome);
     if (outcome.kind === 'written') this.#tell(write);
     this.#options.onChange();
   }
@@ -122,14 +136,23 @@ export class Allocator {
   #retryLater(write: StatusWrite, failures: number, outcome: Failed): void {
     const { key } = write.service;
     const ownPauseMs = doublingPauseMs(failures, RETRY_FIRST_MS, RETRY_LAST_MS);
-    const pauseMs = Math.max(ownPauseMs, outcome.retryAfterMs ?? 0);
+    const pauseMs = Math.max(ownPauseMs, Math.min(outcome.retryAfterMs ?? 0, RETRY_AFTER_MAX_MS));
     const fields = { service: key, addresses: write.addresses, error: outcome.message, pauseMs };
     this.#options.logger.warn(fields, 'status.write-failed');
-    const timer = setTimeout(() => {
-      this.#attempts.set(key, { state: 'due', write, failures, timer: undefined });
+    const timer = this.#dueAfter(pauseMs, write, failures);
+    this.#attempts.set(key, { state: 'waiting', write, failures, timer });
+  }
+
+  #answered(write: StatusWrite, outcome: Exclude<WriteOutcome, Failed>): void {
+    const timer = outcome.kind === 'written' ? undefined : this.#dueAfter(RECHECK_MS, write, 0);
+    this.#attempts.set(write.service.key, { state: 'answered', write, failures: 0, timer });
+  }
+
+  #dueAfter(pauseMs: number, write: StatusWrite, failures: number): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#attempts.set(write.service.key, { state: 'due', write, failures, timer: undefined });
       this.#options.onChange();
     }, pauseMs);
-    this.#attempts.set(key, { state: 'waiting', write, failures, timer });
   }
 
   #forget(key: ServiceKey): void {

@@ -247,25 +247,25 @@ export class Daemon {
   #plan(): void {
     if (!this.#running) return;
     const services = this.#cluster.services();
+    const mayAllocate = this.#cluster.synced() && this.#cluster.isAllocator();
     const { allocations, usage, probeAhead } = allocate({
       pools: this.#config.pools,
-      services: this.#allocator.reserve(services),
+      services: mayAllocate ? this.#allocator.reserve(services) : services.values(),
       loadBalancerClass: this.#config.kubernetes.loadBalancerClass,
       verdict: (ip) => this.#local.verdict(ip),
       probeAheadCount: PROBE_AHEAD_COUNT,
     });
     this.#allocations = allocations;
     this.#pools = usage;
-    const mayAllocate = this.#cluster.synced() && this.#cluster.isAllocator();
     const plan = computePlan({
       services,
       allocations,
-      isReserved: (key) => this.#allocator.isReserved(key),
+      isReserved: (service) => this.#allocator.isReserved(service),
       mayAllocate,
     });
     // Before the first list or the cache, no Service is known: that is no reason to take anything away.
     if (this.#cluster.synced() || services.size > 0) this.#local.plan(plan.desired, probeAhead);
-    this.#allocator.carryOut(plan.writes, services);
+    this.#allocator.carryOut(plan.writes, services, mayAllocate);
     this.#events.refused(plan.refusals);
     if (mayAllocate) this.#events.allocated(allocations, services);
   }

@@ -25,7 +25,7 @@ export type PlanInput = {
   readonly services: ReadonlyMap<ServiceKey, Service>;
   readonly allocations: readonly Allocation[];
   /** Services with a write under way: their allocation is ahead of their status. */
-  readonly isReserved: (key: ServiceKey) => boolean;
+  readonly isReserved: (service: Service) => boolean;
   /** This host holds the allocator's Lease and its view of the Services is complete and live (safety rule 7). */
   readonly mayAllocate: boolean;
 };
@@ -37,7 +37,7 @@ export function computePlan(input: PlanInput): Plan {
   for (const allocation of input.allocations) {
     const service = input.services.get(allocation.service);
     if (service === undefined) continue;
-    for (const ip of addressesToHold(allocation, service, input.isReserved(service.key))) {
+    for (const ip of addressesToHold(allocation, service, input.isReserved(service))) {
       const known = users.get(ip);
       if (known === undefined) users.set(ip, [service.key]);
       else known.push(service.key);
