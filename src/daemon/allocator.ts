@@ -45,7 +45,12 @@ type Attempt = {
   readonly write: StatusWrite;
   readonly failures: number;
   readonly timer: NodeJS.Timeout | undefined;
+  /** Why the last write failed. */
+  readonly error: string | undefined;
 };
+
+/** A status that could not be written so far. */
+export type UnwrittenStatus = { readonly service: ServiceKey; readonly error: string };
 
 type Reservation = { readonly base: Service; readonly write: StatusWrite; readonly service: Service };
 
@@ -101,6 +106,13 @@ export class Allocator {
     }
   }
 
+  /** What could not be written and is tried again. */
+  failures(): readonly UnwrittenStatus[] {
+    return [...this.#attempts].flatMap(([service, { error }]) => {
+      return error === undefined ? [] : [{ service, error }];
+    });
+  }
+
   close(): void {
     for (const key of [...this.#attempts.keys()]) this.#forget(key);
   }
@@ -124,7 +136,8 @@ export class Allocator {
 
   async #write(write: StatusWrite, failures: number): Promise<void> {
     const { service, addresses } = write;
-    this.#attempts.set(service.key, { state: 'writing', write, failures, timer: undefined });
+    const error = this.#attempts.get(service.key)?.error;
+    this.#attempts.set(service.key, { state: 'writing', write, failures, timer: undefined, error });
     const outcome = await this.#options.writeStatus(service, addresses);
     if (this.#attempts.get(service.key)?.write !== write) return;
     if (outcome.kind === 'failed') this.#retryLater(write, failures + 1, outcome);
@@ -139,18 +152,29 @@ export class Allocator {
     const pauseMs = Math.max(ownPauseMs, Math.min(outcome.retryAfterMs ?? 0, RETRY_AFTER_MAX_MS));
     const fields = { service: key, addresses: write.addresses, error: outcome.message, pauseMs };
     this.#options.logger.warn(fields, 'status.write-failed');
-    const timer = this.#dueAfter(pauseMs, write, failures);
-    this.#attempts.set(key, { state: 'waiting', write, failures, timer });
+    const timer = this.#dueAfter(pauseMs, write, failures, outcome.message);
+    this.#attempts.set(key, { state: 'waiting', write, failures, timer, error: outcome.message });
   }
 
   #answered(write: StatusWrite, outcome: Exclude<WriteOutcome, Failed>): void {
-    const timer = outcome.kind === 'written' ? undefined : this.#dueAfter(RECHECK_MS, write, 0);
-    this.#attempts.set(write.service.key, { state: 'answered', write, failures: 0, timer });
+    const timer = outcome.kind === 'written' ? undefined : this.#dueAfter(RECHECK_MS, write, 0, undefined);
+    this.#attempts.set(write.service.key, {
+      state: 'answered',
+      write,
+      failures: 0,
+      timer,
+      error: undefined,
+    });
   }
 
-  #dueAfter(pauseMs: number, write: StatusWrite, failures: number): NodeJS.Timeout {
+  #dueAfter(
+    pauseMs: number,
+    write: StatusWrite,
+    failures: number,
+    error: string | undefined,
+  ): NodeJS.Timeout {
     return setTimeout(() => {
-      this.#attempts.set(write.service.key, { state: 'due', write, failures, timer: undefined });
+      this.#attempts.set(write.service.key, { state: 'due', write, failures, timer: undefined, error });
       this.#options.onChange();
     }, pauseMs);
   }

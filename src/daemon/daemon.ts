@@ -224,7 +224,15 @@ export class Daemon {
       services,
       addresses,
       sysctls,
-      problems: findProblems({ kubernetes, pools: this.#pools, services, addresses, sysctls, config }),
+      problems: findProblems({
+        kubernetes,
+        unwritten: this.#allocator.failures(),
+        pools: this.#pools,
+        services,
+        addresses,
+        sysctls,
+        config,
+      }),
     };
   }
 
@@ -268,6 +276,7 @@ export class Daemon {
     this.#allocator.carryOut(plan.writes, services, mayAllocate);
     this.#events.refused(plan.refusals);
     if (mayAllocate) this.#events.allocated(allocations, services);
+    else this.#events.notAllocating();
   }
 
   async #writeStatus(service: Service, addresses: readonly Ip[]): Promise<WriteOutcome> {

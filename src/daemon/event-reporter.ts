@@ -42,6 +42,11 @@ export class EventReporter {
     }
   }
 
+  /** Another host allocates now, and tells what it gives and takes. */
+  notAllocating(): void {
+    this.#allocated.clear();
+  }
+
   /** Something happened to an address that `services` use. */
   reported(named: NamedReport, services: readonly Service[]): void {
     const told = wordsFor(named, this.#host);

@@ -2,6 +2,7 @@ import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { type Ip, parseIp } from '../lib/ip.ts';
+import type { UnwrittenStatus } from './allocator.ts';
 import type { Problem, ServiceStatus, StatusDocument } from './types.ts';
 
 /** The readable side of the daemon: from its snapshots to the status document. Pure. */
@@ -28,8 +29,7 @@ function serviceStatus(
 ): ServiceStatus {
   const name = service.key;
   if (allocation.kind === 'refused') {
-    const kept = service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? [])));
-    return { name, addresses: kept, state: 'refused', reason: allocation.reason };
+    return { name, addresses: statusAddresses(service), state: 'refused', reason: allocation.reason };
   }
   const wanted = allocation.addresses;
   if (allocation.kind === 'probing') {
@@ -50,13 +50,20 @@ function serviceStatus(
       ? []
       : [status.reason ?? `${ip} is ${status.state}`];
   });
-  const reason =
-    allocation.kind === 'assign' ? 'its status is being written' : reasons.join('; ') || undefined;
+  // A write that is under way is settled for the allocation, but not for the API server.
+  const inStatus = statusAddresses(service);
+  const isWritten = allocation.kind === 'settled' && wanted.every((ip) => inStatus.includes(ip));
+  const reason = isWritten ? reasons.join('; ') || undefined : 'its status is being written';
   return { name, addresses: wanted, state: held.length > 0 ? 'partial' : 'allocated', reason };
+}
+
+function statusAddresses(service: Service): readonly Ip[] {
+  return service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? [])));
 }
 
 export type ProblemSources = {
   readonly kubernetes: Kubernetes;
+  readonly unwritten: readonly UnwrittenStatus[];
   readonly pools: readonly PoolUsage[];
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
@@ -82,6 +89,11 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     );
   }
   if (kubernetes.allocator.error !== undefined) errors.push(`allocator: ${kubernetes.allocator.error}`);
+  errors.push(
+    ...listed(
+      sources.unwritten.map(({ service, error }) => `the status of ${service} is not written yet: ${error}`),
+    ),
+  );
   for (const sysctl of sources.sysctls) if (sysctl.error !== undefined) errors.push(sysctl.error);
   const unwell = sources.addresses.filter(
     (address) => address.state === 'conflict' || address.state === 'failed',
@@ -98,9 +110,9 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ...listed(homeless.map((address) => `${address.ip} is not announced here: ${address.reason ?? ''}`)),
   );
   for (const pool of sources.pools) {
-    for (const { ip, reason } of pool.blocked.slice(0, LISTED_MAX)) {
-      warnings.push(`pool "${pool.name}" skips ${ip}: ${reason}`);
-    }
+    warnings.push(
+      ...listed(pool.blocked.map(({ ip, reason }) => `pool "${pool.name}" skips ${ip}: ${reason}`)),
+    );
   }
   warnings.push(...sources.config.warnings);
   return [
