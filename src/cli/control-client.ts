@@ -1,4 +1,5 @@
 import { request } from 'node:http';
+import type { ConfigListing } from '../config/types.ts';
 import { STATUS_VERSION, type StatusDocument } from '../daemon/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 
@@ -22,6 +23,25 @@ export async function fetchStatus(socket: string, timeoutMs: number = TIMEOUT_MS
     });
   }
   return answer;
+}
+
+/** What lbd runs with, on `GET /v1/config`. Throws as `fetchStatus()` does. */
+export async function fetchConfig(socket: string): Promise<ConfigListing> {
+  const answer = parseJson(await get(socket, '/v1/config', TIMEOUT_MS));
+  if (isConfigListing(answer)) return answer;
+  throw new LbdError(
+    'control.bad-answer',
+    `what answers on ${socket} is not the lbd of this version; ${LOOK}`,
+    {
+      fields: { socket },
+    },
+  );
+}
+
+function isConfigListing(value: unknown): value is ConfigListing {
+  if (typeof value !== 'object' || value === null || !('version' in value) || !('values' in value))
+    return false;
+  return value.version === 1 && Array.isArray(value.values);
 }
 
 /** A status document of a version that may be unknown here. */

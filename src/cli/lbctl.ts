@@ -31,17 +31,28 @@ export function lbctl(args: readonly string[], io: CliIo): Promise<number> {
       const { showVersion } = await import('./version.ts');
       await showVersion(socket(), json, io);
     });
-  program
-    .command('config')
-    .description('work with the configuration')
+  addConfigCommands(program, socket, io);
+  return runProgram(program, args, io);
+}
+
+function addConfigCommands(program: Command, socket: () => string, io: CliIo): void {
+  const config = program.command('config').description('work with the configuration');
+  config
     .command('check')
-    .description('check a configuration and say what it means')
+    .description('check a configuration file and say what it means')
     .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
     .action(async (file: string) => {
-      const { checkConfig } = await import('./check.ts');
-      exitWith(checkConfig(file, io));
+      const { checkFile } = await import('./check-file.ts');
+      exitWith(checkFile(file, io));
     });
-  return runProgram(program, args, io);
+  withJson(config.command('show'))
+    .description('print what lbd runs with as TOML, each value with the line that it comes from')
+    .option('-f, --file [file]', 'what this file comes to, without asking lbd')
+    .action(async ({ json, file }: JsonOption & { file?: string | true }) => {
+      const { showConfig } = await import('./show-config.ts');
+      const source = file === true ? DEFAULT_CONFIG_FILE : file;
+      exitWith(await showConfig(source === undefined ? { socket: socket() } : { file: source }, json, io));
+    });
 }
 
 function withJson(command: Command): Command {

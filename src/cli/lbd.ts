@@ -23,8 +23,19 @@ export function lbd(args: readonly string[], io: CliIo): Promise<number> {
     .description('check a configuration and say what it means')
     .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
     .action(async (file: string) => {
-      const { checkConfig } = await import('./check.ts');
-      exitWith(checkConfig(file, io));
+      const { checkFile } = await import('./check-file.ts');
+      exitWith(checkFile(file, io));
+    });
+  program
+    .command('config')
+    .description('work with the configuration')
+    .command('show')
+    .description('print what a configuration comes to as TOML, each value with the line that it comes from')
+    .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
+    .option('--json', 'print JSON for programs', false)
+    .action(async (file: string, { json }: { json: boolean }) => {
+      const { showConfig } = await import('./show-config.ts');
+      exitWith(await showConfig({ file }, json, io));
     });
   program
     .command('cleanup')

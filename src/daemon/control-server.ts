@@ -1,29 +1,31 @@
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
-import type { StatusDocument } from './types.ts';
+import { groupId, OPERATORS_GROUP } from '../sys/group.ts';
 
 /**
- * HTTP and JSON on a unix socket: what `lbctl` speaks, and `curl --unix-socket` too. Read-only so far:
- * `GET /v1/status`. Access is the socket's mode: root and members of the group `lbd`.
+ * HTTP and JSON on a unix socket: what `lbctl` speaks, and `curl --unix-socket` too. Read-only so far: documents by
+ * their path, such as `GET /v1/status`. Access is the socket's mode: root and members of the group `lbd`.
  */
 
 const SOCKET_MODE = 0o660;
-const OPERATORS_GROUP = 'lbd';
 const CONNECTIONS_MAX = 64;
 const REQUEST_TIMEOUT_MS = 5_000;
+
+/** What is answered on which path, made anew for each request. */
+export type Documents = Readonly<Record<string, () => unknown>>;
 
 export class ControlServer {
   readonly #path: string;
   readonly #server: Server;
 
-  constructor(path: string, status: () => StatusDocument, logger: Logger) {
+  constructor(path: string, documents: Documents, logger: Logger) {
     this.#path = path;
     this.#server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
       try {
-        answer(request, response, status);
+        answer(request, response, documents);
       } catch (error) {
         logger.error({ path: request.url, error: errorText(error) }, 'control.request-failed');
         respond(response, 500, { error: errorText(error) });
@@ -68,31 +70,21 @@ export class ControlServer {
   }
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, status: () => StatusDocument): void {
-  const path = (request.url ?? '').split('?', 1)[0];
-  if (path !== '/v1/status')
-    return respond(response, 404, { error: `no such path: ${path}`, paths: ['/v1/status'] });
+function answer(request: IncomingMessage, response: ServerResponse, documents: Documents): void {
+  const path = (request.url ?? '').split('?', 1)[0] ?? '';
+  const document = Object.hasOwn(documents, path) ? documents[path] : undefined;
+  if (document === undefined) {
+    return respond(response, 404, { error: `no such path: ${path}`, paths: Object.keys(documents) });
+  }
   if (request.method !== 'GET' && request.method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD');
     return respond(response, 405, { error: `${request.method} is not allowed here` });
   }
-  respond(response, 200, status());
+  respond(response, 200, document());
 }
 
 function respond(response: ServerResponse, code: number, body: unknown): void {
   if (response.headersSent) return;
   response.writeHead(code, { 'content-type': 'application/json' });
   response.end(`${JSON.stringify(body)}\n`);
-}
-
-function groupId(name: string): number | undefined {
-  try {
-    const line = readFileSync('/etc/group', 'utf8')
-      .split('\n')
-      .find((entry) => entry.startsWith(`${name}:`));
-    const id = Number(line?.split(':')[2]);
-    return line === undefined || !Number.isInteger(id) ? undefined : id;
-  } catch {
-    return undefined;
-  }
 }

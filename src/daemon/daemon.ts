@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs';
-import type { Config, ConfigProblem } from '../config/types.ts';
+import { withWaiting } from '../config/listing.ts';
+import type { Config, ConfigListing, ConfigProblem } from '../config/types.ts';
 import { LocalDriver, type NamedReport } from '../iface/io/local-driver.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
@@ -40,6 +41,8 @@ export type DaemonOptions = {
   readonly config: Config;
   readonly digest: string;
   readonly warnings: readonly ConfigProblem[];
+  /** Every value of `config` and where it was written. */
+  readonly listing: () => ConfigListing;
   readonly logger: DaemonLogger;
 };
 
@@ -60,6 +63,7 @@ export class Daemon {
   readonly #control: ControlServer;
   #config: Config;
   #digest: string;
+  #listing: () => ConfigListing;
   #warnings: readonly string[];
   #loadedAt = bootTimeMs();
   #reloadProblems: readonly string[] = [];
@@ -76,6 +80,7 @@ export class Daemon {
     this.#options = options;
     this.#config = config;
     this.#digest = options.digest;
+    this.#listing = options.listing;
     this.#warnings = options.warnings.map((warning) => warning.message);
     const onChange = () => this.#planSoon();
     this.#rtnetlink = new Rtnetlink({
@@ -124,7 +129,11 @@ export class Daemon {
       logger,
       onChange,
     });
-    this.#control = new ControlServer(config.control.socket, () => this.status(), logger);
+    this.#control = new ControlServer(
+      config.control.socket,
+      { '/v1/status': () => this.status(), '/v1/config': () => this.#listing() },
+      logger,
+    );
   }
 
   /**
@@ -146,7 +155,12 @@ export class Daemon {
   }
 
   /** Puts a new configuration in place of the running one; what only a restart can change keeps its old value. */
-  reconfigure(config: Config, digest: string, warnings: readonly ConfigProblem[]): void {
+  reconfigure(
+    config: Config,
+    digest: string,
+    warnings: readonly ConfigProblem[],
+    listing: () => ConfigListing,
+  ): void {
     const fixed = ['host', 'kubernetes', 'control', 'state'] as const;
     const waiting = fixed.filter(
       (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
@@ -154,6 +168,12 @@ export class Daemon {
     const { host, kubernetes, control, state } = this.#config;
     this.#config = { ...config, host, kubernetes, control, state };
     this.#digest = digest;
+    const running = this.#listing;
+    this.#listing = listing;
+    if (waiting.length > 0) {
+      const shown = withWaiting(running(), listing(), waiting);
+      this.#listing = () => shown;
+    }
     this.#loadedAt = bootTimeMs();
     this.#reloadProblems = [];
     this.#warnings = [

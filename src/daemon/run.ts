@@ -1,4 +1,4 @@
-import { loadConfig } from '../config/io/load.ts';
+import { listConfig, loadConfig } from '../config/io/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import type { ConfigProblem } from '../config/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
@@ -35,7 +35,8 @@ export async function run(options: RunOptions): Promise<number> {
   const { config, digest, warnings } = loaded.value;
   const logger = createLogger(config.log.level);
   crashLoudly(logger);
-  const daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, logger });
+  const listing = () => listConfig(loaded.value);
+  const daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, listing, logger });
   const notify = new ServiceNotifier(process.env, (error) => {
     logger.warn({ error: errorText(error) }, 'systemd.notify-failed');
   });
@@ -62,8 +63,10 @@ export async function run(options: RunOptions): Promise<number> {
 function reload(file: string, daemon: Daemon, notify: ServiceNotifier): void {
   notify.reloading();
   const loaded = loadConfig(file);
-  if (loaded.ok) daemon.reconfigure(loaded.value.config, loaded.value.digest, loaded.value.warnings);
-  else daemon.refuseReload(loaded.error.map(formatProblem));
+  if (loaded.ok) {
+    const { config, digest, warnings } = loaded.value;
+    daemon.reconfigure(config, digest, warnings, () => listConfig(loaded.value));
+  } else daemon.refuseReload(loaded.error.map(formatProblem));
   notify.ready();
 }
 
