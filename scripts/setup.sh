@@ -74,10 +74,25 @@ install_npm_packages() {
   if [[ -e $stamp && $(<"$stamp") == "$want" ]] && npm_tree_is_whole; then return 0; fi
   say 'installing npm packages: npm ci'
   rm -f "$stamp"
-  # An older npm than the packages name in `engines` does for installing them; nothing here runs on its node.
-  npm ci --no-audit --no-fund --include=dev --engine-strict=false --ignore-scripts=false --loglevel=error >&2
+  npm_ci
   npm_tree_is_whole || die 'npm ci ran, but node_modules/.bin/node or its headers are not there: did npm refuse to run install scripts?'
+  tools_start
   echo "$want" >"$stamp"
+}
+
+npm_ci() {
+  if (($(node -p 'process.versions.node.split(".")[0]') < 26)); then
+    local -x NODE_OPTIONS="${NODE_OPTIONS:-} --require \"$PWD/scripts/claim-pinned-node.cjs\""
+  fi
+  npm ci --no-audit --no-fund --include=dev --engine-strict=false --ignore-scripts=false --loglevel=error >&2
+}
+
+# Each has a native part of its own for each platform, which npm counts as optional and may leave out in silence.
+tools_start() {
+  local tool
+  for tool in tsc biome knip esbuild; do
+    PATH=$PWD/node_modules/.bin:$PATH "$tool" --version >/dev/null || die "npm ci ran, but node_modules/.bin/$tool does not start (above)"
+  done
 }
 
 # --- the native addon ------------------------------------------------------------------------------------------
