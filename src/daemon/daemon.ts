@@ -15,6 +15,7 @@ import type { Service, ServiceKey } from '../kube/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
+import { missingCapabilities } from '../sys/capabilities.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
@@ -142,6 +143,7 @@ export class Daemon {
    */
   async start(): Promise<void> {
     const { logger } = this.#options;
+    requireCapabilities();
     this.#lock = await takeHostLock();
     makeStateDirectory(this.#config.state.directory);
     await this.#rtnetlink.start();
@@ -320,6 +322,17 @@ export class Daemon {
 }
 
 const QUIET_REPORTS: ReadonlySet<string> = new Set(['held', 'dropped']);
+
+/** Without them lbd would say of every address that it cannot be held, and could not ask the wire about any. */
+function requireCapabilities(): void {
+  const missing = missingCapabilities();
+  if (missing.length === 0) return;
+  throw new LbdError(
+    'host.not-permitted',
+    `lbd needs ${missing.join(' and ')}, which it was not given: run it as root, or by its systemd unit`,
+    { fields: { missing } },
+  );
+}
 
 function makeStateDirectory(path: string): void {
   try {
