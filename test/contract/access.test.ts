@@ -59,15 +59,21 @@ contract('access', (context) => {
       }),
     );
     created(
-      await lbd.post(`/apis/coordination.k8s.io/v1/namespaces/${ns}/leases`, {
+      await lbd.post('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases', {
         metadata: { name: 'lbd-allocator' },
       }),
+    );
+    ok(await lbd.get('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/lbd-allocator'));
+    refused(
+      await lbd.post(`/apis/coordination.k8s.io/v1/namespaces/${ns}/leases`, { metadata: { name: 'other' } }),
+      403,
+      'Forbidden',
     );
     refused(await lbd.patch(servicesPath(ns, 'a'), {}), 403, 'Forbidden');
     refused(await lbd.post(servicesPath(ns), service('b')), 403, 'Forbidden');
     refused(await lbd.get('/api/v1/namespaces'), 403, 'Forbidden');
     refused(
-      await lbd.delete(`/apis/coordination.k8s.io/v1/namespaces/${ns}/leases/lbd-allocator`),
+      await lbd.delete('/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/lbd-allocator'),
       403,
       'Forbidden',
     );

@@ -1,5 +1,7 @@
 /** What a test or a lab may rely on, whichever API server stands behind it: the stand-in or a real one. */
 
+import { accessRules, DEFAULT_ACCESS } from '../../../src/kube/permissions.ts';
+
 /** One RBAC rule; with a namespace it becomes a Role there, otherwise a ClusterRole. */
 export interface Rule {
   readonly apiGroups: readonly string[];
@@ -43,11 +45,5 @@ export interface ApiTarget {
   close(): Promise<void>;
 }
 
-/** What lbd asks of the API, and nothing more (also in packaging as a ClusterRole). */
-export const LBD_RULES: readonly Rule[] = [
-  { apiGroups: [''], resources: ['services', 'nodes'], verbs: ['get', 'list', 'watch'] },
-  { apiGroups: [''], resources: ['services/status'], verbs: ['patch'] },
-  { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: ['get', 'list', 'watch'] },
-  { apiGroups: ['coordination.k8s.io'], resources: ['leases'], verbs: ['get', 'create', 'update', 'patch'] },
-  { apiGroups: ['', 'events.k8s.io'], resources: ['events'], verbs: ['create', 'patch'] },
-];
+/** What lbd asks of the API, and nothing more. */
+export const LBD_RULES: readonly Rule[] = accessRules(DEFAULT_ACCESS);
