@@ -11,8 +11,17 @@ import { groupId, OPERATORS_GROUP } from '../sys/group.ts';
  */
 
 const SOCKET_MODE = 0o660;
-const CONNECTIONS_MAX = 64;
-const REQUEST_TIMEOUT_MS = 5_000;
+
+export type ControlLimits = {
+  /** Further ones are closed at once. */
+  readonly connections: number;
+  /** From the connection, or the end of the last request on it, to the end of a request. */
+  readonly requestTimeoutMs: number;
+  /** Without a byte in either direction; ends a reader that takes no answer. */
+  readonly idleTimeoutMs: number;
+};
+
+const LIMITS: ControlLimits = { connections: 64, requestTimeoutMs: 5_000, idleTimeoutMs: 10_000 };
 
 /** What is answered on which path, made anew for each request. */
 export type Documents = Readonly<Record<string, () => unknown>>;
@@ -20,10 +29,15 @@ export type Documents = Readonly<Record<string, () => unknown>>;
 export class ControlServer {
   readonly #path: string;
   readonly #server: Server;
+  readonly #logger: Logger;
 
-  constructor(path: string, documents: Documents, logger: Logger) {
+  constructor(path: string, documents: Documents, logger: Logger, limits: ControlLimits = LIMITS) {
     this.#path = path;
-    this.#server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+    this.#logger = logger;
+    const requestTimeout = limits.requestTimeoutMs;
+    // Node looks only every 30 s by default, in which few slow clients would shut everybody out.
+    const options = { requestTimeout, connectionsCheckingInterval: requestTimeout / 5 };
+    this.#server = createServer(options, (request, response) => {
       try {
         answer(request, response, documents);
       } catch (error) {
@@ -31,7 +45,8 @@ export class ControlServer {
         respond(response, 500, { error: errorText(error) });
       }
     });
-    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.maxConnections = limits.connections;
+    this.#server.setTimeout(limits.idleTimeoutMs);
     // A reader that goes away in the middle is its own problem.
     this.#server.on('clientError', (_error, socket) => socket.destroy());
   }
@@ -47,6 +62,9 @@ export class ControlServer {
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
         this.#server.listen(this.#path, () => resolve());
+      });
+      this.#server.on('error', (error) => {
+        this.#logger.error({ error: errorText(error) }, 'control.accept-failed');
       });
       chmodSync(this.#path, SOCKET_MODE);
     } catch (error) {
@@ -85,6 +103,7 @@ function answer(request: IncomingMessage, response: ServerResponse, documents: D
 
 function respond(response: ServerResponse, code: number, body: unknown): void {
   if (response.headersSent) return;
+  const text = `${JSON.stringify(body)}\n`;
   response.writeHead(code, { 'content-type': 'application/json' });
-  response.end(`${JSON.stringify(body)}\n`);
+  response.end(text);
 }
