@@ -126,6 +126,9 @@ export class LocalAddresses {
         return this.#onKernel(event.present, event.gone, now);
       case 'claim-heard':
         return this.#onClaim(event.ip, event.mac, now);
+      case 'probes-unsent':
+        for (const ip of event.ips) this.#probing.unsent(ip);
+        return;
       case 'programmed':
         return this.#onProgrammed(event.outcomes, event.sentAt, now);
       case 'settings-changed':

@@ -30,6 +30,8 @@ export type Event =
     }
   /** A frame on the wire said that `mac` has `ip`. */
   | { readonly kind: 'claim-heard'; readonly ip: Ip; readonly mac: Mac }
+  /** The NIC did not take the probes for these. */
+  | { readonly kind: 'probes-unsent'; readonly ips: readonly Ip[] }
   /** The kernel's answers to one `program` effect; lifetimes count from `sentAt`. */
   | { readonly kind: 'programmed'; readonly outcomes: readonly Outcome[]; readonly sentAt: Instant }
   | { readonly kind: 'settings-changed'; readonly settings: LocalSettings }

@@ -53,6 +53,12 @@ export class Probing {
     this.#remember(ip, { kind: 'silent', at: now });
   }
 
+  /** The last probe for `ip` did not get onto the wire: silence after it would mean nothing, so it is repeated. */
+  unsent(ip: Ip): void {
+    const question = this.#questions.get(ip);
+    if (question !== undefined && question.sent > 0) question.sent -= 1;
+  }
+
   isAsking(ip: Ip): boolean {
     return this.#questions.has(ip);
   }

@@ -34,6 +34,8 @@ export class FakeHost {
   readonly neighbours = new Map<Ip, Mac>();
   /** Requests that the kernel refuses, by address. */
   readonly refusals = new Map<Ip, { readonly errno: string; readonly message: string }>();
+  /** Whether the NIC takes frames. */
+  sends = true;
   links: readonly Link[] = [link(ETH0, 'eth0')];
   routes: readonly KernelRoute[] = [defaultRoute(ETH0, '192.0.2.1' as Ip)];
   patterns: readonly string[] = [];
@@ -188,6 +190,7 @@ export class FakeHost {
   }
 
   #send(frame: 'probe' | 'announce', ip: Ip): readonly Event[] {
+    if (!this.sends) return frame === 'probe' ? [{ kind: 'probes-unsent', ips: [ip] }] : [];
     this.frames.push({ at: this.now, frame, ip });
     const mac = this.neighbours.get(ip);
     return frame === 'probe' && mac !== undefined ? [{ kind: 'claim-heard', ip, mac }] : [];

@@ -40,6 +40,9 @@ const TIMER_MAX_MS = 0x7fff_ffff;
 /** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
 const TIMER_ROUNDING_MS = 1;
 
+/** What one NIC is to send in one turn, and which addresses it asks for thereby. */
+type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
+
 type Batch = { readonly requests: Program[]; readonly deadline: Instant | undefined };
 
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
@@ -150,26 +153,32 @@ export class LocalDriver {
   #deliver(event: Event): void {
     if (this.#closed) return;
     const effects = this.#machine.step(event, bootTimeMs());
-    const frames = new Map<IfIndex, Uint8Array[]>();
+    const batches = new Map<IfIndex, FrameBatch>();
     let evidenceChanged = false;
     for (const effect of effects) {
       if (effect.kind === 'program') this.#program(effect.requests, effect.deadline);
-      else if (effect.kind === 'send') this.#collectFrame(frames, effect);
+      else if (effect.kind === 'send') this.#collectFrame(batches, effect);
       else if (effect.kind === 'report') this.#report(effect.report);
       else evidenceChanged = true;
     }
-    for (const [ifIndex, batch] of frames) this.#options.wire.send(ifIndex, batch);
+    const unsent = [...batches].flatMap(([ifIndex, { frames, probed }]) => {
+      return this.#options.wire.send(ifIndex, frames).dropped > 0 ? probed : [];
+    });
     this.#arm();
     if (evidenceChanged) this.#options.onChange();
+    if (unsent.length > 0) this.#deliver({ kind: 'probes-unsent', ips: unsent });
   }
 
-  #collectFrame(frames: Map<IfIndex, Uint8Array[]>, effect: Extract<Effect, { kind: 'send' }>): void {
+  #collectFrame(batches: Map<IfIndex, FrameBatch>, effect: Extract<Effect, { kind: 'send' }>): void {
     const nic = this.#nics.find((known) => known.ifIndex === effect.ifIndex);
     if (nic === undefined) return;
-    const batch = frames.get(effect.ifIndex) ?? [];
-    if (effect.frame === 'probe') batch.push(probeFrame(nic.mac, effect.ip));
-    else batch.push(...announcementFrames(nic.mac, effect.ip));
-    frames.set(effect.ifIndex, batch);
+    const batch = batches.get(effect.ifIndex) ?? { frames: [], probed: [] };
+    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, effect.ip));
+    else {
+      batch.frames.push(probeFrame(nic.mac, effect.ip));
+      batch.probed.push(effect.ip);
+    }
+    batches.set(effect.ifIndex, batch);
   }
 
   #report(report: Report): void {

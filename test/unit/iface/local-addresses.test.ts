@@ -32,6 +32,23 @@ test('an address is probed three times before it is added, then announced', () =
   assert.equal(host.machine.announcements(VIP as Ip), 5);
 });
 
+test('silence means nothing while the NIC takes no probes', () => {
+  const host = new FakeHost().start();
+  host.sends = false;
+  host.want(VIP).advance(10_000);
+  assert.equal(host.status(VIP), 'probing');
+  assert.deepEqual(host.frames, []);
+  host.sends = true;
+  host.advance(100);
+  assert.equal(host.holds(VIP), false);
+  host.advance(100);
+  assert.equal(host.holds(VIP), true);
+  assert.deepEqual(
+    host.frames.map(({ frame }) => frame),
+    ['probe', 'probe', 'probe', 'announce'],
+  );
+});
+
 test('a candidate that was probed ahead is added at once', () => {
   const host = new FakeHost().start().plan([], [VIP]).advance(200);
   assert.equal(host.evidenceChanges, 1);
