@@ -334,11 +334,8 @@ export class LocalAddresses {
       // Somebody gave it another kind of lifetime: ours is put back.
       this.#kernel.set({ ip, ...entry.target, validUntil: entry.validUntil });
       const request: Program = { op: 'renew', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs };
-      this.#effects.push({
-        kind: 'program',
-        requests: [request],
-        deadline: renewDeadline(entry, this.#settings.lifetimeMs),
-      });
+      const deadline = renewDeadline(entry, this.#settings.lifetimeMs);
+      this.#effects.push({ kind: 'program', requests: [request], deadline });
       return;
     }
     if (now >= renewDeadline(entry, this.#settings.lifetimeMs)) return this.#takeAnew(ip, entry, now);
