@@ -116,6 +116,7 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
   const outcome = emptyOutcome();
   const output: string[] = [];
   const titles = new Map<number, string>();
+  const running = new Map<number, string>();
   const limit = AbortSignal.timeout(limitMs);
   const startedAt = performance.now();
   const stream = run({
@@ -126,6 +127,12 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
   });
   const isTheFile = (data: Finished): boolean => data.name === data.file;
 
+  stream.on('test:dequeue', ({ name, testId, file: at }) => {
+    if (name !== at) running.set(testId, name);
+  });
+  stream.on('test:complete', ({ name, testId, file: at }) => {
+    if (name !== at) running.delete(testId);
+  });
   stream.on('test:start', (data) => {
     if (data.name === data.file) return;
     const parent = data.parentId === undefined ? undefined : titles.get(data.parentId);
@@ -136,7 +143,9 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
     recordPass(outcome, data, titles.get(data.testId) ?? data.name, file);
   });
   stream.on('test:fail', (data: Finished) => {
-    const title = isTheFile(data) ? endedHow(file, limit, limitMs) : (titles.get(data.testId) ?? data.name);
+    const title = isTheFile(data)
+      ? endedHow(file, limit.aborted ? limitMs : undefined, [...running.values()])
+      : (titles.get(data.testId) ?? data.name);
     recordFailure(outcome, data, title, file);
   });
   stream.on('test:stdout', ({ message }) => output.push(message));
@@ -150,9 +159,11 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
   return outcome;
 }
 
-function endedHow(file: string, limit: AbortSignal, limitMs: number): string {
-  if (!limit.aborted) return `${file} itself (it did not load, or its process ended with an error)`;
-  return `${file} itself (not ended after ${limitMs / 1_000} s: a test hangs, or left something open)`;
+/** @param overMs the limit that the file outstayed, if that is why it ended. */
+function endedHow(file: string, overMs: number | undefined, running: readonly string[]): string {
+  if (overMs === undefined) return `${file} itself (it did not load, or its process ended with an error)`;
+  const what = running.length === 0 ? 'something was left open' : `still running: ${running.join(', ')}`;
+  return `${file} itself (not ended after ${overMs / 1_000} s; ${what})`;
 }
 
 function recordPass(outcome: Outcome, data: Finished, title: string, file: string): void {
