@@ -32,6 +32,7 @@ function renderHeader(document: StatusDocument, paint: Paint): readonly string[]
   const rows: (readonly Cell[])[] = [
     ['  lbd', `${lbd.version} (${lbd.commit}), pid ${lbd.pid}, up ${formatAge(host.uptimeMs)}${node}`],
     ['  API server', apiServerCell(document.kubernetes)],
+    ...tokenRows(document.kubernetes.token),
     ...document.kubernetes.reflectors
       .filter(isRemarkable)
       .map((one) => [`  ${one.resource}`, reflectorCell(one)]),
@@ -69,6 +70,18 @@ function apiServerCell(kubernetes: StatusDocument['kubernetes']): Cell {
   const error = kubernetes.error === undefined ? '' : `: ${kubernetes.error}`;
   const cache = kubernetes.fromCache ? '; Services as last known, from the state directory' : '';
   return { text: `${server}, not reachable${error}${cache}`, style: 'red' };
+}
+
+/** Only a token that expires has a row. */
+function tokenRows(token: StatusDocument['kubernetes']['token']): readonly (readonly Cell[])[] {
+  if (token === undefined) return [];
+  const { account, expiresInMs, renewsInMs } = token;
+  if (expiresInMs <= 0) {
+    return [['  token', { text: `of ${account}, expired ${formatAge(-expiresInMs)} ago`, style: 'red' }]];
+  }
+  const renewal = renewsInMs > 0 ? `renewed in ${formatAge(renewsInMs)}` : 'renewal is due';
+  const text = `of ${account}, ${renewal}, expires in ${formatAge(expiresInMs)}`;
+  return [['  token', token.error === undefined ? text : { text, style: 'yellow' }]];
 }
 
 function heard(reflectors: readonly ReflectorStatus[]): string {

@@ -1,5 +1,6 @@
 import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
+import type { TokenStatus } from '../kube/account-token.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { type Ip, parseIp } from '../lib/ip.ts';
 import type { UnwrittenStatus } from './allocator.ts';
@@ -88,6 +89,8 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
       `${doubt.missing} of ${doubt.known} ${resource} vanished at once: kept until a second list says the same`,
     );
   }
+  const token = kubernetes.token && tokenProblem(kubernetes.token);
+  if (token !== undefined) (token.severity === 'error' ? errors : warnings).push(token.text);
   if (kubernetes.allocator.error !== undefined) errors.push(`allocator: ${kubernetes.allocator.error}`);
   errors.push(
     ...listed(
@@ -119,6 +122,22 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ...errors.map((text) => ({ severity: 'error' as const, text })),
     ...warnings.map((text) => ({ severity: 'warning' as const, text })),
   ];
+}
+
+const HOUR_MS = 3_600_000;
+
+/** A token that cannot be renewed is a warning, one that nears its end an error. */
+function tokenProblem({ account, expiresInMs, isLate, error }: TokenStatus): Problem | undefined {
+  const what = `the token of the ServiceAccount ${account}`;
+  if (expiresInMs <= 0) {
+    return { severity: 'error', text: `${what} has expired: make a new kubeconfig with "lbctl kubeconfig"` };
+  }
+  if (error === undefined) return undefined;
+  const left = `${Math.ceil(expiresInMs / HOUR_MS)} h`;
+  return {
+    severity: isLate ? 'error' : 'warning',
+    text: `${what} expires in ${left} and cannot be renewed: ${error}`,
+  };
 }
 
 function listed(texts: readonly string[]): readonly string[] {

@@ -1,5 +1,6 @@
 import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
+import type { TokenStatus } from '../kube/account-token.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
 
@@ -34,6 +35,8 @@ export type StatusDocument = {
     readonly fromCache: boolean;
     readonly error: string | undefined;
     readonly reflectors: readonly ReflectorStatus[];
+    /** The ServiceAccount token of the kubeconfig, when that has one which expires. */
+    readonly token?: TokenStatus | undefined;
     readonly allocator: {
       readonly holder: string | undefined;
       readonly self: boolean;

@@ -9,6 +9,7 @@ import type { Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { Random } from '../../lib/prng.ts';
 import type { Instant } from '../../lib/time.ts';
+import type { TokenStatus } from '../account-token.ts';
 import { endpointSliceItem, nodeItem, serviceItem } from '../objects.ts';
 import type {
   EndpointSlice,
@@ -26,6 +27,7 @@ import { LeaseShell } from './lease-shell.ts';
 import { ReflectorShell } from './reflector-shell.ts';
 import { ServiceCacheFile } from './service-cache-file.ts';
 import { type StatusOutcome, StatusWriter } from './status-writer.ts';
+import { readRenewedToken, TokenRenewal } from './token-renewal.ts';
 
 /**
  * Each tick asks about one of the three watches in turn, so each is verified every 24 s: a connection that died without a
@@ -48,6 +50,7 @@ export type KubeClusterOptions = {
   /** For tests. */
   readonly verifyIntervalMs?: number;
   readonly verifyTimeoutMs?: number;
+  readonly wallNow?: () => number;
 };
 
 export type KubeStatus = {
@@ -56,6 +59,8 @@ export type KubeStatus = {
   readonly fromCache: boolean;
   readonly error: string | undefined;
   readonly reflectors: readonly ReflectorStatus[];
+  /** The ServiceAccount token; undefined when the kubeconfig has none that ends. */
+  readonly token: TokenStatus | undefined;
   readonly allocator: {
     readonly holder: string | undefined;
     readonly self: boolean;
@@ -74,6 +79,7 @@ export class KubeCluster {
   readonly #events: EventWriter;
   readonly #statusWriter: StatusWriter;
   readonly #cache: ServiceCacheFile;
+  readonly #tokenRenewal: TokenRenewal;
   #verifyTimer: NodeJS.Timeout | undefined;
   #verifyTurn = 0;
   #notifying: NodeJS.Immediate | undefined;
@@ -83,7 +89,9 @@ export class KubeCluster {
   constructor(options: KubeClusterOptions) {
     this.#options = options;
     const { config, logger, random, now, hostName } = options;
-    this.#credentials = new Credentials({ path: config.kubeconfig, context: config.context, logger, now });
+    const { kubeconfig: path, context } = config;
+    const renewedToken = readRenewedToken(options.stateDirectory);
+    this.#credentials = new Credentials({ path, context, logger, now, renewedToken });
     const client = new ApiClient(this.#credentials, now);
     this.#client = client;
     this.#cache = new ServiceCacheFile({
@@ -136,6 +144,13 @@ export class KubeCluster {
         notify();
       },
     });
+    this.#tokenRenewal = new TokenRenewal({
+      client,
+      credentials: this.#credentials,
+      stateDirectory: options.stateDirectory,
+      logger,
+      wallNow: options.wallNow ?? Date.now,
+    });
     this.#events = new EventWriter({ client, hostName, logger, now });
     this.#statusWriter = new StatusWriter(
       client,
@@ -148,6 +163,7 @@ export class KubeCluster {
   start(): void {
     for (const reflector of this.#reflectors()) reflector.start();
     this.#lease.start();
+    this.#tokenRenewal.start();
     const intervalMs = this.#options.verifyIntervalMs ?? VERIFY_INTERVAL_MS;
     this.#verifyTimer = setInterval(() => void this.#verify(), intervalMs);
   }
@@ -160,7 +176,7 @@ export class KubeCluster {
     if (this.#notifying !== undefined) clearImmediate(this.#notifying);
     for (const reflector of this.#reflectors()) reflector.stop();
     this.#events.stop();
-    await Promise.all([this.#release(), this.#cache.close()]);
+    await Promise.all([this.#release(), this.#cache.close(), this.#tokenRenewal.stop()]);
     this.#credentials.close();
   }
 
@@ -218,6 +234,7 @@ export class KubeCluster {
       error:
         error ?? reflectors.find((reflector) => reflector.error !== undefined)?.error ?? this.#cache.problem,
       reflectors,
+      token: this.#tokenRenewal.status(),
       allocator: this.#lease.status(),
     };
   }

@@ -9,6 +9,7 @@ import { Agent as HttpsAgent, type RequestOptions } from 'node:https';
 import { errorText, LbdError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { Instant } from '../../lib/time.ts';
+import { supersedes } from '../account-token.ts';
 import { type LoadedKubeconfig, loadKubeconfig } from './kubeconfig.ts';
 
 /** How often files and plugin are looked at while requests flow. */
@@ -33,6 +34,8 @@ export type CredentialsOptions = {
   readonly context: string | undefined;
   readonly logger: Logger;
   readonly now: () => Instant;
+  /** A token that followed the one in the kubeconfig: used while it is the newer one of the same account. */
+  readonly renewedToken?: string | undefined;
 };
 
 export class Credentials {
@@ -43,10 +46,12 @@ export class Credentials {
   #refreshing: Promise<Connection> | undefined;
   #agentDigest = '';
   #problem = '';
+  #renewedToken: string | undefined;
 
   /** Throws LbdError when the kubeconfig cannot serve (see `checkKubeconfig()`). */
   constructor(options: CredentialsOptions) {
     this.#options = options;
+    this.#renewedToken = options.renewedToken;
     this.#loaded = loadKubeconfig(options.path, options.context);
   }
 
@@ -61,6 +66,30 @@ export class Credentials {
     return this.#refresh();
   }
 
+  /** The token that stands in the kubeconfig itself, or what followed it; undefined when it authenticates by other means. */
+  accountToken(): string | undefined {
+    const given = this.#givenToken();
+    return given === undefined ? undefined : this.#following(given);
+  }
+
+  #givenToken(): string | undefined {
+    const { kubeConfig, tokenFile } = this.#loaded;
+    const user = kubeConfig.getCurrentUser();
+    const isOnlyToken = tokenFile === undefined && user?.exec == null && user?.authProvider == null;
+    return isOnlyToken && typeof user?.token === 'string' ? user.token.trim() : undefined;
+  }
+
+  #following(given: string): string {
+    const renewed = this.#renewedToken;
+    return renewed !== undefined && supersedes(renewed, given) ? renewed : given;
+  }
+
+  /** Takes a token that follows the one in use: the next request goes with it. */
+  renewed(token: string): void {
+    this.#renewedToken = token;
+    this.#checkedAt = Number.NEGATIVE_INFINITY;
+  }
+
   /**
    * After a 401: reads everything again, and makes a plugin give new credentials. Returns whether they differ from the
    * refused ones, so that asking again makes sense.
@@ -69,6 +98,9 @@ export class Credentials {
     if (this.#connection === connection) {
       this.#reload();
       this.#checkedAt = Number.NEGATIVE_INFINITY;
+      // The one in the kubeconfig may still be good, as when the renewed one was another cluster's of the same name.
+      if (connection.headers['authorization'] === `Bearer ${this.#renewedToken}`)
+        this.#renewedToken = undefined;
     }
     const renewed = await this.current();
     return (
@@ -125,7 +157,7 @@ export class Credentials {
     if (typeof options.auth === 'string') {
       headers['authorization'] = `Basic ${Buffer.from(options.auth).toString('base64')}`;
     }
-    const token = tokenFile === undefined ? undefined : this.#token(tokenFile);
+    const token = tokenFile === undefined ? this.accountToken() : this.#token(tokenFile);
     if (token !== undefined) headers['authorization'] = `Bearer ${token}`;
     return headers;
   }

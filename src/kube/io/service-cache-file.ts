@@ -1,7 +1,6 @@
 /** Keeps `services.json` in the state directory: read once at start, written behind changes, always whole. */
 
 import { mkdirSync, readFileSync, statSync } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { errorText } from '../../lib/errors.ts';
@@ -9,6 +8,7 @@ import type { Logger } from '../../lib/logger.ts';
 import type { Item } from '../objects.ts';
 import { cacheText, LARGEST_CACHE_BYTES, parseCache } from '../service-cache.ts';
 import type { Service } from '../types.ts';
+import { replaceFile } from './replace-file.ts';
 
 const FILE_NAME = 'services.json';
 const DEBOUNCE_MS = 1_000;
@@ -115,28 +115,12 @@ export class ServiceCacheFile {
     this.#restUntil = performance.now() + RETRY_MS;
   }
 
-  /** Write beside, sync, rename, sync the directory: after a power cut there is the old file or the new one. */
   async #replace(): Promise<void> {
     const { text, omitted } = cacheText(this.#options.services(), this.#options.server);
     if (text === this.#written) return;
     if (omitted > 0) this.#options.logger.warn({ file: this.#path, omitted }, 'kube.cache.full');
     mkdirSync(this.#options.directory, { recursive: true, mode: 0o750 });
-    const beside = `${this.#path}.new`;
-    try {
-      const file = await open(beside, 'w', 0o640);
-      try {
-        await file.writeFile(text);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(beside, this.#path);
-    } catch (error) {
-      await rm(beside, { force: true }).catch(() => {});
-      throw error;
-    }
-    const directory = await open(this.#options.directory, 'r');
-    await directory.sync().finally(() => directory.close());
+    await replaceFile(this.#path, text, 0o640);
     this.#written = text;
   }
 }

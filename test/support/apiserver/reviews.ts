@@ -36,7 +36,8 @@ export function accessReview(body: JsonObject, identity: Identity, authorizer: A
 export function tokenRequest(body: JsonObject, namespace: string, name: string, users: Users): JsonObject {
   const request = decode(TOKEN_REQUEST, body, 'v1', { unknown: [] });
   const seconds = numberOf(at(request, 'spec', 'expirationSeconds')) || DEFAULT_TOKEN_SECONDS;
-  const expiresAtMs = Date.now() + seconds * 1000;
+  const issuedAtMs = Date.now();
+  const expiresAtMs = issuedAtMs + seconds * 1000;
   const identity = authenticated(`system:serviceaccount:${namespace}:${name}`, [
     'system:serviceaccounts',
     `system:serviceaccounts:${namespace}`,
@@ -47,6 +48,9 @@ export function tokenRequest(body: JsonObject, namespace: string, name: string, 
     apiVersion: 'authentication.k8s.io/v1',
     metadata: { name, namespace },
     spec: { ...objectOf(request['spec']), expirationSeconds: seconds },
-    status: { token: users.issue(identity, expiresAtMs), expirationTimestamp: timeText(expiresAtMs) },
+    status: {
+      token: users.issue(identity, issuedAtMs, expiresAtMs),
+      expirationTimestamp: timeText(expiresAtMs),
+    },
   };
 }

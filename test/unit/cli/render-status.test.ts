@@ -221,3 +221,23 @@ test('renderStatus() keeps its columns when it is coloured', () => {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: the codes are what is taken away.
   assert.equal(coloured.replaceAll(/\u001b\[\d+m/g, ''), renderStatus(document, plainPaint));
 });
+
+test('renderStatus() has a row for a token that expires', () => {
+  const token = {
+    account: 'kube-system/lbd',
+    expiresInMs: 29 * 86_400_000,
+    renewsInMs: 14 * 86_400_000,
+    isLate: false,
+    error: undefined,
+  };
+  const cases = [
+    [token, 'of kube-system/lbd, renewed in 14d, expires in 29d'],
+    [{ ...token, renewsInMs: -1 }, 'of kube-system/lbd, renewal is due, expires in 29d'],
+    [{ ...token, expiresInMs: -3_600_000 }, 'of kube-system/lbd, expired 1h ago'],
+  ] as const;
+  for (const [one, expected] of cases) {
+    const { kubernetes } = statusDocument();
+    const text = renderStatus(statusDocument({ kubernetes: { ...kubernetes, token: one } }), plainPaint);
+    assert.match(text, new RegExp(`^  token +${expected}$`, 'm'));
+  }
+});
