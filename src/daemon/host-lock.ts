@@ -8,20 +8,24 @@ import { LbdError } from '../lib/errors.ts';
  */
 const LOCK_NAME = '\0lbd.host-lock';
 const ANSWER_TIMEOUT_MS = 500;
+/** Anybody on the host may connect: at most so many at once, further ones are closed unanswered. */
+const ASKING_MAX = 16;
 
 export type HostLock = { release(): Promise<void> };
 
-/** Takes the lock, or throws `LbdError` `host-lock.held` naming the process that has it. */
-export async function takeHostLock(): Promise<HostLock> {
+/** Takes the lock, or throws `LbdError` `host-lock.held` naming the process that has it. `name` is for tests. */
+export async function takeHostLock(name = LOCK_NAME): Promise<HostLock> {
   const server = createServer((socket) => {
     socket.on('error', () => socket.destroy());
-    socket.end(`${process.pid}\n`);
+    // Not `end()` alone: a client that never closes its side would hold the socket, and `release()`, for ever.
+    socket.end(`${process.pid}\n`, () => socket.destroy());
   });
+  server.maxConnections = ASKING_MAX;
   try {
-    await listen(server);
+    await listen(server, name);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'EADDRINUSE')) throw error;
-    const pid = await askHolder();
+    const pid = await askHolder(name);
     throw new LbdError(
       'host-lock.held',
       `another lbd already runs on this host${pid === undefined ? '' : ` (pid ${pid})`}; ` +
@@ -29,20 +33,22 @@ export async function takeHostLock(): Promise<HostLock> {
       { fields: { pid } },
     );
   }
+  // Out of file descriptors: whoever asks gets no answer, and the lock is held all the same.
+  server.on('error', () => {});
   server.unref();
   return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
-function listen(server: Server): Promise<void> {
+function listen(server: Server, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(LOCK_NAME, () => resolve());
+    server.listen(name, () => resolve());
   });
 }
 
-function askHolder(): Promise<string | undefined> {
+function askHolder(name: string): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = createConnection(LOCK_NAME);
+    const socket = createConnection(name);
     socket.setTimeout(ANSWER_TIMEOUT_MS, () => socket.destroy());
     socket.once('data', (data) => resolve(/^\d+/.exec(data.toString('latin1'))?.[0]));
     socket.on('error', () => resolve(undefined));

@@ -45,6 +45,8 @@ export async function run(options: RunOptions): Promise<number> {
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     logger.error({ ...error.fields, code: error.code, error: errorText(error) }, 'daemon.start-failed');
+    // What had started would keep the process, and with it the host lock.
+    await daemon.stop('leave');
     logger.flush();
     return 1;
   }

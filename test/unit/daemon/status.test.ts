@@ -150,6 +150,7 @@ const WELL: ProblemSources = {
     reachable: true,
     fromCache: false,
     error: undefined,
+    unwritten: [],
     reflectors: [REFLECTOR],
     allocator: { holder: 'host', self: true, error: undefined },
   },
