@@ -230,7 +230,7 @@ export class Daemon {
     const kubernetes = this.#cluster.status();
     const addresses = this.#local.statuses();
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
-    const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp);
+    const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp, kubernetes.allocator);
     const sysctls = this.#sysctls.states();
     return {
       version: STATUS_VERSION,

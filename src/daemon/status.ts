@@ -9,17 +9,20 @@ import type { Problem, ServiceStatus, StatusDocument } from './types.ts';
 /** The readable side of the daemon: from its snapshots to the status document. Pure. */
 
 type Kubernetes = StatusDocument['kubernetes'];
+/** Which host gives addresses. */
+type Allocating = Pick<Kubernetes['allocator'], 'self' | 'holder'>;
 
 /** How each LoadBalancer Service of ours stands, in the order in which they were made. */
 export function serviceStatuses(
   services: ReadonlyMap<ServiceKey, Service>,
   allocations: readonly Allocation[],
   addresses: ReadonlyMap<Ip, AddressStatus>,
+  allocator: Allocating = { self: true, holder: undefined },
 ): readonly ServiceStatus[] {
   return allocations.flatMap((allocation) => {
     const service = services.get(allocation.service);
     if (service === undefined || allocation.kind === 'release') return [];
-    return [serviceStatus(service, allocation, addresses)];
+    return [serviceStatus(service, allocation, addresses, allocator)];
   });
 }
 
@@ -27,10 +30,15 @@ function serviceStatus(
   service: Service,
   allocation: Exclude<Allocation, { kind: 'release' }>,
   addresses: ReadonlyMap<Ip, AddressStatus>,
+  allocator: Allocating,
 ): ServiceStatus {
   const name = service.key;
   if (allocation.kind === 'refused') {
     return { name, addresses: statusAddresses(service), state: 'refused', reason: allocation.reason };
+  }
+  if (allocation.kind !== 'settled' && !allocator.self) {
+    // What this host would give is not what the allocator may give.
+    return { name, addresses: allocation.standing, state: 'allocated', reason: waitingFor(allocator) };
   }
   const wanted = allocation.addresses;
   if (allocation.kind === 'probing') {
@@ -58,6 +66,10 @@ function serviceStatus(
   return { name, addresses: wanted, state: held.length > 0 ? 'partial' : 'allocated', reason };
 }
 
+function waitingFor({ holder }: Allocating): string {
+  return holder === undefined ? 'no host allocates addresses now' : `waits for the allocator, ${holder}`;
+}
+
 function statusAddresses(service: Service): readonly Ip[] {
   return service.ingress.flatMap(({ ip }) => (ip === undefined ? [] : (parseIp(ip) ?? [])));
 }
@@ -80,7 +92,7 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
   const warnings: string[] = [];
   const { kubernetes } = sources;
   for (const problem of sources.config.reloadProblems) errors.push(`the last reload was refused: ${problem}`);
-  if (kubernetes.error !== undefined) errors.push(`Kubernetes API: ${kubernetes.error}`);
+  errors.push(...apiErrors(kubernetes).map((error) => `Kubernetes API: ${error}`));
   if (kubernetes.fromCache)
     warnings.push('the API server has not answered since start: serving the last known Services');
   for (const { doubt, resource } of kubernetes.reflectors) {
@@ -97,6 +109,7 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
       sources.unwritten.map(({ service, error }) => `the status of ${service} is not written yet: ${error}`),
     ),
   );
+  warnings.push(...kubernetes.unwritten);
   for (const sysctl of sources.sysctls) if (sysctl.error !== undefined) errors.push(sysctl.error);
   const unwell = sources.addresses.filter(
     (address) => address.state === 'conflict' || address.state === 'failed',
@@ -122,6 +135,11 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ...errors.map((text) => ({ severity: 'error' as const, text })),
     ...warnings.map((text) => ({ severity: 'warning' as const, text })),
   ];
+}
+
+/** The server's own failure and that of each resource, each once. */
+function apiErrors({ error, reflectors }: Kubernetes): readonly string[] {
+  return [...new Set([error, ...reflectors.map((one) => one.error)].filter((text) => text !== undefined))];
 }
 
 const HOUR_MS = 3_600_000;

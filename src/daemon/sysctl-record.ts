@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { errorText } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 
@@ -31,7 +31,16 @@ export function saveSysctlsBefore(
     });
     renameSync(`${file}.new`, file);
   } catch (error) {
+    removeTorn(`${file}.new`);
     logger.warn({ file, error: errorText(error) }, 'state.write-failed');
+  }
+}
+
+function removeTorn(file: string): void {
+  try {
+    rmSync(file, { force: true });
+  } catch {
+    // On a disk that takes no writes there is nothing to remove.
   }
 }
 

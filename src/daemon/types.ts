@@ -34,6 +34,8 @@ export type StatusDocument = {
     /** True while Services come from the state directory, because the API server has not answered since start. */
     readonly fromCache: boolean;
     readonly error: string | undefined;
+    /** What else could not be written, by its last try: the Services for the next start, Events. */
+    readonly unwritten: readonly string[];
     readonly reflectors: readonly ReflectorStatus[];
     /** The ServiceAccount token of the kubeconfig, when that has one which expires. */
     readonly token?: TokenStatus | undefined;

@@ -75,9 +75,12 @@ export class LabApiServer {
     await this.#admin('POST', `/faults/${method}`, args);
   }
 
-  /** Puts objects into the store at once, as if they had always been there. */
-  async load(objects: readonly unknown[]): Promise<void> {
-    await this.#admin('POST', '/load', objects);
+  /**
+   * Puts objects into the store at once, as if they had always been there. Unchecked, they may be what no API server
+   * would take, and keep what a new object cannot have: uid and status.
+   */
+  async load(objects: readonly unknown[], options: { readonly checked?: boolean } = {}): Promise<void> {
+    await this.#admin('POST', options.checked === false ? '/load?checked=false' : '/load', objects);
   }
 
   async stats(): Promise<Stats> {

@@ -58,6 +58,8 @@ export type KubeStatus = {
   readonly reachable: boolean;
   readonly fromCache: boolean;
   readonly error: string | undefined;
+  /** What else could not be written, by its last try: the Services for the next start, Events. */
+  readonly unwritten: readonly string[];
   readonly reflectors: readonly ReflectorStatus[];
   /** The ServiceAccount token; undefined when the kubeconfig has none that ends. */
   readonly token: TokenStatus | undefined;
@@ -231,8 +233,8 @@ export class KubeCluster {
       server: this.#credentials.server,
       reachable,
       fromCache: !this.#services.synced && this.#services.objects.size > 0,
-      error:
-        error ?? reflectors.find((reflector) => reflector.error !== undefined)?.error ?? this.#cache.problem,
+      error: error ?? reflectors.find((reflector) => reflector.error !== undefined)?.error,
+      unwritten: [this.#cache.problem, this.#events.problem].filter((problem) => problem !== undefined),
       reflectors,
       token: this.#tokenRenewal.status(),
       allocator: this.#lease.status(),

@@ -2,6 +2,7 @@
 
 import type { Logger } from '../../lib/logger.ts';
 import { type Instant, NEVER } from '../../lib/time.ts';
+import type { ApiFailure } from '../api-failure.ts';
 import {
   type EventQueue,
   type EventWrite,
@@ -34,11 +35,17 @@ export class EventWriter {
   #running = 0;
   #serial = 0;
   #error: string | undefined;
+  #refusal: string | undefined;
   #stopped = false;
 
   constructor(options: EventWriterOptions) {
     this.#options = options;
     this.#queue = emptyEventQueue(options.now());
+  }
+
+  /** Set while lbd may not write Events at all: what else befalls one of them says nothing about the next. */
+  get problem(): string | undefined {
+    return this.#refusal;
   }
 
   /** How many Events were dropped because too many waited. */
@@ -85,8 +92,10 @@ export class EventWriter {
         eventWritten(this.#queue, write.digest, name);
       } else await this.#options.client.request(countRequest(write));
       this.#error = undefined;
+      this.#refusal = undefined;
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
+      if (isForbidden(error.failure)) this.#refusal = error.message;
       if (error.message !== this.#error)
         this.#options.logger.warn({ error: error.message }, 'kube.event.lost');
       this.#error = error.message;
@@ -99,6 +108,11 @@ export class EventWriter {
     const time = Date.now().toString(16);
     return `${service.slice(0, 200)}.${time}${this.#serial.toString(16).padStart(4, '0')}`;
   }
+}
+
+/** A namespace that goes away takes no new Events either, and that is as it should be. */
+function isForbidden({ status, message }: ApiFailure): boolean {
+  return status === 403 && !message.includes('because it is being terminated');
 }
 
 function createRequest(note: EventNote, name: string, hostName: string): ApiRequest {

@@ -26,6 +26,7 @@ export function statusDocument(fields: Partial<StatusDocument> = {}): StatusDocu
       reachable: true,
       fromCache: false,
       error: undefined,
+      unwritten: [],
       reflectors: [],
       allocator: { holder: 'edge-1', self: true, error: undefined },
     },
