@@ -5,8 +5,13 @@ import { createProgram, exitWith, runProgram } from './program.ts';
 
 type JsonOption = { readonly json: boolean };
 
-/** The operator's command line: everything it shows is one answer of the daemon's control socket. */
+/** The operator's command line. */
 export function lbctl(args: readonly string[], io: CliIo): Promise<number> {
+  return runProgram(lbctlProgram(io), args, io);
+}
+
+/** The commands of lbctl, which are also its manual: what they show is one answer of the daemon's control socket. */
+export function lbctlProgram(io: CliIo): Command {
   const program = createProgram('lbctl', 'Shows what lbd does on this host.', io).option(
     '-s, --socket <path>',
     'where lbd listens',
@@ -32,7 +37,7 @@ export function lbctl(args: readonly string[], io: CliIo): Promise<number> {
       await showVersion(socket(), json, io);
     });
   addConfigCommands(program, socket, io);
-  return runProgram(program, args, io);
+  return program;
 }
 
 function addConfigCommands(program: Command, socket: () => string, io: CliIo): void {

@@ -1,9 +1,22 @@
+import type { Command } from 'commander';
 import { DEFAULT_CONFIG_FILE } from '../config/defaults.ts';
 import type { CliIo } from './cli-io.ts';
 import { createProgram, exitWith, runProgram } from './program.ts';
 
-/** The daemon's own command line. Each command loads only what it needs. */
+type CleanupCommand = {
+  readonly config: string;
+  readonly sysctls: boolean;
+  readonly unlessRestarting: boolean;
+  readonly unit: string;
+};
+
+/** The daemon's own command line. */
 export function lbd(args: readonly string[], io: CliIo): Promise<number> {
+  return runProgram(lbdProgram(io), args, io);
+}
+
+/** The commands of lbd, which are also its manual. Each loads only what it needs. */
+export function lbdProgram(io: CliIo): Command {
   const program = createProgram(
     'lbd',
     'Addresses for Kubernetes Services of type LoadBalancer on bare metal.',
@@ -41,9 +54,20 @@ export function lbd(args: readonly string[], io: CliIo): Promise<number> {
     .command('cleanup')
     .description('take off this host every address that lbd put there')
     .option('-c, --config <file>', 'the configuration', DEFAULT_CONFIG_FILE)
-    .action(async (options: { config: string }) => {
+    .option('--sysctls', 'also set the ARP sysctls back to what they were before lbd', false)
+    .option(
+      '--unless-restarting',
+      'for systemd after a stop: do nothing when lbd is about to come back',
+      false,
+    )
+    .option('--unit <name>', 'the unit that --unless-restarting asks systemd about', 'lbd.service')
+    .action(async (options: CleanupCommand) => {
+      if (options.unlessRestarting) {
+        const { restartIsAhead } = await import('./restart-is-ahead.ts');
+        if (restartIsAhead(options.unit, io)) return;
+      }
       const { cleanup } = await import('../daemon/cleanup.ts');
-      exitWith(await cleanup({ configFile: options.config }));
+      exitWith(await cleanup({ configFile: options.config, sysctls: options.sysctls }));
     });
   program
     .command('schema')
@@ -59,5 +83,5 @@ export function lbd(args: readonly string[], io: CliIo): Promise<number> {
       const { ownVersion, formatVersion } = await import('./version.ts');
       io.out(`lbd ${formatVersion(ownVersion())}\n`);
     });
-  return runProgram(program, args, io);
+  return program;
 }

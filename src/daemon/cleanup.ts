@@ -2,20 +2,36 @@ import { loadConfig } from '../config/io/load.ts';
 import { toAddressRequest } from '../iface/address-request.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
+import { type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
+import { planRestore } from '../iface/sysctl-restore.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
+import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
+import { loadSysctlsBefore } from './sysctl-record.ts';
 
 const DEFAULT_STATE_DIRECTORY = '/var/lib/lbd';
 
+export type CleanupOptions = {
+  readonly configFile: string;
+  /** Also set the ARP sysctls back to what they were before lbd. */
+  readonly sysctls: boolean;
+};
+
 /**
  * Takes off this host whatever lbd put there, by the kernel's own tag: works without the daemon and without its
- * configuration, which only says where the state directory is on kernels that keep no tag. Prints a line for each address. Resolves with the exit status.
+ * configuration, which only says where the state directory is. Prints a line for each thing. Resolves with the exit
+ * status: 1 when something is left.
  */
-export async function cleanup(options: { readonly configFile: string }): Promise<number> {
-  const ownership = new Ownership({
-    file: addressRecord(stateDirectory(options.configFile)),
-    logger: SILENT_LOGGER,
-  });
+export async function cleanup(options: CleanupOptions): Promise<number> {
+  const directory = stateDirectory(options.configFile);
+  const removed = await removeAddresses(directory);
+  const failures = removed.failures + (options.sysctls ? restoreSysctls(directory) : 0);
+  if (removed.found === 0 && failures === 0) process.stdout.write('nothing of lbd is on this host\n');
+  return failures === 0 ? 0 : 1;
+}
+
+async function removeAddresses(directory: string): Promise<{ found: number; failures: number }> {
+  const ownership = new Ownership({ file: addressRecord(directory), logger: SILENT_LOGGER });
   const rtnetlink = new Rtnetlink({ logger: SILENT_LOGGER, onChange: () => {} });
   try {
     const observed = await rtnetlink.start();
@@ -35,14 +51,37 @@ export async function cleanup(options: { readonly configFile: string }): Promise
       failures += 1;
       process.stderr.write(`cannot remove ${what}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
     }
-    if (ours.length === 0) process.stdout.write('nothing of lbd is on this host\n');
-    return failures === 0 ? 0 : 1;
+    return { found: ours.length, failures };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     process.stderr.write(`cannot clean up: ${errorText(error)}\n`);
-    return 1;
+    return { found: 0, failures: 1 };
   } finally {
     rtnetlink.close();
+  }
+}
+
+/** Returns how many could not be written. */
+function restoreSysctls(directory: string): number {
+  let failures = 0;
+  for (const write of planRestore(loadSysctlsBefore(directory), readPlace)) {
+    const name = sysctlName(write);
+    try {
+      writeSysctl({ family: 'ipv4', interface: write.interface, key: write.key }, write.value);
+      process.stdout.write(`set ${name} back to ${write.value}\n`);
+    } catch (error) {
+      failures += 1;
+      process.stderr.write(`${errorText(error)}\n`);
+    }
+  }
+  return failures;
+}
+
+function readPlace(place: SysctlPlace): SysctlReading {
+  try {
+    return { kind: 'value', value: readSysctlNumber({ family: 'ipv4', ...place }) };
+  } catch (error) {
+    return { kind: 'error', text: errorText(error) };
   }
 }
 

@@ -60,6 +60,12 @@ const RULES: Readonly<Record<ArpKey, Rule>> = {
   arp_announce: { expected: '2', wanted: 2, accepts: (effective) => effective === 2 },
 };
 
+/** What lbd writes where the value in effect is not accepted. */
+export const WANTED: Readonly<Record<ArpKey, number>> = {
+  arp_ignore: RULES.arp_ignore.wanted,
+  arp_announce: RULES.arp_announce.wanted,
+};
+
 /** Whether the value in effect is one to be left as it is. */
 export function isAsExpected(finding: SysctlFinding): boolean {
   return finding.effective !== undefined && RULES[finding.key].accepts(finding.effective);
