@@ -34,6 +34,7 @@ openssl openssl
 curl curl
 procps ps
 util-linux unshare
+mount mount
 ca-certificates /etc/ssl/certs/ca-certificates.crt
 kubernetes-client kubectl
 LIST

@@ -355,7 +355,8 @@ async function runWorker(source: string, ending: string): Promise<void> {
   });
   const errors: unknown[] = [];
   worker.on('error', (error) => errors.push(error));
-  const exited = once(worker, 'exit').catch(() => once(worker, 'exit'));
+  // Not once() of node:events, which an 'error' rejects: 'exit' may follow before anybody can wait for it again.
+  const exited = new Promise((resolve) => worker.once('exit', resolve));
   worker.on('message', (message) => {
     if (message === 'spinning' || (message === 'polling' && ending === 'terminate')) worker.terminate();
   });
