@@ -80,7 +80,7 @@ export class ObservedState implements Observed {
       if (message.event === 'new') this.#setLink(message.link);
       else this.#removeLink(message.link);
     } else if (message.kind === 'address') {
-      if (message.event === 'new') this.#setAddress(message.address);
+      if (message.event === 'new') this.#setAddress(this.#asKnown(message.address));
       else this.#removeAddress(message.address);
     } else if (message.kind === 'route' && message.routes.some(isRelevantRoute)) {
       this.#routesStale = true;
@@ -148,6 +148,17 @@ export class ObservedState implements Observed {
     const key = addressKey(address);
     this.#addresses.set(key, address);
     this.#touchedAddresses.set(key, address);
+  }
+
+  /**
+   * Whoever changes an address without naming a tag takes its tag off (`ip addr change`; inet_rtm_newaddr in
+   * net/ipv4/devinet.c, inet6_addr_modify in net/ipv6/addrconf.c). It is the same address all the same, and still lbd's
+   * to put right; one that somebody else puts there was gone before.
+   */
+  #asKnown(address: KernelAddress): KernelAddress {
+    const known = this.#addresses.get(addressKey(address));
+    if (known?.protocol !== LBD_PROTOCOL || address.protocol !== undefined) return address;
+    return { ...address, protocol: LBD_PROTOCOL };
   }
 
   #removeAddress(address: KernelAddress): void {

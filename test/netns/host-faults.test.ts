@@ -55,15 +55,26 @@ describe('a running lbd', { skip: SKIP }, () => {
   });
 
   test('gives an address its lifetime back that somebody made permanent', async () => {
-    const { host } = scenario;
+    const { host, client } = scenario;
     const { lbd, ip } = await scenario.startWithService();
+    await using prober = await Prober.start(client, { addresses: [ip] });
+    await prober.firstAnswer(ip);
+    const fromMs = labTimeMs();
+    // Stopped meanwhile, or lbd is faster than the look at what was done.
+    lbd.kill('SIGSTOP');
     await host.ipBatch([`addr change ${ip}/32 dev eth0 valid_lft forever preferred_lft forever`]);
+    assert.equal((await shown(host, ip))?.valid_life_time, FOREVER);
+    lbd.kill('SIGCONT');
     await waitFor(async () => ((await shown(host, ip))?.valid_life_time ?? FOREVER) <= 30, {
       describe: 'the finite lifetime',
     });
     assert.deepEqual(await scenario.tagged(), [`${ip}/32 eth0`]);
     assert.equal((await shown(host, ip))?.noprefixroute, true);
     await held(lbd, ip);
+    await prober.firstAnswer(ip, { sinceMs: labTimeMs() });
+    const gap = prober.longestGap(ip, { fromMs });
+    const lateMs = Math.max(0, ...prober.late.map(({ ms }) => ms));
+    assert.ok(gap !== undefined && gap.ms < Math.max(60, lateMs + 30), `${gap?.ms} ms without an answer`);
   });
 
   test('comes back with its addresses after all of the NIC were flushed, the own one too', async () => {

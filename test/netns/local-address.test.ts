@@ -143,6 +143,7 @@ describe('a local address', { skip: SKIP }, () => {
     await takeOwnAddressAway(scenario);
     await host.linkUp();
     const list = await host.run(['ip', '-4', '-o', 'addr', 'show', 'dev', 'eth0']);
+    assert.ok(list.stdout.includes(ip), 'the VIP stays while the subnet is gone');
     assert.ok(list.stdout.indexOf(ip) < list.stdout.indexOf(host.ip), `the VIP is first:\n${list.stdout}`);
     assert.deepEqual(await routing(scenario), before);
     const second = await scenario.startLbd();

@@ -206,3 +206,26 @@ test('beginRouteDump() lets what happens during the dump count', () => {
   state.replaceRoutes([]);
   assert.equal(state.routesStale, true);
 });
+
+test('an address that is changed in place without its tag is still the same one', () => {
+  const state = new ObservedState();
+  const ours = address('192.0.2.13', 32, { protocol: 108, validSeconds: 30, preferredSeconds: 30 });
+  const changed = address('192.0.2.13', 32);
+  state.apply(addressMessage('new', ours));
+  state.apply(addressMessage('new', changed));
+  const [known] = state.addresses.values();
+  assert.equal(known?.protocol, 108);
+  assert.equal(known?.validSeconds, Number.POSITIVE_INFINITY);
+
+  state.apply(addressMessage('del', ours));
+  state.apply(addressMessage('new', changed));
+  const [other] = state.addresses.values();
+  assert.equal(other?.protocol, undefined, 'one that somebody else put there');
+});
+
+test('an address that is given another tag is no longer known by the old one', () => {
+  const state = new ObservedState();
+  state.apply(addressMessage('new', address('192.0.2.13', 32, { protocol: 108 })));
+  state.apply(addressMessage('new', address('192.0.2.13', 32, { protocol: 3 })));
+  assert.equal([...state.addresses.values()][0]?.protocol, 3);
+});
