@@ -224,7 +224,9 @@ function renderSysctls(sysctls: readonly SysctlState[], paint: Paint): readonly 
 /** A value that differs without an error is one that lbd leaves alone: stricter, or enforcing is switched off. */
 function sysctlValueCell({ current, expected, error }: SysctlState): Cell {
   const value = current ?? 'unknown';
-  const text = current === expected ? value : `${value} (expected ${expected})`;
+  // `1 or 2` where more than one is right.
+  const isRight = expected.split(' or ').includes(value);
+  const text = isRight ? value : `${value} (expected ${expected})`;
   return error === undefined ? text : { text, style: 'red' };
 }
 
