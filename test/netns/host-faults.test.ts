@@ -77,6 +77,22 @@ describe('a running lbd', { skip: SKIP }, () => {
     assert.ok(gap !== undefined && gap.ms < Math.max(60, lateMs + 30), `${gap?.ms} ms without an answer`);
   });
 
+  test('leaves alone what somebody puts in the place of an address that he removed', async () => {
+    const { host } = scenario;
+    const { lbd, ip } = await scenario.startWithService();
+    // Both in one turn of lbd, which then sees only the outcome.
+    lbd.kill('SIGSTOP');
+    await host.ipBatch([`addr del ${ip}/32 dev eth0`, `addr add ${ip}/32 dev eth0`]);
+    lbd.kill('SIGCONT');
+    const address = await inState(lbd, ip, 'foreign');
+    assert.match(address.reason ?? '', /was not put there by lbd/);
+    await scenario.event('web', /^NotAnnounced: .*was not put there by lbd/);
+    assert.equal((await shown(host, ip))?.valid_life_time, FOREVER);
+    await lbd.stop('SIGINT');
+    assert.equal((await shown(host, ip))?.valid_life_time, FOREVER);
+    assert.deepEqual(await scenario.tagged(), []);
+  });
+
   test('comes back with its addresses after all of the NIC were flushed, the own one too', async () => {
     const { host } = scenario;
     const { lbd, ip } = await scenario.startWithService();

@@ -9,7 +9,7 @@ import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
 import { interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
-import type { ObservedChanges } from '../observed.ts';
+import { addressKey, type ObservedChanges } from '../observed.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
 import type { Ownership } from './ownership.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
@@ -205,14 +205,17 @@ export class LocalDriver {
     if (batch !== undefined) this.#apply(batch);
   }
 
-  #apply({ requests, deadline }: Batch): void {
+  #apply({ requests: asked, deadline }: Batch): void {
     const sentAt = bootTimeMs();
+    const requests = asked.filter((request) => !this.#isOthers(request));
+    const withheld =
+      asked.length === requests.length ? [] : asked.filter((request) => this.#isOthers(request));
     const refusal = this.#options.ownership.claim(requests.filter((request) => request.op !== 'remove'));
     if (refusal !== undefined) {
       const failed = { ok: false as const, errno: 'EIO', message: refusal };
       queueMicrotask(() =>
         this.#finish(
-          requests.map((request) => ({ ...failed, request })),
+          asked.map((request) => ({ ...failed, request })),
           sentAt,
         ),
       );
@@ -221,19 +224,31 @@ export class LocalDriver {
     const bounded = deadline === undefined || deadline === NEVER ? {} : { deadline };
     this.#options.rtnetlink
       .apply(requests.map(toAddressRequest), bounded)
-      .then((outcomes) => this.#programmed(requests, outcomes, sentAt))
+      .then((outcomes) => this.#programmed(requests, outcomes, withheld, sentAt))
       .catch((error: unknown) => {
         // Rtnetlink answers failures as values: a rejection is a bug there, but no reason to stop renewing.
         this.#options.logger.error({ error: errorText(error) }, 'address.program-failed');
         const failed = { ok: false as const, errno: 'EIO', message: errorText(error) };
         this.#finish(
-          requests.map((request) => ({ ...failed, request })),
+          asked.map((request) => ({ ...failed, request })),
           sentAt,
         );
       });
   }
 
-  #programmed(requests: readonly Program[], outcomes: readonly RequestOutcome[], sentAt: Instant): void {
+  /** Somebody put his own in the place of an address of ours, which the machine may not have heard of yet. */
+  #isOthers(request: Program): boolean {
+    if (request.op === 'add') return false;
+    const known = this.#options.rtnetlink.observed().addresses.get(addressKey(request));
+    return known !== undefined && !this.#isOurs(known);
+  }
+
+  #programmed(
+    requests: readonly Program[],
+    outcomes: readonly RequestOutcome[],
+    withheld: readonly Program[],
+    sentAt: Instant,
+  ): void {
     const answers = requests.map((request, index): Outcome => {
       const outcome = outcomes[index];
       if (outcome?.ok === true) return { ok: true, request };
@@ -244,7 +259,11 @@ export class LocalDriver {
         message: outcome?.message ?? `no answer from the kernel for ${request.ip}`,
       };
     });
-    this.#finish(answers, sentAt);
+    const refused = withheld.map((request): Outcome => {
+      const message = `${request.ip} was not put there by lbd`;
+      return { ok: false, request, errno: 'EADDRNOTAVAIL', message };
+    });
+    this.#finish([...answers, ...refused], sentAt);
   }
 
   #finish(outcomes: readonly Outcome[], sentAt: Instant): void {
