@@ -33,11 +33,12 @@ export function lbdProgram(io: CliIo): Command {
     });
   program
     .command('check')
-    .description('check a configuration and say what it means')
+    .description('check a configuration and say what it means on this host')
     .argument('[file]', 'the configuration', DEFAULT_CONFIG_FILE)
-    .action(async (file: string) => {
-      const { checkFile } = await import('./check-file.ts');
-      exitWith(checkFile(file, io));
+    .option('--offline', 'do not ask the API server', false)
+    .action(async (file: string, options: { offline: boolean }) => {
+      const { check } = await import('./check.ts');
+      exitWith(await check(file, options, io));
     });
   program
     .command('config')

@@ -163,7 +163,8 @@ function selectedFor(
   );
 }
 
-function patternToRegExp(pattern: string): RegExp {
+/** A NIC name with `*` and `?`. */
+export function patternToRegExp(pattern: string): RegExp {
   const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&');
   return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
 }
@@ -187,7 +188,12 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
 
 type SubnetMatch = { readonly nic: Nic; readonly subnet: Prefix };
 
-function longestMatch(ip: Ip, nics: readonly Nic[], allowed?: ReadonlySet<IfIndex>): SubnetMatch | undefined {
+/** The NIC and subnet that hold `ip`; `allowed` limits the NICs. */
+export function longestMatch(
+  ip: Ip,
+  nics: readonly Nic[],
+  allowed?: ReadonlySet<IfIndex>,
+): SubnetMatch | undefined {
   let best: SubnetMatch | undefined;
   for (const nic of nics) {
     if (allowed !== undefined && !allowed.has(nic.ifIndex)) continue;

@@ -6,61 +6,20 @@ import { lbd } from '../../../src/cli/lbd.ts';
 import { temporaryDirectory } from './support/fake-daemon.ts';
 import { testIo } from './support/test-io.ts';
 
-test('lbd check says what a configuration means', async (context) => {
-  const file = join(temporaryDirectory(context), 'lbd.toml');
-  writeFileSync(
-    file,
-    `[host]
-name = "edge-1"
-[kubernetes]
-context = "edge"
-load_balancer_class = "example.com/lbd"
-[[pool]]
-name = "default"
-addresses = ["192.0.2.0/25", "192.0.2.200-192.0.2.201"]
-[[pool]]
-name = "six"
-addresses = ["2001:db8::/64"]
-auto_assign = false
-[local]
-interfaces = ["eth0", "bond*"]
-`,
-  );
+test('lbd check says what a configuration means on this host', async (context) => {
+  const directory = temporaryDirectory(context);
+  const file = join(directory, 'lbd.toml');
+  const kubeconfig = join(directory, 'kubeconfig');
+  writeFileSync(file, `[kubernetes]\nkubeconfig = "${kubeconfig}"\n[local]\ninterfaces = ["no-such-nic"]\n`);
   const io = testIo();
-  assert.equal(await lbd(['check', file], io), 0);
-  assert.equal(io.stderr(), '');
-  assert.deepEqual(
-    io
-      .stdout()
-      .replace(/digest [0-9a-f]{12}/, 'digest …')
-      .split('\n'),
-    [
-      `${file}: valid (digest …)`,
-      '  host             edge-1, Node edge-1',
-      '  API server       /etc/lbd/kubeconfig, context edge',
-      '  Services         those of type LoadBalancer with spec.loadBalancerClass example.com/lbd',
-      '  allocator        the holder of the Lease kube-system/lbd-allocator',
-      '  pool default     192.0.2.0/25, 192.0.2.200-192.0.2.201: 130 addresses',
-      '  pool six         2001:db8::/64: 2^64 addresses, only for Services that ask for it',
-      '  local addresses  on eth0, bond*, as /32 or /128',
-      '  lifetime         the kernel removes an address 30s after lbd last renewed it',
-      '  ARP sysctls      enforced',
-      '  control socket   /run/lbd/lbd.sock',
-      '  state directory  /var/lib/lbd',
-      '  log level        info',
-      '',
-    ],
-  );
-});
-
-test('lbd check prints warnings and still accepts', async (context) => {
-  const file = join(temporaryDirectory(context), 'lbd.toml');
-  writeFileSync(file, '[local]\nlifetime = 0\nprefix = "subnet"\n');
-  const io = testIo();
-  assert.equal(await lbd(['check', file], io), 0);
-  assert.equal(io.stderr().match(/: warning: /g)?.length, 3);
-  assert.match(io.stdout(), /^[^\n]*: valid, 3 warnings \(digest /);
-  assert.match(io.stdout(), /with the prefix length of its subnet\n {2}lifetime +permanent: /);
+  assert.equal(await lbd(['check', '--offline', file], io), 1);
+  assert.match(io.stderr(), /: warning: expected at least one \[\[pool\]\], got none/);
+  const text = io.stdout();
+  assert.match(text, /^[^\n]*: valid, 1 warning \(digest [0-9a-f]{12}\)\n\nNetwork\n/);
+  assert.match(text, /^ {2}WARNING: "no-such-nic" of \[local\] interfaces matches no NIC/m);
+  assert.match(text, /^ {2}ERROR: kubeconfig [^\n]* cannot be read: ENOENT/m);
+  assert.match(text, /\n\n\d errors?, \d warnings?\n$/);
+  assert.doesNotMatch(text, /API server/);
 });
 
 test('lbd check refuses with every problem, one a line', async (context) => {
