@@ -1,5 +1,5 @@
 import { after, type Instant, NEVER } from '../lib/time.ts';
-import type { Held } from './local-types.ts';
+import type { Held, Target } from './local-types.ts';
 
 /**
  * The dead-man's switch (safety rule 2): the kernel removes what is not renewed. Renewed when a quarter of the
@@ -10,14 +10,28 @@ import type { Held } from './local-types.ts';
 const RENEW_FRACTION = 0.25;
 const DEADLINE_FRACTION = 0.5;
 
+/** An address that the kernel has from `now` on, until `validUntil`. */
+export function newlyHeld(target: Target, validUntil: Instant, now: Instant): Held {
+  return {
+    status: 'held',
+    target,
+    since: now,
+    validUntil,
+    renewedAt: now,
+    graceUntil: undefined,
+    rival: undefined,
+    failure: undefined,
+    repairs: 0,
+    repairedAt: undefined,
+  };
+}
+
 /** When the next renewal of a batch renewed at `now` is due; NEVER for permanent addresses. */
 export function nextRenewal(now: Instant, lifetimeMs: number): Instant {
   return lifetimeMs === 0 ? NEVER : after(now, lifetimeMs * RENEW_FRACTION);
 }
 
-/** Until when `held` may be renewed: last renewal + half the lifetime; adopted, when half of what it has left is over. */
-export function renewDeadline(held: Held, lifetimeMs: number): Instant {
-  if (held.validUntil === NEVER) return NEVER;
-  const margin = Math.min(lifetimeMs * DEADLINE_FRACTION, (held.validUntil - held.since) / 2);
-  return after(held.validUntil, -margin);
+/** Until when `held` may be renewed: half of what it had when it was renewed last, or adopted. */
+export function renewDeadline({ validUntil, renewedAt }: Held): Instant {
+  return validUntil === NEVER ? NEVER : after(renewedAt, (validUntil - renewedAt) * DEADLINE_FRACTION);
 }

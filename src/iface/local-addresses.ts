@@ -3,9 +3,9 @@ import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/ti
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
 import { KernelAddresses, samePlace } from './kernel-addresses.ts';
-import { nextRenewal, renewDeadline } from './lifetime.ts';
+import { newlyHeld, nextRenewal, renewDeadline } from './lifetime.ts';
 import type { Effect, Entry, Event, Held, LocalSettings, Program, Report, Target } from './local-types.ts';
-import { EMPTY_HOST, type HostView, isNicUp, type NicSelection, selectNic } from './nic-selection.ts';
+import { EMPTY_HOST, type HostView, isNicUp, type NicSelection, nicOf, selectNic } from './nic-selection.ts';
 import { Probing } from './probing.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from './types.ts';
 
@@ -161,11 +161,11 @@ export class LocalAddresses {
     if (host.signature === this.#host.signature) return;
     for (const nic of this.#host.nics) {
       const after = host.nics.find((other) => other.ifIndex === nic.ifIndex);
-      if (after?.up !== true) this.#probing.forgetInterface(nic.ifIndex);
-      else if (!nic.up || after.mac !== nic.mac) this.#announceAll(nic.ifIndex, now);
+      if (after?.up === true && !(nic.up && after.mac === nic.mac)) this.#announceAll(nic.ifIndex, now);
     }
     this.#host = host;
     this.#selections = new Map();
+    this.#probing.keepOnly((ip) => nicOf(this.select(ip)));
     for (const ip of this.#desired?.keys() ?? []) this.#settle(ip, now);
     for (const ip of [...this.#entries.keys()]) if (this.#desired?.has(ip) !== true) this.#settle(ip, now);
     for (const { ip } of this.#kernel.all()) if (!this.#entries.has(ip)) this.#settle(ip, now);
@@ -227,7 +227,7 @@ export class LocalAddresses {
         if (current) this.#onProgramFailed(request, entry, outcome, now);
         continue;
       }
-      const validUntil = after(sentAt, this.#settings.lifetimeMs === 0 ? NEVER : this.#settings.lifetimeMs);
+      const validUntil = after(sentAt, request.lifetimeMs === 0 ? NEVER : request.lifetimeMs);
       const { ip, ifIndex, prefixLength } = request;
       this.#kernel.set({ ip, ifIndex, prefixLength, validUntil });
       if (!current) {
@@ -237,6 +237,7 @@ export class LocalAddresses {
         this.#hold(request.ip, entry.target, validUntil, now, 'taken');
       } else if (entry.status === 'held') {
         entry.validUntil = validUntil;
+        entry.renewedAt = sentAt;
         entry.failure = undefined;
       }
     }
@@ -334,11 +335,11 @@ export class LocalAddresses {
       // Somebody gave it another kind of lifetime: ours is put back.
       this.#kernel.set({ ip, ...entry.target, validUntil: entry.validUntil });
       const request: Program = { op: 'renew', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs };
-      const deadline = renewDeadline(entry, this.#settings.lifetimeMs);
+      const deadline = renewDeadline(entry);
       this.#effects.push({ kind: 'program', requests: [request], deadline });
       return;
     }
-    if (now >= renewDeadline(entry, this.#settings.lifetimeMs)) return this.#takeAnew(ip, entry, now);
+    if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
     const waitUntil = after(entry.repairedAt ?? after(now, -REPAIR_INTERVAL_MS), REPAIR_INTERVAL_MS);
     if (now < waitUntil) {
       this.#wakeAt.set(ip, waitUntil);
@@ -353,17 +354,7 @@ export class LocalAddresses {
   }
 
   #hold(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
-    this.#entries.set(ip, {
-      status: 'held',
-      target,
-      since: now,
-      validUntil,
-      graceUntil: undefined,
-      rival: undefined,
-      failure: undefined,
-      repairs: 0,
-      repairedAt: undefined,
-    });
+    this.#entries.set(ip, newlyHeld(target, validUntil, now));
     this.#probing.forget(ip);
     if (how === 'taken') this.#announcing.start(ip, target.ifIndex, now);
     else this.#announcing.once(ip, target.ifIndex, now);
@@ -410,7 +401,8 @@ export class LocalAddresses {
     if (entry === undefined) return;
     this.#forget(ip);
     // Whoever else had it would have been heard while we did: it can be given again at once.
-    if (entry.status === 'held' && entry.rival === undefined) this.#probing.trust(ip, now);
+    if (entry.status === 'held' && entry.rival === undefined)
+      this.#probing.trust(ip, entry.target.ifIndex, now);
     this.#report({ kind: 'dropped', ip, wasHeld: entry.status === 'held' });
   }
 
@@ -475,7 +467,7 @@ export class LocalAddresses {
     let deadline: Instant = NEVER;
     for (const [ip, entry] of this.#entries) {
       if (entry.status !== 'held') continue;
-      const limit = renewDeadline(entry, this.#settings.lifetimeMs);
+      const limit = renewDeadline(entry);
       if (now >= limit) {
         this.#takeAnew(ip, entry, now);
         continue;

@@ -94,6 +94,8 @@ export type Held = {
   readonly since: Instant;
   /** When the kernel removes it unless renewed; NEVER when permanent. */
   validUntil: Instant;
+  /** When the lifetime that it has now began, or was found. */
+  renewedAt: Instant;
   /** Set while the host's own subnet is gone from the NIC. */
   graceUntil: Instant | undefined;
   /** Somebody else who says that the address is his. */

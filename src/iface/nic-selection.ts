@@ -92,7 +92,8 @@ export function viewHost(
   for (const address of facts.addresses) {
     const link = links.get(address.ifIndex);
     if (isOurs(address) || link === undefined || link.name === KUBE_IPVS_DEVICE) continue;
-    ownAddresses.set(address.ip, link.name);
+    const other = ownAddresses.get(address.ip);
+    if (other === undefined || link.name < other) ownAddresses.set(address.ip, link.name);
     const hostBits = familyOf(address.ip) === 'v4' ? 32 : 128;
     if (address.prefixLength >= hostBits || prefixContains(LINK_LOCAL, address.ip)) continue;
     const known = subnets.get(address.ifIndex) ?? [];
@@ -109,7 +110,7 @@ export function viewHost(
       name: link.name,
       mac: link.mac,
       up,
-      subnets: subnets.get(link.index) ?? [],
+      subnets: (subnets.get(link.index) ?? []).sort(byText),
     });
   }
   nics.sort((left, right) => left.ifIndex - right.ifIndex);
@@ -123,13 +124,22 @@ export function viewHost(
   const macs = new Set([...links.values()].flatMap((link) => (link.mac === undefined ? [] : [link.mac])));
   const signature = JSON.stringify([
     nics,
-    [...selected.v4],
-    [...selected.v6],
+    [...selected.v4].sort(byIndex),
+    [...selected.v6].sort(byIndex),
     [...ownAddresses].sort(),
     [...gateways].sort(),
     [...macs].sort(),
   ]);
   return { nics, selected, ownAddresses, gateways, macs, signature };
+}
+
+/** Any order that is always the same: the kernel's own changes when an address goes and comes back. */
+function byText(left: Prefix, right: Prefix): number {
+  return formatPrefix(left) < formatPrefix(right) ? -1 : 1;
+}
+
+function byIndex(left: IfIndex, right: IfIndex): number {
+  return left - right;
 }
 
 /** Ethernet with ARP, and not a member of a bridge or bond: there the master carries the addresses. */
@@ -169,7 +179,7 @@ export function patternToRegExp(pattern: string): RegExp {
   return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
 }
 
-/** Where `ip` belongs on this host, or why it belongs nowhere. The longest matching subnet wins. */
+/** Where `ip` belongs on this host, or why it belongs nowhere. The longest matching subnet wins, on an up NIC if two have it. */
 export function selectNic(ip: Ip, host: HostView): NicSelection {
   const holder = host.ownAddresses.get(ip);
   if (holder !== undefined) {
@@ -186,6 +196,11 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
   return { kind: 'nic', ...match };
 }
 
+/** The NIC that it came to. */
+export function nicOf(selection: NicSelection): IfIndex | undefined {
+  return selection.kind === 'nic' ? selection.nic.ifIndex : undefined;
+}
+
 type SubnetMatch = { readonly nic: Nic; readonly subnet: Prefix };
 
 /** The NIC and subnet that hold `ip`; `allowed` limits the NICs. */
@@ -199,11 +214,15 @@ export function longestMatch(
     if (allowed !== undefined && !allowed.has(nic.ifIndex)) continue;
     for (const subnet of nic.subnets) {
       if (!prefixContains(subnet, ip)) continue;
-      const better = best === undefined || subnet.length > best.subnet.length || (nic.up && !best.nic.up);
-      if (better) best = { nic, subnet };
+      if (best === undefined || isBetter({ nic, subnet }, best)) best = { nic, subnet };
     }
   }
   return best;
+}
+
+function isBetter(match: SubnetMatch, best: SubnetMatch): boolean {
+  if (match.subnet.length !== best.subnet.length) return match.subnet.length > best.subnet.length;
+  return match.nic.up && !best.nic.up;
 }
 
 function missingReason(ip: Ip, host: HostView): string {

@@ -26,6 +26,9 @@ export const EVIDENCE_LIMIT = 16_384;
 const FRAMES_PER_S = 5_000;
 const BURST_FRAMES = 256;
 
+/** Evidence counts for the wire that it is from. */
+type Known = WireEvidence & { readonly ifIndex: IfIndex };
+
 type Question = { readonly ifIndex: IfIndex; sent: number; nextAt: Instant };
 
 export type ProbeFrame = { readonly ifIndex: IfIndex; readonly ip: Ip };
@@ -38,7 +41,7 @@ export type ProbeRound = {
 
 export class Probing {
   readonly #questions = new Map<Ip, Question>();
-  readonly #evidence = new Map<Ip, WireEvidence>();
+  readonly #evidence = new Map<Ip, Known>();
   readonly #budget = new TokenBucket(FRAMES_PER_S, BURST_FRAMES);
 
   /** Starts asking for `ip`, unless that is under way. */
@@ -49,8 +52,8 @@ export class Probing {
   }
 
   /** Nobody else has `ip`, and the wire need not be asked to know it. */
-  trust(ip: Ip, now: Instant): void {
-    this.#remember(ip, { kind: 'silent', at: now });
+  trust(ip: Ip, ifIndex: IfIndex, now: Instant): void {
+    this.#remember(ip, { kind: 'silent', at: now, ifIndex });
   }
 
   /** The last probe for `ip` did not get onto the wire: silence after it would mean nothing, so it is repeated. */
@@ -69,9 +72,14 @@ export class Probing {
     this.#evidence.delete(ip);
   }
 
-  /** Stops asking on a NIC, whose silence now means nothing. */
-  forgetInterface(ifIndex: IfIndex): void {
-    for (const [ip, question] of this.#questions) if (question.ifIndex === ifIndex) this.forget(ip);
+  /**
+   * The host changed: what is asked or known of another wire than that of the NIC where an address belongs now means
+   * nothing. `nicOf` gives undefined for a NIC that is down, which hears nobody.
+   */
+  keepOnly(nicOf: (ip: Ip) => IfIndex | undefined): void {
+    for (const asked of [this.#questions, this.#evidence]) {
+      for (const [ip, { ifIndex }] of asked) if (nicOf(ip) !== ifIndex) asked.delete(ip);
+    }
   }
 
   /** The wire's word on `ip` if it still counts at `now`. An answer counts until the next question says otherwise. */
@@ -99,9 +107,11 @@ export class Probing {
 
   /** Somebody said that it has `ip`. Returns whether anybody here had asked. */
   heard(ip: Ip, mac: Mac, now: Instant): boolean {
-    if (!this.#questions.has(ip) && !this.#evidence.has(ip)) return false;
+    const asked = this.#questions.get(ip) ?? this.#evidence.get(ip);
+    if (asked === undefined) return false;
     this.#questions.delete(ip);
-    this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, CONFLICT_RETRY_MS) });
+    const { ifIndex } = asked;
+    this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, CONFLICT_RETRY_MS), ifIndex });
     return true;
   }
 
@@ -118,7 +128,7 @@ export class Probing {
       if (question.nextAt > now) continue;
       if (question.sent === PROBE_COUNT) {
         this.#questions.delete(ip);
-        this.#remember(ip, { kind: 'silent', at: now });
+        this.#remember(ip, { kind: 'silent', at: now, ifIndex: question.ifIndex });
         concluded.push(ip);
         continue;
       }
@@ -138,7 +148,7 @@ export class Probing {
     return affordable !== NEVER && affordable > first ? affordable : first;
   }
 
-  #remember(ip: Ip, evidence: WireEvidence): void {
+  #remember(ip: Ip, evidence: Known): void {
     this.#evidence.delete(ip);
     this.#evidence.set(ip, evidence);
     if (this.#evidence.size <= EVIDENCE_LIMIT) return;

@@ -1,5 +1,8 @@
 import { after, type Instant, NEVER } from '../lib/time.ts';
 
+/** What sums of fractions lose on a host that is up for years: the instant that readyAt() names must not be too early. */
+const ROUNDING = 1e-4;
+
 /**
  * A budget for frames on the wire: `perSecond` on average, at most `burst` at once. Mutable, owned by one machine.
  */
@@ -22,8 +25,7 @@ export class TokenBucket {
       this.#tokens = Math.min(this.#burst, this.#tokens + earned);
     }
     this.#filledAt = now;
-    // Rounded up by what sums of fractions lose, or the instant that readyAt() names would still be one too early.
-    return Math.floor(this.#tokens + 1e-6);
+    return Math.floor(this.#tokens + ROUNDING);
   }
 
   /** Takes up to `count` tokens; returns how many were there. */

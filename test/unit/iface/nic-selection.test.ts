@@ -1,0 +1,381 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import {
+  type HostView,
+  hasLbdTag,
+  interfacesInUse,
+  isNicUp,
+  nicOf,
+  selectNic,
+  viewHost,
+} from '../../../src/iface/nic-selection.ts';
+import {
+  type IfIndex,
+  type KernelAddress,
+  type KernelRoute,
+  LBD_PROTOCOL,
+  type Link,
+} from '../../../src/iface/types.ts';
+import type { Ip } from '../../../src/lib/ip.ts';
+import { defaultRoute, ETH0, ETH1, kernelAddress, link } from '../../support/fake-host.ts';
+
+const UP = 0x1 | 0x10000;
+const LOOPBACK = 0x8;
+const POINT_TO_POINT = 0x10;
+const NO_ARP = 0x80;
+const LO = 1 as IfIndex;
+const OTHER = 9 as IfIndex;
+
+type Facts = {
+  readonly links?: readonly Link[];
+  readonly addresses?: readonly KernelAddress[];
+  readonly routes?: readonly KernelRoute[];
+  readonly patterns?: readonly string[];
+};
+
+function address(ifIndex: IfIndex, text: string, protocol?: number): KernelAddress {
+  const [ip, length] = text.split('/');
+  return kernelAddress(ifIndex, ip as Ip, Number(length), protocol, Number.POSITIVE_INFINITY);
+}
+
+/** eth0 with 192.0.2.2/24 and 2001:db8::2/64, and the default routes over it, unless said otherwise. */
+function view(facts: Facts = {}): HostView {
+  const {
+    links = [link(ETH0, 'eth0')],
+    addresses = [address(ETH0, '192.0.2.2/24'), address(ETH0, '2001:db8::2/64')],
+    routes = [defaultRoute(ETH0, '192.0.2.1' as Ip), defaultRoute(ETH0, 'fe80::1' as Ip)],
+    patterns = [],
+  } = facts;
+  return viewHost({ links, addresses, routes }, patterns, hasLbdTag);
+}
+
+/** Where `ip` goes, in one line: `eth0 192.0.2.0/24`, or the kind and the reason. */
+function placed(ip: string, host: HostView): string {
+  const selection = selectNic(ip as Ip, host);
+  if (selection.kind !== 'nic') return `${selection.kind}: ${selection.reason}`;
+  return `${selection.nic.name} ${selection.subnet.network}/${selection.subnet.length}`;
+}
+
+const TWO = [link(ETH0, 'eth0'), link(ETH1, 'eth1')];
+
+test('selectNic() takes the NIC whose subnet holds the address, in each family', () => {
+  assert.equal(placed('192.0.2.77', view()), 'eth0 192.0.2.0/24');
+  assert.equal(placed('2001:db8::77', view()), 'eth0 2001:db8::/64');
+});
+
+test('the default route selects the NIC for each family apart', () => {
+  const host = view({
+    links: TWO,
+    addresses: [
+      address(ETH0, '192.0.2.2/24'),
+      address(ETH0, '2001:db8::2/64'),
+      address(ETH1, '198.51.100.2/24'),
+      address(ETH1, '2001:db8:1::2/64'),
+    ],
+    routes: [defaultRoute(ETH0, '192.0.2.1' as Ip), defaultRoute(ETH1, 'fe80::1' as Ip)],
+  });
+  assert.equal(placed('192.0.2.7', host), 'eth0 192.0.2.0/24');
+  assert.equal(placed('2001:db8:1::7', host), 'eth1 2001:db8:1::/64');
+  assert.match(
+    placed('198.51.100.7', host),
+    /^none: eth1 has the subnet 198\.51\.100\.0\/24 of 198\.51\.100\.7, but only eth0 is selected: add "eth1"/,
+  );
+  assert.match(placed('2001:db8::7', host), /^none: eth0 has the subnet 2001:db8::\/64/);
+});
+
+test('of several default routes the lowest metric counts, and of equal ones each', () => {
+  const to = (ifIndex: IfIndex, metric: number) => ({ ...defaultRoute(ifIndex, '192.0.2.1' as Ip), metric });
+  const selected = (...routes: KernelRoute[]) => [...view({ links: TWO, routes }).selected.v4];
+  assert.deepEqual(selected(to(ETH0, 200), to(ETH1, 100)), [ETH1]);
+  assert.deepEqual(selected(to(ETH0, 100), to(ETH1, 100)), [ETH0, ETH1]);
+});
+
+test('a host without a default route selects every NIC, in that family only', () => {
+  const host = view({
+    links: TWO,
+    addresses: [
+      address(ETH0, '192.0.2.2/24'),
+      address(ETH1, '198.51.100.2/24'),
+      address(ETH1, '2001:db8::2/64'),
+    ],
+    routes: [defaultRoute(ETH0, 'fe80::1' as Ip)],
+  });
+  assert.equal(placed('192.0.2.7', host), 'eth0 192.0.2.0/24');
+  assert.equal(placed('198.51.100.7', host), 'eth1 198.51.100.0/24');
+  assert.match(placed('2001:db8::7', host), /^none: eth1 has the subnet/);
+});
+
+test('a route to a subnet is no default route', () => {
+  const connected = {
+    ...defaultRoute(ETH1, '192.0.2.1' as Ip),
+    destination: { network: '192.0.2.0' as Ip, length: 24 },
+  };
+  assert.deepEqual([...view({ links: TWO, routes: [connected] }).selected.v4], [ETH0, ETH1]);
+});
+
+const PATTERNS: readonly (readonly [patterns: readonly string[], selected: readonly string[]])[] = [
+  [['eth0'], ['eth0']],
+  [['eth*'], ['eth0', 'eth1', 'eth10']],
+  [['eth?'], ['eth0', 'eth1']],
+  [['*'], ['eth0', 'eth1', 'eth10', 'br.100']],
+  [
+    ['br.100', 'eth1'],
+    ['eth1', 'br.100'],
+  ],
+  [['brx100'], []],
+  [['eth'], []],
+  [['(eth0|eth1)'], []],
+  [['ETH0'], []],
+];
+
+for (const [patterns, selected] of PATTERNS) {
+  test(`the patterns ${JSON.stringify(patterns)} select ${selected.join(', ') || 'nothing'}, whatever the routes`, () => {
+    const links = ['eth0', 'eth1', 'eth10', 'br.100'].map((name, index) =>
+      link((index + 2) as IfIndex, name),
+    );
+    const host = view({ links, patterns });
+    const names = (indexes: ReadonlySet<IfIndex>) =>
+      host.nics.filter((nic) => indexes.has(nic.ifIndex)).map((nic) => nic.name);
+    assert.deepEqual(names(host.selected.v4), selected);
+    assert.deepEqual(names(host.selected.v6), selected);
+  });
+}
+
+const NO_NICS: readonly (readonly [what: string, change: Partial<Link>])[] = [
+  ['a member of a bridge or bond', { master: OTHER }],
+  ['a loopback', { flags: UP | LOOPBACK, type: 772 }],
+  ['one without ARP', { flags: UP | NO_ARP }],
+  ['point-to-point', { flags: UP | POINT_TO_POINT }],
+  ['a tunnel', { type: 776 }],
+  ['one without a MAC', { mac: undefined }],
+];
+
+for (const [what, change] of NO_NICS) {
+  test(`a link that is ${what} carries no addresses`, () => {
+    const host = view({ links: [link(ETH0, 'eth0', change)], patterns: ['eth0'] });
+    assert.deepEqual(host.nics, []);
+    assert.equal(
+      placed('192.0.2.7', host),
+      'none: no NIC of this host has a subnet that holds 192.0.2.7 (this host has no usable NIC)',
+    );
+  });
+}
+
+test('the subnets of a bridge are its own, not those of its members', () => {
+  const links = [link(ETH0, 'eth0', { master: OTHER }), link(OTHER, 'br0', { kind: 'bridge' })];
+  const addresses = [address(OTHER, '192.0.2.2/24')];
+  const host = view({ links, addresses, routes: [defaultRoute(OTHER, '192.0.2.1' as Ip)] });
+  assert.equal(placed('192.0.2.7', host), 'br0 192.0.2.0/24');
+});
+
+test('the longest subnet wins, whatever the order of NICs and addresses', () => {
+  const addresses = [address(ETH0, '10.0.0.2/8'), address(ETH1, '10.1.0.2/16'), address(ETH0, '10.1.2.2/24')];
+  for (const order of [addresses, [...addresses].reverse()]) {
+    const host = view({ links: TWO, addresses: order, patterns: ['eth*'] });
+    assert.equal(placed('10.1.2.7', host), 'eth0 10.1.2.0/24');
+    assert.equal(placed('10.1.3.7', host), 'eth1 10.1.0.0/16');
+    assert.equal(placed('10.2.3.7', host), 'eth0 10.0.0.0/8');
+  }
+});
+
+test('the longest subnet wins on a NIC that is down too: a shorter one elsewhere is another wire', () => {
+  const down = { flags: 0x1 };
+  const long = (ifIndex: IfIndex) => address(ifIndex, '10.1.2.2/24');
+  const short = (ifIndex: IfIndex) => address(ifIndex, '10.0.0.2/8');
+  for (const [first, second] of [
+    [ETH0, ETH1],
+    [ETH1, ETH0],
+  ] as const) {
+    const links = [link(first, 'long', down), link(second, 'short')];
+    const host = view({ links, addresses: [long(first), short(second)], patterns: ['*'] });
+    assert.equal(placed('10.1.2.7', host), 'none: long, whose subnet holds 10.1.2.7, is down');
+  }
+});
+
+test('of two NICs with the same subnet the one that is up is taken, and of two such the first', () => {
+  const addresses = [address(ETH0, '192.0.2.2/24'), address(ETH1, '192.0.2.3/24')];
+  const host = (first: number) =>
+    view({ links: [link(ETH0, 'eth0', { flags: first }), link(ETH1, 'eth1')], addresses, patterns: ['*'] });
+  assert.equal(placed('192.0.2.7', host(0x1)), 'eth1 192.0.2.0/24');
+  assert.equal(placed('192.0.2.7', host(UP)), 'eth0 192.0.2.0/24');
+});
+
+const STATES: readonly (readonly [flags: number, up: boolean, what: string])[] = [
+  [0, false, 'down'],
+  [0x1, false, 'up without carrier'],
+  [0x10000, false, 'down with carrier'],
+  [UP, true, 'up with carrier'],
+];
+
+for (const [flags, up, what] of STATES) {
+  test(`a NIC that is ${what} ${up ? 'takes' : 'does not take'} addresses`, () => {
+    const host = view({ links: [link(ETH0, 'eth0', { flags })] });
+    assert.equal(isNicUp(host, ETH0), up);
+    assert.equal(nicOf(selectNic('192.0.2.7' as Ip, host)), up ? ETH0 : undefined);
+  });
+}
+
+const BLOCKED: readonly (readonly [ip: string, own: string, reason: string | undefined])[] = [
+  ['192.0.2.0', '192.0.2.2/24', '192.0.2.0 is the network address of 192.0.2.0/24'],
+  ['192.0.2.255', '192.0.2.2/24', '192.0.2.255 is the broadcast address of 192.0.2.0/24'],
+  ['192.0.2.4', '192.0.2.6/30', '192.0.2.4 is the network address of 192.0.2.4/30'],
+  ['192.0.2.7', '192.0.2.6/30', '192.0.2.7 is the broadcast address of 192.0.2.4/30'],
+  ['192.0.2.7', '192.0.2.6/31', undefined],
+  ['192.0.2.6', '192.0.2.7/31', undefined],
+  ['2001:db8::', '2001:db8::2/64', '2001:db8:: is the subnet-router anycast address of 2001:db8::/64'],
+  ['2001:db8::', '2001:db8::2/126', '2001:db8:: is the subnet-router anycast address of 2001:db8::/126'],
+  ['2001:db8::', '2001:db8::1/127', undefined],
+  ['2001:db8::ffff:ffff:ffff:ffff', '2001:db8::2/64', undefined],
+];
+
+for (const [ip, own, reason] of BLOCKED) {
+  test(`${ip} beside ${own} is ${reason === undefined ? 'free to use' : 'never given'}`, () => {
+    const host = view({ addresses: [address(ETH0, own)] });
+    if (reason === undefined) assert.match(placed(ip, host), /^eth0 /);
+    else assert.equal(placed(ip, host), `blocked: ${reason}`);
+  });
+}
+
+test("a network address of another, shorter subnet of the same NIC is free: only the address's own subnet counts", () => {
+  const host = view({ addresses: [address(ETH0, '10.0.0.2/8'), address(ETH0, '10.0.0.3/7')] });
+  assert.equal(
+    placed('10.255.255.255', host),
+    'blocked: 10.255.255.255 is the broadcast address of 10.0.0.0/8',
+  );
+  assert.equal(placed('11.0.0.0', host), 'eth0 10.0.0.0/7');
+});
+
+test("the host's own address and the gateway of a route are never given, in each family", () => {
+  const host = view({
+    links: [...TWO, link(LO, 'lo', { flags: UP | LOOPBACK, type: 772 })],
+    addresses: [address(ETH0, '192.0.2.2/24'), address(ETH0, '2001:db8::2/64'), address(LO, '192.0.2.99/32')],
+    routes: [defaultRoute(ETH0, '192.0.2.1' as Ip), defaultRoute(ETH0, '2001:db8::1' as Ip)],
+  });
+  assert.equal(
+    placed('192.0.2.2', host),
+    'blocked: 192.0.2.2 is already on eth0 and was not put there by lbd',
+  );
+  assert.equal(
+    placed('192.0.2.99', host),
+    'blocked: 192.0.2.99 is already on lo and was not put there by lbd',
+  );
+  assert.equal(placed('192.0.2.1', host), "blocked: 192.0.2.1 is the gateway of one of this host's routes");
+  assert.equal(
+    placed('2001:db8::1', host),
+    "blocked: 2001:db8::1 is the gateway of one of this host's routes",
+  );
+});
+
+test('an own /32 on another NIC blocks that address and makes no subnet', () => {
+  const host = view({
+    links: TWO,
+    addresses: [address(ETH0, '192.0.2.2/24'), address(ETH1, '192.0.2.7/32')],
+  });
+  assert.match(placed('192.0.2.7', host), /^blocked: 192\.0\.2\.7 is already on eth1/);
+  assert.deepEqual(
+    host.nics.map((nic) => nic.subnets.length),
+    [1, 0],
+  );
+});
+
+test('an address on kube-ipvs0 has no other holder: kube-proxy binds every Service address there', () => {
+  const ipvs = link(OTHER, 'kube-ipvs0', { flags: NO_ARP });
+  const addresses = [address(ETH0, '192.0.2.2/24'), address(OTHER, '192.0.2.7/32')];
+  const host = view({ links: [link(ETH0, 'eth0'), ipvs], addresses });
+  assert.equal(placed('192.0.2.7', host), 'eth0 192.0.2.0/24');
+  assert.equal(host.ownAddresses.has('192.0.2.7' as Ip), false);
+});
+
+test("lbd's own addresses are neither holders nor subnets, whatever their prefix length", () => {
+  const ours = [address(ETH0, '192.0.2.7/32', LBD_PROTOCOL), address(ETH0, '198.51.100.7/24', LBD_PROTOCOL)];
+  const host = view({ addresses: [address(ETH0, '192.0.2.2/24'), ...ours] });
+  assert.equal(placed('192.0.2.7', host), 'eth0 192.0.2.0/24');
+  assert.match(placed('198.51.100.9', host), /^none: no NIC of this host has a subnet/);
+  assert.equal(host.signature, view({ addresses: [address(ETH0, '192.0.2.2/24')] }).signature);
+});
+
+test('link-local addresses make no subnet, but block themselves', () => {
+  const host = view({ addresses: [address(ETH0, 'fe80::2/64')] });
+  assert.match(placed('fe80::7', host), /^none: /);
+  assert.match(placed('fe80::2', host), /^blocked: fe80::2 is already on eth0/);
+});
+
+test('an address whose link is not known yet is left out', () => {
+  const host = view({ addresses: [address(OTHER, '192.0.2.2/24')] });
+  assert.equal(host.ownAddresses.size, 0);
+});
+
+test('interfacesInUse() are the selected NICs that have a subnet', () => {
+  const links = [...TWO, link(OTHER, 'eth2')];
+  const addresses = [
+    address(ETH0, '192.0.2.2/24'),
+    address(ETH1, '198.51.100.2/24'),
+    address(OTHER, 'fe80::2/64'),
+  ];
+  const names = (patterns: readonly string[]) =>
+    interfacesInUse(view({ links, addresses, patterns })).map((nic) => nic.name);
+  assert.deepEqual(names([]), ['eth0']);
+  assert.deepEqual(names(['*']), ['eth0', 'eth1']);
+  assert.deepEqual(names(['eth2']), []);
+});
+
+test('the MACs of all links count as own, also those of members of a bridge', () => {
+  const host = view({ links: [link(ETH0, 'eth0'), link(ETH1, 'eth1', { master: OTHER })] });
+  assert.deepEqual([...host.macs].sort(), ['02:00:00:00:00:02', '02:00:00:00:00:03']);
+});
+
+const CHANGES: readonly (readonly [what: string, facts: Facts, same: boolean])[] = [
+  ['nothing', {}, true],
+  ['the MTU', { links: [link(ETH0, 'eth0', { mtu: 9000 })] }, true],
+  [
+    'a virtual link without addresses',
+    { links: [link(ETH0, 'eth0'), link(OTHER, 'tun0', { mac: undefined, type: 65534 })] },
+    true,
+  ],
+  ['the name', { links: [link(ETH0, 'lan0')] }, false],
+  ['the carrier', { links: [link(ETH0, 'eth0', { flags: 0x1 })] }, false],
+  ['an own address', { addresses: [address(ETH0, '192.0.2.3/24'), address(ETH0, '2001:db8::2/64')] }, false],
+  [
+    'the gateway',
+    { routes: [defaultRoute(ETH0, '192.0.2.254' as Ip), defaultRoute(ETH0, 'fe80::1' as Ip)] },
+    false,
+  ],
+  ['the selection', { patterns: ['eth1'] }, false],
+];
+
+for (const [what, facts, same] of CHANGES) {
+  test(`the signature ${same ? 'stays' : 'differs'} when ${what} changes`, () => {
+    assert.equal(view(facts).signature === view().signature, same);
+  });
+}
+
+test('property: neither the signature nor any decision depends on the order in which the kernel tells', () => {
+  const links = [link(ETH0, 'eth0'), link(ETH1, 'eth1'), link(LO, 'lo', { flags: UP | LOOPBACK })];
+  const addresses = [
+    address(ETH0, '192.0.2.2/24'),
+    address(ETH0, '198.51.100.2/24'),
+    address(ETH0, '192.0.2.130/25'),
+    address(ETH1, '192.0.2.3/24'),
+    address(ETH1, '192.0.2.9/32'),
+    address(LO, '192.0.2.9/32'),
+    address(ETH1, '2001:db8::2/64'),
+    address(ETH0, '2001:db8:1::2/64'),
+  ];
+  const routes = [
+    defaultRoute(ETH0, '192.0.2.1' as Ip),
+    defaultRoute(ETH1, '198.51.100.1' as Ip),
+    defaultRoute(ETH1, 'fe80::1' as Ip),
+  ];
+  const expected = view({ links, addresses, routes });
+  const asked = ['192.0.2.7', '192.0.2.9', '192.0.2.140', '198.51.100.7', '2001:db8::7', '2001:db8:1::7'];
+  const shuffled = <Value>(values: readonly Value[]) =>
+    fc.shuffledSubarray([...values], { minLength: values.length, maxLength: values.length });
+  fc.assert(
+    fc.property(shuffled(links), shuffled(addresses), shuffled(routes), (l, a, r) => {
+      const host = view({ links: l, addresses: a, routes: r });
+      assert.equal(host.signature, expected.signature);
+      for (const ip of asked) assert.equal(placed(ip, host), placed(ip, expected));
+    }),
+  );
+});
