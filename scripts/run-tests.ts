@@ -54,13 +54,15 @@ const SLOW_MS = 1_000;
 const SLOW_SHOWN = 10;
 const MAX_OUTPUT_CHARS = 200_000;
 
-// The namespaces of one lab are apart from those of another, so two at a time only share the processors.
+// A lab runs many processes, and its tests measure time: each gets two processors.
+const LABS_AT_ONCE = Math.max(1, Math.floor(availableParallelism() / 2));
+
 const SUITES: readonly Suite[] = [
   { directory: 'unit', concurrency: availableParallelism(), fileLimitMs: 120_000, obstacle: none },
   { directory: 'contract', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
   { directory: 'sim', concurrency: availableParallelism(), fileLimitMs: 600_000, obstacle: none },
   { directory: 'binary', concurrency: 1, fileLimitMs: 120_000, obstacle: none },
-  { directory: 'netns', concurrency: 2, fileLimitMs: 600_000, obstacle: namespacesObstacle },
+  { directory: 'netns', concurrency: LABS_AT_ONCE, fileLimitMs: 600_000, obstacle: namespacesObstacle },
 ];
 
 const pattern = process.argv[2];
