@@ -5,6 +5,8 @@
 #   make check                 types, lint and format, import floors and style, dead code
 #   make bench [ONLY=name]     every benchmark, or one
 #   make binary                build/lbd and build/lbctl, the single executable
+#   make deb                   the Debian package, build/lbd_<version>_<architecture>.deb
+#   make apt-repo [KEY=file]   a signed repository with it for apt, build/apt
 #   make format                write what `make check` would ask for
 #   make clean                 remove what was built (node_modules stays)
 
@@ -16,7 +18,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 NODE := node_modules/.bin/node
 BIN := node_modules/.bin
 
-.PHONY: help setup demo test check check-types check-lint check-floors check-dead bench binary format clean
+.PHONY: help setup demo test check check-types check-lint check-floors check-dead bench binary deb apt-repo format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -26,6 +28,12 @@ setup:
 
 binary: setup
 	@flock .cache/binary.lock $(NODE) scripts/build-sea.mjs
+
+deb: binary
+	@$(NODE) scripts/build-deb.ts
+
+apt-repo: binary
+	@$(NODE) scripts/build-apt-repo.ts $(if $(KEY),--key '$(KEY)') "$$($(NODE) scripts/build-deb.ts)"
 
 demo: binary
 	@$(NODE) scripts/demo.ts $(ARGS)

@@ -11,7 +11,7 @@ import { formatProblem } from '../../../src/config/problem.ts';
 const EXAMPLE = readFileSync(new URL('../../../etc/lbd.toml.example', import.meta.url), 'utf8');
 
 /** The example with every `#key = value` and `#[[table]]` switched on; prose has a space after its `#`. */
-const SWITCHED_ON = EXAMPLE.replaceAll(/^#(?=\S)/gm, '');
+const SWITCHED_ON = EXAMPLE.replaceAll(/^#(?=[\w[])/gm, '');
 
 type JsonSchema = {
   readonly description?: string;
