@@ -51,6 +51,7 @@ async function removeAddresses(directory: string): Promise<{ found: number; fail
       failures += 1;
       process.stderr.write(`cannot remove ${what}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
     }
+    ownership.removed(ours.filter((_, index) => outcomes[index]?.ok === true));
     return { found: ours.length, failures };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;

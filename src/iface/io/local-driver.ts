@@ -1,7 +1,7 @@
 import { errorText } from '../../lib/errors.ts';
 import type { Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { type Instant, NEVER } from '../../lib/time.ts';
+import { earliest, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { toAddressRequest } from '../address-request.ts';
 import { announcementFrames, probeFrame } from '../frames.ts';
@@ -9,7 +9,7 @@ import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
 import { interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
-import { addressKey, type ObservedChanges } from '../observed.ts';
+import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
 import type { Ownership } from './ownership.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
@@ -43,7 +43,17 @@ const TIMER_ROUNDING_MS = 1;
 /** What one NIC is to send in one turn, and which addresses it asks for thereby. */
 type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
 
-type Batch = { readonly requests: Program[]; readonly deadline: Instant | undefined };
+/** After these the kernel may have the address: its answer got lost. */
+const UNCERTAIN: ReadonlySet<string> = new Set([
+  'EIO',
+  'ENOBUFS',
+  'ETIMEDOUT',
+  'ECANCELED',
+  'EMSGSIZE',
+  'EPROTO',
+]);
+
+type Batch = { readonly requests: Program[]; deadline: Instant | undefined };
 
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
 export class LocalDriver {
@@ -66,10 +76,10 @@ export class LocalDriver {
 
   /** Takes over what the kernel has; to be called once, after `Rtnetlink.start()`. */
   start(): void {
+    const addresses = [...this.#options.rtnetlink.observed().addresses.values()];
+    this.#options.ownership.forgetAllBut(addresses);
     this.#viewHost();
-    const ours = [...this.#options.rtnetlink.observed().addresses.values()].filter((address) =>
-      this.#isOurs(address),
-    );
+    const ours = addresses.filter((address) => this.#isOurs(address));
     this.#deliver({ kind: 'addresses-changed', present: ours, gone: [] });
   }
 
@@ -79,7 +89,8 @@ export class LocalDriver {
     const gone = changes.addresses.gone;
     const linksChanged = changes.links.present.length > 0 || changes.links.gone.length > 0;
     const hostChanged = foreign.length > 0 || gone.some((address) => !this.#isOurs(address));
-    this.#options.ownership.release(gone);
+    this.#options.ownership.present(present);
+    this.#options.ownership.absent(gone);
     if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
     // An address that lost the tag is somebody else's now.
     if (present.length + gone.length + foreign.length === 0) return;
@@ -124,7 +135,7 @@ export class LocalDriver {
 
   /** Somebody on the wire said that it has an address. Most of what is heard concerns none of ours. */
   claimHeard(ifIndex: IfIndex, claim: { readonly ip: Ip; readonly mac: Mac }): void {
-    if (!this.#machine.isInterestedIn(claim.ip) || !this.#nics.some((nic) => nic.ifIndex === ifIndex)) return;
+    if (!this.#machine.isInterestedIn(claim.ip, ifIndex)) return;
     this.#deliver({ kind: 'claim-heard', ip: claim.ip, mac: claim.mac });
   }
 
@@ -193,9 +204,12 @@ export class LocalDriver {
    */
   #program(requests: readonly Program[], deadline: Instant | undefined): void {
     const last = this.#batches.at(-1);
-    if (deadline === undefined && last !== undefined && last.deadline === undefined)
-      last.requests.push(...requests);
-    else this.#batches.push({ requests: [...requests], deadline });
+    const isSameKind = last !== undefined && (last.deadline === undefined) === (deadline === undefined);
+    if (!isSameKind) this.#batches.push({ requests: [...requests], deadline });
+    else {
+      for (const request of requests) last.requests.push(request);
+      last.deadline = deadline === undefined ? undefined : earliest(deadline, last.deadline ?? NEVER);
+    }
     if (!this.#isProgramming) this.#programNext();
   }
 
@@ -207,30 +221,27 @@ export class LocalDriver {
 
   #apply({ requests: asked, deadline }: Batch): void {
     const sentAt = bootTimeMs();
-    const requests = asked.filter((request) => !this.#isOthers(request));
-    const withheld =
-      asked.length === requests.length ? [] : asked.filter((request) => this.#isOthers(request));
-    const refusal = this.#options.ownership.claim(requests.filter((request) => request.op !== 'remove'));
+    const failures = asked.flatMap((request): readonly Outcome[] => {
+      if (!this.#isOthers(request)) return [];
+      return [failure(request, 'EADDRNOTAVAIL', `${request.ip} was not put there by lbd`)];
+    });
+    let requests = failures.length === 0 ? asked : asked.filter((request) => !this.#isOthers(request));
+    const refusal = this.#options.ownership.claim(requests.filter(({ op }) => op !== 'remove'));
     if (refusal !== undefined) {
-      const failed = { ok: false as const, errno: 'EIO', message: refusal };
-      queueMicrotask(() =>
-        this.#finish(
-          asked.map((request) => ({ ...failed, request })),
-          sentAt,
-        ),
-      );
-      return;
+      // Nothing new without memory of it; what is there already is renewed and removed all the same.
+      for (const request of requests)
+        if (request.op === 'add') failures.push(failure(request, 'EIO', refusal));
+      requests = requests.filter(({ op }) => op !== 'add');
     }
     const bounded = deadline === undefined || deadline === NEVER ? {} : { deadline };
     this.#options.rtnetlink
       .apply(requests.map(toAddressRequest), bounded)
-      .then((outcomes) => this.#programmed(requests, outcomes, withheld, sentAt))
+      .then((outcomes) => this.#finish([...named(requests, outcomes), ...failures], sentAt))
       .catch((error: unknown) => {
         // Rtnetlink answers failures as values: a rejection is a bug there, but no reason to stop renewing.
         this.#options.logger.error({ error: errorText(error) }, 'address.program-failed');
-        const failed = { ok: false as const, errno: 'EIO', message: errorText(error) };
         this.#finish(
-          asked.map((request) => ({ ...failed, request })),
+          asked.map((request) => failure(request, 'EIO', errorText(error))),
           sentAt,
         );
       });
@@ -243,38 +254,29 @@ export class LocalDriver {
     return known !== undefined && !this.#isOurs(known);
   }
 
-  #programmed(
-    requests: readonly Program[],
-    outcomes: readonly RequestOutcome[],
-    withheld: readonly Program[],
-    sentAt: Instant,
-  ): void {
-    const answers = requests.map((request, index): Outcome => {
-      const outcome = outcomes[index];
-      if (outcome?.ok === true) return { ok: true, request };
-      return {
-        ok: false,
-        request,
-        errno: outcome?.errno ?? 'EIO',
-        message: outcome?.message ?? `no answer from the kernel for ${request.ip}`,
-      };
-    });
-    const refused = withheld.map((request): Outcome => {
-      const message = `${request.ip} was not put there by lbd`;
-      return { ok: false, request, errno: 'EADDRNOTAVAIL', message };
-    });
-    this.#finish([...answers, ...refused], sentAt);
-  }
-
   #finish(outcomes: readonly Outcome[], sentAt: Instant): void {
-    const removed = outcomes.filter(({ ok, request }) => ok && request.op === 'remove');
-    this.#options.ownership.release(removed.map(({ request }) => request));
+    this.#recordOwnership(outcomes);
     this.#programNext();
     this.#deliver({ kind: 'programmed', outcomes, sentAt });
     if (this.#isProgramming) return;
     const waiting = this.#whenIdle;
     this.#whenIdle = [];
     for (const resolve of waiting) resolve();
+  }
+
+  /** By the last word on each address, as one batch may remove and add the same. */
+  #recordOwnership(outcomes: readonly Outcome[]): void {
+    const removed = new Map<AddressKey, Program>();
+    const refused: Program[] = [];
+    for (const outcome of outcomes) {
+      const { request } = outcome;
+      if (!outcome.ok) {
+        if (request.op === 'add' && !UNCERTAIN.has(outcome.errno)) refused.push(request);
+      } else if (request.op === 'remove') removed.set(addressKey(request), request);
+      else removed.delete(addressKey(request));
+    }
+    this.#options.ownership.refused(refused);
+    this.#options.ownership.removed([...removed.values()]);
   }
 
   #arm(): void {
@@ -287,4 +289,21 @@ export class LocalDriver {
       pause + (pause > 0 ? TIMER_ROUNDING_MS : 0),
     );
   }
+}
+
+/** The kernel's answers, by the requests as the machine made them. */
+function named(requests: readonly Program[], outcomes: readonly RequestOutcome[]): readonly Outcome[] {
+  return requests.map((request, index): Outcome => {
+    const outcome = outcomes[index];
+    if (outcome?.ok === true) return { ok: true, request };
+    return failure(
+      request,
+      outcome?.errno ?? 'EIO',
+      outcome?.message ?? `no answer from the kernel for ${request.ip}`,
+    );
+  });
+}
+
+function failure(request: Program, errno: string, message: string): Extract<Outcome, { ok: false }> {
+  return { ok: false, request, errno, message };
 }

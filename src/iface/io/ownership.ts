@@ -23,12 +23,19 @@ export type OwnershipOptions = {
 
 /**
  * Tells lbd's addresses from everybody else's (safety rule 5): by the kernel's tag, and on kernels that keep none by a
- * file that is written before an address is added. The file counts for one boot, as the kernel's addresses do.
+ * record in a file that is written before an address is added. The file counts for one boot, as the kernel's addresses do.
+ *
+ *   (none) ──claim()──► pending ──present()──► settled ──absent()──► (none)
+ *                          └──refused(), removed()──► (none)
+ *
+ * `pending`: asked of the kernel, which has not told yet that it has it. What it tells meanwhile of an absence is older
+ * than the request. A record that outlives its address would make a stranger's ours that is put in the same place later.
  */
 export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #kernelTags: boolean;
   readonly #recorded: Set<AddressKey>;
+  readonly #pending = new Map<AddressKey, 'new' | 'known'>();
   readonly #bootId: string;
 
   constructor(options: OwnershipOptions) {
@@ -42,21 +49,62 @@ export class Ownership {
     return hasLbdTag(address) || this.#recorded.has(addressKey(address));
   }
 
-  /** To be called before `addresses` are added. Returns why they must not be: what is not remembered is lost to lbd. */
+  /**
+   * To be called before `addresses` are added or renewed. Returns why new ones must not be added: what is not remembered
+   * is lost to lbd.
+   */
   claim(addresses: readonly Named[]): string | undefined {
-    return this.#change(addresses, (key) => !this.#recorded.has(key) && this.#recorded.add(key));
+    if (this.#kernelTags) return undefined;
+    const keys = addresses.map(addressKey);
+    const added = keys.filter((key) => !this.#recorded.has(key));
+    for (const key of keys) if (!this.#pending.has(key)) this.#pending.set(key, 'known');
+    for (const key of added) this.#pending.set(key, 'new');
+    for (const key of added) this.#recorded.add(key);
+    const problem = added.length === 0 ? undefined : this.#save();
+    if (problem !== undefined) this.#drop(added);
+    return problem;
   }
 
-  /** To be called after `addresses` left the kernel. */
-  release(addresses: readonly Named[]): void {
-    const problem = this.#change(addresses, (key) => this.#recorded.delete(key));
+  /** The kernel has these. */
+  present(addresses: readonly Named[]): void {
+    for (const address of addresses) this.#pending.delete(addressKey(address));
+  }
+
+  /** The kernel has these no more. */
+  absent(addresses: readonly Named[]): void {
+    this.#forget(addresses.map(addressKey).filter((key) => !this.#pending.has(key)));
+  }
+
+  /** The kernel did not take these, so that what it has in their place, if anything, is not what was claimed. */
+  refused(addresses: readonly Named[]): void {
+    this.#forget(addresses.map(addressKey).filter((key) => this.#pending.get(key) === 'new'));
+  }
+
+  /** lbd took these out of the kernel. */
+  removed(addresses: readonly Named[]): void {
+    this.#forget(addresses.map(addressKey));
+  }
+
+  /** At start, when `present` is all that the kernel has. */
+  forgetAllBut(present: Iterable<Named>): void {
+    const keys = new Set([...present].map(addressKey));
+    this.#forget([...this.#recorded].filter((key) => !keys.has(key)));
+  }
+
+  #forget(keys: readonly AddressKey[]): void {
+    if (!this.#drop(keys)) return;
+    const problem = this.#save();
     if (problem !== undefined) this.#options.logger.warn({ error: problem }, 'address.record-failed');
   }
 
-  #change(addresses: readonly Named[], apply: (key: AddressKey) => unknown): string | undefined {
-    if (this.#kernelTags) return undefined;
-    const changed = addresses.filter((address) => Boolean(apply(addressKey(address as KernelAddress))));
-    return changed.length === 0 ? undefined : this.#save();
+  /** Returns whether any was recorded. */
+  #drop(keys: readonly AddressKey[]): boolean {
+    let dropped = false;
+    for (const key of keys) {
+      this.#pending.delete(key);
+      if (this.#recorded.delete(key)) dropped = true;
+    }
+    return dropped;
   }
 
   /** Without fsync: what a power cut loses, it loses together with the addresses. */
@@ -76,7 +124,7 @@ export class Ownership {
     try {
       const text = readFileSync(this.#options.file, 'utf8');
       const parsed: unknown = text.length > FILE_BYTES_MAX ? undefined : JSON.parse(text);
-      if (isRecord(parsed) && parsed.bootId === this.#bootId)
+      if (isRecord(parsed) && parsed.bootId === this.#bootId && this.#bootId !== '')
         return new Set(parsed.addresses as AddressKey[]);
     } catch {
       // None yet, or torn: nothing in the kernel is known to be ours, and what is there expires.
