@@ -2,10 +2,19 @@ import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
 import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
-import { KernelAddresses, samePlace } from './kernel-addresses.ts';
-import { newlyHeld, nextRenewal, renewDeadline } from './lifetime.ts';
+import { samePlace } from './kernel-addresses.ts';
+import { KernelRequests } from './kernel-requests.ts';
+import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
 import type { Effect, Entry, Event, Held, LocalSettings, Program, Report, Target } from './local-types.ts';
-import { EMPTY_HOST, type HostView, isNicUp, type NicSelection, nicOf, selectNic } from './nic-selection.ts';
+import {
+  EMPTY_HOST,
+  type HostView,
+  isNicUp,
+  type NicSelection,
+  nicOf,
+  selectNic,
+  stayOnNic,
+} from './nic-selection.ts';
 import { Probing } from './probing.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from './types.ts';
 
@@ -36,12 +45,13 @@ export const DEFEND_INTERVAL_MS = 10_000;
 export const RIVAL_SHOWN_MS = 60_000;
 /** Repairs of one address closer together than this wait, so that two programs at war do not burn the host. */
 const REPAIR_INTERVAL_MS = 50;
+/** So long after its decision an address may still be added; later, the wire is asked again. 10,000 at once take 2 s. */
+const ADD_DEADLINE_MS = 5_000;
 
 export class LocalAddresses {
   #settings: LocalSettings;
   readonly #entries = new Map<Ip, Entry>();
-  /** What the kernel has of ours. */
-  readonly #kernel = new KernelAddresses();
+  readonly #kernel = new KernelRequests();
   readonly #probing = new Probing();
   readonly #announcing = new Announcing();
   /** Undefined until Services are known: until then what the kernel has of ours is kept alive as it is. */
@@ -53,7 +63,6 @@ export class LocalAddresses {
   /** Entries to look at again at an instant: retries, grace, repairs. */
   readonly #wakeAt = new Map<Ip, Instant>();
   #effects: Effect[] = [];
-  #program: Program[] = [];
 
   constructor(settings: LocalSettings) {
     this.#settings = settings;
@@ -61,14 +70,10 @@ export class LocalAddresses {
 
   step(event: Event, now: Instant): readonly Effect[] {
     this.#effects = [];
-    this.#program = [];
     this.#handle(event, now);
     this.#advance(now);
-    if (this.#program.length > 0) {
-      // First in the list: what is programmed is announced, not the reverse.
-      this.#effects.unshift({ kind: 'program', requests: this.#program, deadline: undefined });
-    }
-    return this.#effects;
+    // First in the list: what is programmed is announced, not the reverse.
+    return [...this.#kernel.take(), ...this.#effects];
   }
 
   /** When `step()` wants a `time-passed` event next. */
@@ -98,9 +103,12 @@ export class LocalAddresses {
     return this.#announcing.count(ip);
   }
 
-  /** Whether a claim on `ip` would change anything here. */
-  isInterestedIn(ip: Ip): boolean {
-    return this.#entries.has(ip) || this.#candidates.has(ip) || this.#probing.isAsking(ip);
+  /** Whether a claim on `ip`, heard on that NIC, would change anything here. */
+  isInterestedIn(ip: Ip, ifIndex: IfIndex): boolean {
+    const entry = this.#entries.get(ip);
+    if (entry === undefined && !this.#candidates.has(ip) && !this.#probing.isAsking(ip)) return false;
+    if (entry !== undefined && 'target' in entry) return entry.target.ifIndex === ifIndex;
+    return nicOf(this.select(ip)) === ifIndex;
   }
 
   /** The wire's word on `ip`, while it counts. */
@@ -179,9 +187,9 @@ export class LocalAddresses {
   }
 
   #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
-    for (const address of gone) this.#kernel.delete(address.ip, address);
+    for (const address of gone) this.#kernel.vanished(address.ip, address);
     for (const { ip, ifIndex, prefixLength, validSeconds } of present) {
-      this.#kernel.set({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
+      this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
     }
     for (const address of gone) this.#settle(address.ip, now);
     for (const address of present) this.#settle(address.ip, now);
@@ -198,12 +206,14 @@ export class LocalAddresses {
       this.#settle(ip, now);
       return;
     }
-    const news = entry.rival?.mac !== mac || now > after(entry.rival.heardAt, RIVAL_SHOWN_MS);
     const defendedAt = entry.rival?.defendedAt;
-    entry.rival = { mac, heardAt: now, defendedAt };
+    const isQuiet = defendedAt !== undefined && now < after(defendedAt, DEFEND_INTERVAL_MS);
+    const news = entry.rival?.mac !== mac || now > after(entry.rival.heardAt, RIVAL_SHOWN_MS);
+    // A segment full of liars must not fill the log: a rival is news no more often than the address is defended.
+    const reported = isQuiet ? entry.rival?.mac : mac;
+    entry.rival = { mac: reported ?? mac, heardAt: now, defendedAt: isQuiet ? defendedAt : now };
+    if (isQuiet) return;
     if (news) this.#report({ kind: 'rival-heard', ip, mac, ifIndex: entry.target.ifIndex });
-    if (defendedAt !== undefined && now < after(defendedAt, DEFEND_INTERVAL_MS)) return;
-    entry.rival = { mac, heardAt: now, defendedAt: now };
     this.#announcing.once(ip, entry.target.ifIndex, now);
   }
 
@@ -229,7 +239,7 @@ export class LocalAddresses {
       }
       const validUntil = after(sentAt, request.lifetimeMs === 0 ? NEVER : request.lifetimeMs);
       const { ip, ifIndex, prefixLength } = request;
-      this.#kernel.set({ ip, ifIndex, prefixLength, validUntil });
+      this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil });
       if (!current) {
         this.#settle(request.ip, now);
         this.#removeOrphans([request]);
@@ -251,14 +261,23 @@ export class LocalAddresses {
   ): void {
     const { ip } = request;
     if (entry.status === 'held') {
-      if (outcome.errno === 'ETIME') return this.#takeAnew(ip, entry, now);
-      if (entry.failure !== outcome.message) {
+      if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
+      // A repair that met an address: the notification on its way says whose it is.
+      if (outcome.errno === 'EEXIST') return;
+      this.#wakeAt.set(ip, after(now, renewRetryMs(this.#settings.lifetimeMs)));
+      if (entry.failure !== outcome.message && outcome.errno !== 'ETIME') {
         this.#report({ kind: 'renew-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });
       }
       entry.failure = outcome.message;
       return;
     }
     if (entry.status !== 'adding') return;
+    if (outcome.errno === 'ETIME') {
+      this.#probing.forget(ip);
+      this.#entries.set(ip, { status: 'probing', target: entry.target });
+      this.#probing.request(ip, entry.target.ifIndex, now);
+      return;
+    }
     if (outcome.errno === 'EEXIST') {
       // Somebody was faster on this very host: the notification that follows says who, until then it is foreign.
       this.#wait(ip, 'foreign', `${ip} is already on this NIC and was not put there by lbd`);
@@ -278,9 +297,11 @@ export class LocalAddresses {
   #settle(ip: Ip, now: Instant): void {
     this.#wakeAt.delete(ip);
     const entry = this.#entries.get(ip);
-    if (this.#desired === undefined ? this.#kernel.ofIp(ip).length === 0 : !this.#desired.has(ip))
+    if (this.#desired === undefined ? !this.#kernel.has(ip) : !this.#desired.has(ip))
       return this.#drop(ip, entry, now);
-    const selection = this.select(ip);
+    const chosen = this.select(ip);
+    const selection =
+      entry?.status === 'held' ? stayOnNic(ip, this.#host, entry.target.ifIndex, chosen) : chosen;
     if (selection.kind === 'blocked') return this.#wait(ip, 'foreign', selection.reason);
     if (selection.kind === 'none') return this.#withoutNic(ip, entry, selection.reason, now);
     const target: Target = {
@@ -290,7 +311,7 @@ export class LocalAddresses {
     if (entry?.status === 'held') {
       entry.graceUntil = undefined;
       if (samePlace(entry.target, target)) return this.#checkHeld(ip, entry, now);
-      this.#remove(ip, entry.target);
+      this.#kernel.remove(ip, entry.target);
       this.#forget(ip);
     }
     if (entry?.status === 'adding' && samePlace(entry.target, target)) return;
@@ -310,7 +331,7 @@ export class LocalAddresses {
     if (evidence?.kind === 'silent') {
       const attempts = entry?.status === 'failed' ? entry.attempts : 0;
       this.#entries.set(ip, { status: 'adding', target, attempts });
-      this.#program.push({ op: 'add', ip, ...target, lifetimeMs: this.#settings.lifetimeMs });
+      this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, after(now, ADD_DEADLINE_MS));
       return;
     }
     if (evidence?.kind === 'answered' && !this.#probing.isAsking(ip)) {
@@ -328,15 +349,14 @@ export class LocalAddresses {
 
   /** A held address that the kernel no longer has was removed by somebody, unless its time was up. */
   #checkHeld(ip: Ip, entry: Held, now: Instant): void {
+    const { lifetimeMs } = this.#settings;
     const present = this.#kernel.get(ip, entry.target);
     if (present !== undefined) {
-      const permanent = present.validUntil === NEVER;
-      if (permanent === (this.#settings.lifetimeMs === 0)) return;
-      // Somebody gave it another kind of lifetime: ours is put back.
-      this.#kernel.set({ ip, ...entry.target, validUntil: entry.validUntil });
-      const request: Program = { op: 'renew', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs };
-      const deadline = renewDeadline(entry);
-      this.#effects.push({ kind: 'program', requests: [request], deadline });
+      const isPermanent = present.validUntil === NEVER;
+      if (isPermanent === (lifetimeMs === 0) && entry.failure === undefined) return;
+      // Somebody gave it another kind of lifetime, or the last renewal failed.
+      this.#kernel.appeared({ ip, ...entry.target, validUntil: entry.validUntil });
+      this.#kernel.create('renew', ip, entry.target, lifetimeMs, renewDeadline(entry));
       return;
     }
     if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
@@ -347,8 +367,7 @@ export class LocalAddresses {
     }
     entry.repairedAt = now;
     entry.repairs += 1;
-    this.#program.push({ op: 'add', ip, ...entry.target, lifetimeMs: this.#settings.lifetimeMs });
-    this.#entries.set(ip, entry);
+    this.#kernel.create('add', ip, entry.target, lifetimeMs, renewDeadline(entry));
     this.#announcing.start(ip, entry.target.ifIndex, now);
     this.#report({ kind: 'repaired', ip, ifIndex: entry.target.ifIndex, repairs: entry.repairs });
   }
@@ -379,10 +398,12 @@ export class LocalAddresses {
   /** Not held and not on the way to it, until the host changes. What the kernel has of ours is taken away. */
   #wait(ip: Ip, why: 'no-interface' | 'foreign', reason: string): void {
     const entry = this.#entries.get(ip);
-    this.#removeFromKernel(ip);
+    this.#kernel.removeAllOf(ip);
     if (entry?.status === 'waiting' && entry.reason === reason) return;
     this.#forget(ip);
     this.#entries.set(ip, { status: 'waiting', why, reason });
+    // A NIC that goes does so in steps, each with its own reason: status says the last, the log the first.
+    if (entry?.status === 'waiting' && entry.why === why) return;
     this.#report({ kind: 'waiting', ip, why, reason, wasHeld: entry?.status === 'held' });
   }
 
@@ -390,14 +411,14 @@ export class LocalAddresses {
   #takeAnew(ip: Ip, entry: Held, now: Instant): void {
     this.#announcing.stop(ip);
     this.#probing.forget(ip);
-    this.#remove(ip, entry.target);
+    this.#kernel.remove(ip, entry.target);
     this.#entries.set(ip, { status: 'probing', target: entry.target });
     this.#report({ kind: 'lost', ip, ifIndex: entry.target.ifIndex });
     this.#probing.request(ip, entry.target.ifIndex, now);
   }
 
   #drop(ip: Ip, entry: Entry | undefined, now: Instant): void {
-    this.#removeFromKernel(ip);
+    this.#kernel.removeAllOf(ip);
     if (entry === undefined) return;
     this.#forget(ip);
     // Whoever else had it would have been heard while we did: it can be given again at once.
@@ -415,28 +436,18 @@ export class LocalAddresses {
 
   // --- the kernel ---------------------------------------------------------------------------------------------
 
-  #remove(ip: Ip, target: Target): void {
-    if (!this.#kernel.delete(ip, target)) return;
-    const { ifIndex, prefixLength } = target;
-    this.#program.push({ op: 'remove', ip, ifIndex, prefixLength, lifetimeMs: 0 });
-  }
-
-  #removeFromKernel(ip: Ip): void {
-    for (const address of this.#kernel.ofIp(ip)) this.#remove(ip, address);
-  }
-
   /** Ours in the kernel, but not where an entry holds it: leftovers of another configuration or an earlier life. */
   #removeOrphans(addresses: readonly (Target & { readonly ip: Ip })[]): void {
     for (const { ip, ifIndex, prefixLength } of addresses) {
       const entry = this.#entries.get(ip);
       const wanted =
         entry !== undefined && 'target' in entry && samePlace(entry.target, { ifIndex, prefixLength });
-      if (!wanted) this.#remove(ip, { ifIndex, prefixLength });
+      if (!wanted) this.#kernel.remove(ip, { ifIndex, prefixLength });
     }
   }
 
   #removeAll(now: Instant): void {
-    for (const address of this.#kernel.all()) this.#remove(address.ip, address);
+    for (const address of this.#kernel.all()) this.#kernel.remove(address.ip, address);
     for (const ip of [...this.#entries.keys()]) this.#drop(ip, this.#entries.get(ip), now);
     this.#desired = new Map();
     this.#candidates.replace([]);
@@ -462,21 +473,16 @@ export class LocalAddresses {
   }
 
   #renewAll(now: Instant): void {
-    const lifetimeMs = this.#settings.lifetimeMs;
-    const requests: Program[] = [];
-    let deadline: Instant = NEVER;
+    const { lifetimeMs } = this.#settings;
+    let renewed = false;
     for (const [ip, entry] of this.#entries) {
       if (entry.status !== 'held') continue;
-      const limit = renewDeadline(entry);
-      if (now >= limit) {
-        this.#takeAnew(ip, entry, now);
-        continue;
-      }
-      requests.push({ op: 'renew', ip, ...entry.target, lifetimeMs });
-      deadline = earliest(deadline, limit);
+      const deadline = renewDeadline(entry);
+      if (now >= deadline) this.#takeAnew(ip, entry, now);
+      else this.#kernel.create('renew', ip, entry.target, lifetimeMs, deadline);
+      renewed ||= now < deadline;
     }
-    this.#renewAt = requests.length === 0 || lifetimeMs === 0 ? NEVER : nextRenewal(now, lifetimeMs);
-    if (requests.length > 0) this.#effects.push({ kind: 'program', requests, deadline });
+    this.#renewAt = renewed ? nextRenewal(now, lifetimeMs) : NEVER;
   }
 
   #announceAll(ifIndex: IfIndex, now: Instant): void {

@@ -1,5 +1,6 @@
 import {
   broadcastOf,
+  FAMILY_BITS,
   type Family,
   familyOf,
   formatPrefix,
@@ -96,10 +97,14 @@ export function viewHost(
     if (other === undefined || link.name < other) ownAddresses.set(address.ip, link.name);
     const hostBits = familyOf(address.ip) === 'v4' ? 32 : 128;
     if (address.prefixLength >= hostBits || prefixContains(LINK_LOCAL, address.ip)) continue;
-    const known = subnets.get(address.ifIndex) ?? [];
-    const subnet = prefixOf(address.ip, address.prefixLength);
-    if (!known.some((other) => formatPrefix(other) === formatPrefix(subnet))) known.push(subnet);
-    subnets.set(address.ifIndex, known);
+    addSubnet(subnets, address.ifIndex, prefixOf(address.ip, address.prefixLength));
+  }
+  for (const { ifIndex, family, destination, gateway } of facts.routes) {
+    // An address by DHCPv6 is a /128: its subnet is known only by the on-link route of a router advertisement.
+    if (family !== 'v6' || ifIndex === undefined || gateway !== undefined) continue;
+    const isSubnet = destination.length > 0 && destination.length < FAMILY_BITS.v6;
+    if (isSubnet && !prefixContains(LINK_LOCAL, destination.network))
+      addSubnet(subnets, ifIndex, destination);
   }
   const nics: Nic[] = [];
   for (const link of links.values()) {
@@ -133,6 +138,12 @@ export function viewHost(
   return { nics, selected, ownAddresses, gateways, macs, signature };
 }
 
+function addSubnet(subnets: Map<IfIndex, Prefix[]>, ifIndex: IfIndex, subnet: Prefix): void {
+  const known = subnets.get(ifIndex) ?? [];
+  if (!known.some((other) => formatPrefix(other) === formatPrefix(subnet))) known.push(subnet);
+  subnets.set(ifIndex, known);
+}
+
 /** Any order that is always the same: the kernel's own changes when an address goes and comes back. */
 function byText(left: Prefix, right: Prefix): number {
   return formatPrefix(left) < formatPrefix(right) ? -1 : 1;
@@ -159,9 +170,8 @@ function selectedFor(
     return new Set(nics.filter((nic) => matchers.some((m) => m.test(nic.name))).map((nic) => nic.ifIndex));
   }
   const defaults = routes
-    .filter(
-      (route) => route.family === family && route.destination.length === 0 && route.ifIndex !== undefined,
-    )
+    // A default route into a tunnel says nothing about the segment that this host is on.
+    .filter((route) => route.family === family && route.destination.length === 0 && isOnNic(route, nics))
     .sort((left, right) => left.metric - right.metric);
   const best = defaults[0];
   if (best?.ifIndex === undefined) return new Set(nics.map((nic) => nic.ifIndex));
@@ -171,6 +181,10 @@ function selectedFor(
       route.metric === best.metric && route.ifIndex !== undefined ? [route.ifIndex] : [],
     ),
   );
+}
+
+function isOnNic(route: KernelRoute, nics: readonly Nic[]): boolean {
+  return nics.some((nic) => nic.ifIndex === route.ifIndex);
 }
 
 /** A NIC name with `*` and `?`. */
@@ -194,6 +208,17 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
   if (reserved !== undefined) return { kind: 'blocked', reason: reserved };
   if (!match.nic.up) return { kind: 'none', reason: `${match.nic.name}, whose subnet holds ${ip}, is down` };
   return { kind: 'nic', ...match };
+}
+
+/**
+ * Where a held address belongs: where it is, as long as that is no worse than what `selectNic()` chose anew. Of two NICs
+ * in one subnet, the one that comes back takes nothing away from the one that works.
+ */
+export function stayOnNic(ip: Ip, host: HostView, ifIndex: IfIndex, chosen: NicSelection): NicSelection {
+  if (chosen.kind !== 'nic' || chosen.nic.ifIndex === ifIndex) return chosen;
+  const present = host.nics.filter((nic) => nic.ifIndex === ifIndex && nic.up);
+  const match = longestMatch(ip, present, host.selected[familyOf(ip)]);
+  return match?.subnet.length === chosen.subnet.length ? { kind: 'nic', ...match } : chosen;
 }
 
 /** The NIC that it came to. */
@@ -231,8 +256,8 @@ function missingReason(ip: Ip, host: HostView): string {
   const considered = host.nics.filter((nic) => allowed.has(nic.ifIndex)).map((nic) => nic.name);
   if (other !== undefined) {
     return (
-      `${other.nic.name} has the subnet ${formatPrefix(other.subnet)} of ${ip}, but only ` +
-      `${considered.join(', ') || 'no NIC'} is selected: add "${other.nic.name}" to [local] interfaces`
+      `${other.nic.name} has the subnet ${formatPrefix(other.subnet)} of ${ip}, but ` +
+      `${considered.length === 0 ? 'no NIC' : `only ${considered.join(', ')}`} is selected: add "${other.nic.name}" to [local] interfaces`
     );
   }
   const where =

@@ -30,6 +30,8 @@ export class FakeHost {
   readonly frames: { readonly at: Instant; readonly frame: 'probe' | 'announce'; readonly ip: Ip }[] = [];
   readonly programs: { readonly at: Instant; readonly requests: readonly Program[] }[] = [];
   evidenceChanges = 0;
+  /** The process stands still for so long between the next decision and its system call. */
+  freezeMs = 0;
   /** Addresses that a neighbour answers for. */
   readonly neighbours = new Map<Ip, Mac>();
   /** Requests that the kernel refuses, by address. */
@@ -152,6 +154,8 @@ export class FakeHost {
 
   #program(requests: readonly Program[], deadline: Instant | undefined): readonly Event[] {
     this.programs.push({ at: this.now, requests });
+    this.now = instant(this.now + this.freezeMs);
+    this.freezeMs = 0;
     const late = deadline !== undefined && this.now > deadline;
     const present: KernelAddress[] = [];
     const gone: KernelAddress[] = [];

@@ -6,7 +6,7 @@ import { addressStatuses, wireVerdict } from '../../../src/iface/local-status.ts
 import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
 import { CONFLICT_RETRY_MS } from '../../../src/iface/probing.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
-import { ETH0, ETH1, FakeHost, link, NEIGHBOUR } from '../../support/fake-host.ts';
+import { defaultRoute, ETH0, ETH1, FakeHost, link, NEIGHBOUR } from '../../support/fake-host.ts';
 
 const VIP = '192.0.2.10';
 
@@ -369,6 +369,124 @@ test('4,000 addresses at once are probed within the frame budget', () => {
     if (first === undefined || last === undefined) break;
     assert.ok(last.at - first.at > 100, 'more than 1,600 frames within 100 ms');
   }
+});
+
+test('a first add that was frozen on its way asks the wire again', () => {
+  const host = new FakeHost().start().plan([], [VIP]).advance(200);
+  host.freezeMs = 10_000;
+  host.neighbours.set(VIP as Ip, NEIGHBOUR);
+  host.want(VIP);
+  assert.equal(host.holds(VIP), false);
+  host.advance(1_000);
+  assert.equal(host.status(VIP), 'conflict');
+});
+
+test('a repair that was frozen beyond half the lifetime asks the wire again', () => {
+  const host = held(VIP);
+  host.neighbours.set(VIP as Ip, NEIGHBOUR);
+  host.freezeMs = 20_000;
+  host.removeByHand(VIP);
+  assert.equal(host.holds(VIP), false);
+  host.advance(1_000);
+  assert.equal(host.status(VIP), 'conflict');
+});
+
+for (const failures of [1, 2, 5]) {
+  test(`${failures} failed renewals in a row cost nothing`, () => {
+    const host = held(VIP);
+    host.advance(7_000);
+    host.refusals.set(VIP as Ip, { errno: 'ENOBUFS', message: 'no buffer space' });
+    let seen = host.programs.length;
+    while (host.programs.length < seen + failures) host.advance(10);
+    assert.equal(addressStatuses(host.machine, host.now)[0]?.reason, 'no buffer space');
+    host.refusals.clear();
+    host.advance(2_000);
+    assert.equal(addressStatuses(host.machine, host.now)[0]?.reason, undefined);
+    seen = host.programs.length;
+    host.advance(60_000);
+    assert.ok(host.holds(VIP));
+    assert.ok(host.programs.length - seen <= 9, 'it goes on being renewed at a quarter');
+    assert.equal(host.reports.filter((report) => report.kind === 'renew-failed').length, 1);
+    assert.equal(host.reports.filter((report) => report.kind === 'lost').length, 0);
+  });
+}
+
+test('a repair that the kernel refuses is tried again, also of a permanent address', () => {
+  const host = new FakeHost({ prefix: 'host', lifetimeMs: 0 }).start().want(VIP).advance(200);
+  host.refusals.set(VIP as Ip, { errno: 'ENOMEM', message: 'no memory' });
+  host.removeByHand(VIP);
+  host.advance(1_000);
+  assert.equal(host.holds(VIP), false);
+  host.refusals.clear();
+  host.advance(1_000);
+  assert.equal(host.holds(VIP), true);
+});
+
+test('a segment full of liars fills no log', () => {
+  const host = held(VIP);
+  for (let liar = 0; liar < 1_000; liar++) {
+    const mac = `02:00:00:00:${(liar >> 8).toString(16).padStart(2, '0')}:${(liar & 255).toString(16).padStart(2, '0')}`;
+    host.deliver({ kind: 'claim-heard', ip: VIP as Ip, mac: mac as typeof NEIGHBOUR });
+    host.advance(20);
+  }
+  const reports = host.reports.filter((report) => report.kind === 'rival-heard').length;
+  assert.ok(reports >= 2 && reports <= 3, `${reports} reports in 20 s`);
+});
+
+test('a NIC that goes in steps is reported once for each address', () => {
+  const host = held(VIP);
+  host.links = [link(ETH0, 'eth0', { flags: 0x2 })];
+  host.observe();
+  host.links = [];
+  host.routes = [];
+  host.observe();
+  assert.equal(host.reports.filter((report) => report.kind === 'waiting').length, 1);
+  assert.match(addressStatuses(host.machine, host.now)[0]?.reason ?? '', /no usable NIC/);
+});
+
+test('of two NICs in one subnet, the one that comes back takes nothing from the one that works', () => {
+  const host = new FakeHost();
+  host.links = [link(ETH0, 'eth0'), link(ETH1, 'eth1')];
+  host.patterns = ['eth*'];
+  host.putHostAddress(ETH1, '192.0.2.3' as Ip, 24);
+  host.start().want(VIP).advance(500);
+  host.links = [link(ETH0, 'eth0', { flags: 0x2 }), link(ETH1, 'eth1')];
+  host.observe().advance(500);
+  assert.ok(host.kernel.has(`${ETH1} ${VIP}/32`));
+  host.programs.length = 0;
+  host.links = [link(ETH0, 'eth0'), link(ETH1, 'eth1')];
+  host.observe().advance(500);
+  assert.ok(host.kernel.has(`${ETH1} ${VIP}/32`));
+  assert.equal(host.programs.length, 0);
+});
+
+test('a claim heard on another NIC than the address is on concerns nobody', () => {
+  const host = held(VIP);
+  assert.equal(host.machine.isInterestedIn(VIP as Ip, ETH0), true);
+  assert.equal(host.machine.isInterestedIn(VIP as Ip, ETH1), false);
+});
+
+test('a default route into a tunnel leaves the choice to the NICs', () => {
+  const host = held(VIP);
+  host.routes = [{ ...defaultRoute(ETH1, '198.51.100.1' as Ip), gateway: undefined }];
+  host.observe().advance(10_000);
+  assert.ok(host.holds(VIP));
+});
+
+test('a v6 subnet known only by its on-link route holds addresses', () => {
+  const host = new FakeHost();
+  host.putHostAddress(ETH0, '2001:db8::2' as Ip, 128);
+  host.routes = [
+    ...host.routes,
+    { ...defaultRoute(ETH0, 'fe80::1' as Ip) },
+    {
+      ...defaultRoute(ETH0, 'fe80::1' as Ip),
+      destination: { network: '2001:db8::' as Ip, length: 64 },
+      gateway: undefined,
+    },
+  ];
+  host.start().want('2001:db8::10').advance(500);
+  assert.equal(host.status('2001:db8::10'), 'held');
 });
 
 test('property: whatever happens, lbd holds only what is wanted, only after silence, and touches nothing else', () => {

@@ -1,0 +1,71 @@
+import type { Ip } from '../lib/ip.ts';
+import { earliest, type Instant, NEVER } from '../lib/time.ts';
+import { type Adopted, KernelAddresses } from './kernel-addresses.ts';
+import type { Effect, Program, Target } from './local-types.ts';
+
+/**
+ * What the kernel has of ours, and what it is to be asked in one step. Whatever may create an address has a deadline
+ * (safety rule 2): after a freeze the world may be another one, and the wire is asked again first.
+ */
+export class KernelRequests {
+  readonly #present = new KernelAddresses();
+  #removals: Program[] = [];
+  #creations: Program[] = [];
+  #deadline: Instant = NEVER;
+
+  get(ip: Ip, target: Target): Adopted | undefined {
+    return this.#present.get(ip, target);
+  }
+
+  has(ip: Ip): boolean {
+    return this.#present.ofIp(ip).length > 0;
+  }
+
+  all(): readonly Adopted[] {
+    return this.#present.all();
+  }
+
+  /** The kernel has it, by its own word. */
+  appeared(address: Adopted): void {
+    this.#present.set(address);
+  }
+
+  /** The kernel has it no more, by its own word. */
+  vanished(ip: Ip, target: Target): void {
+    this.#present.delete(ip, target);
+  }
+
+  /** `add` fails if the address exists, `renew` does not care; neither is sent after `deadline`. */
+  create(op: 'add' | 'renew', ip: Ip, target: Target, lifetimeMs: number, deadline: Instant): void {
+    const { ifIndex, prefixLength } = target;
+    this.#creations.push({ op, ip, ifIndex, prefixLength, lifetimeMs });
+    this.#deadline = earliest(this.#deadline, deadline);
+  }
+
+  /** Nothing is asked when the kernel does not have it. */
+  remove(ip: Ip, target: Target): void {
+    if (!this.#present.delete(ip, target)) return;
+    const { ifIndex, prefixLength } = target;
+    this.#removals.push({ op: 'remove', ip, ifIndex, prefixLength, lifetimeMs: 0 });
+  }
+
+  removeAllOf(ip: Ip): void {
+    for (const place of this.#present.ofIp(ip)) this.remove(ip, place);
+  }
+
+  /** The requests of this step. Removals first: an address that moves must not be in two places. */
+  take(): readonly Effect[] {
+    const batches: Effect[] = [];
+    if (this.#removals.length > 0) {
+      batches.push({ kind: 'program', requests: this.#removals, deadline: undefined });
+    }
+    if (this.#creations.length > 0) {
+      const deadline = this.#deadline === NEVER ? undefined : this.#deadline;
+      batches.push({ kind: 'program', requests: this.#creations, deadline });
+    }
+    this.#removals = [];
+    this.#creations = [];
+    this.#deadline = NEVER;
+    return batches;
+  }
+}
