@@ -7,6 +7,7 @@ import { planRestore } from '../iface/sysctl-restore.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
+import { hostLockHolder } from './host-lock.ts';
 import { loadSysctlsBefore } from './sysctl-record.ts';
 
 const DEFAULT_STATE_DIRECTORY = '/var/lib/lbd';
@@ -23,6 +24,11 @@ export type CleanupOptions = {
  * status: 1 when something is left.
  */
 export async function cleanup(options: CleanupOptions): Promise<number> {
+  const pid = await hostLockHolder();
+  if (pid !== undefined) {
+    process.stderr.write(`lbd runs on this host (pid ${pid}) and would put everything back: stop it first\n`);
+    return 1;
+  }
   const directory = stateDirectory(options.configFile);
   const removed = await removeAddresses(directory);
   const failures = removed.failures + (options.sysctls ? restoreSysctls(directory) : 0);

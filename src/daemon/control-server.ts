@@ -1,8 +1,9 @@
-import { chmodSync, chownSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { dirname } from 'node:path';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { makeDirectory } from '../sys/directory.ts';
 import { groupId, OPERATORS_GROUP } from '../sys/group.ts';
 
 /**
@@ -57,8 +58,8 @@ export class ControlServer {
    */
   async listen(): Promise<void> {
     try {
-      mkdirSync(dirname(this.#path), { recursive: true });
-      rmSync(this.#path, { force: true });
+      makeDirectory(dirname(this.#path));
+      removeLeftOver(this.#path);
       await new Promise<void>((resolve, reject) => {
         this.#server.once('error', reject);
         this.#server.listen(this.#path, () => resolve());
@@ -86,6 +87,14 @@ export class ControlServer {
     this.#server.closeAllConnections();
     return new Promise((resolve) => this.#server.close(() => resolve()));
   }
+}
+
+/** A path that a typing mistake leads to may be anybody's file: only a socket is taken away. */
+function removeLeftOver(path: string): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw new Error('it exists and is no socket; name another path or remove it');
+  rmSync(path);
 }
 
 function answer(request: IncomingMessage, response: ServerResponse, documents: Documents): void {

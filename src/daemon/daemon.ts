@@ -1,4 +1,3 @@
-import { mkdirSync } from 'node:fs';
 import { withWaiting } from '../config/listing.ts';
 import type { Config, ConfigListing, ConfigProblem } from '../config/types.ts';
 import { LocalDriver, type NamedReport } from '../iface/io/local-driver.ts';
@@ -17,6 +16,7 @@ import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
 import { missingCapabilities } from '../sys/capabilities.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { makeDirectory } from '../sys/directory.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { ControlServer } from './control-server.ts';
@@ -88,7 +88,9 @@ export class Daemon {
       logger,
       onChange: (changes) => {
         this.#local.kernelChanged(changes);
-        this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+        this.#watchSysctls();
+        // A NIC that came back under the same name starts over with the kernel's defaults.
+        if (changes.links.present.length > 0) this.#sysctls.check();
       },
     });
     this.#wire = new Wire({
@@ -149,7 +151,7 @@ export class Daemon {
     await this.#rtnetlink.start();
     this.#running = true;
     this.#local.start();
-    this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+    this.#watchSysctls();
     await this.#control.listen();
     this.#cluster.start();
     this.#planNow();
@@ -185,6 +187,7 @@ export class Daemon {
     this.#options.logger.setLevel(config.log.level);
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
     this.#local.reconfigure(config.local, config.local.interfaces);
+    this.#watchSysctls();
     this.#planSoon();
     this.#options.logger.info({ digest, restartNeededFor: waiting }, 'config.reloaded');
   }
@@ -256,6 +259,10 @@ export class Daemon {
         config,
       }),
     };
+  }
+
+  #watchSysctls(): void {
+    this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
   }
 
   #planSoon(): void {
@@ -336,7 +343,7 @@ function requireCapabilities(): void {
 
 function makeStateDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o750 });
+    makeDirectory(path, 0o750);
   } catch (error) {
     throw new LbdError(
       'state.directory-failed',

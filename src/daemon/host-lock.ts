@@ -39,6 +39,11 @@ export async function takeHostLock(name = LOCK_NAME): Promise<HostLock> {
   return { release: () => new Promise((resolve) => server.close(() => resolve())) };
 }
 
+/** The pid of the lbd that runs on this host, or undefined when none does. */
+export function hostLockHolder(name = LOCK_NAME): Promise<string | undefined> {
+  return askHolder(name);
+}
+
 function listen(server: Server, name: string): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);

@@ -40,6 +40,8 @@ export async function run(options: RunOptions): Promise<number> {
   const notify = new ServiceNotifier(process.env, (error) => {
     logger.warn({ error: errorText(error) }, 'systemd.notify-failed');
   });
+  // Before the start, which it would end: a reload then finds what the start is about to take.
+  process.on('SIGHUP', () => reload(options.configFile, daemon, notify));
   try {
     await daemon.start();
   } catch (error) {
@@ -52,7 +54,6 @@ export async function run(options: RunOptions): Promise<number> {
   }
   notify.ready();
   const timers = keepAlive(daemon, notify);
-  process.on('SIGHUP', () => reload(options.configFile, daemon, notify));
   const signal = await stopSignal();
   for (const timer of timers) clearInterval(timer);
   notify.stopping();

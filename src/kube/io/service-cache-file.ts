@@ -1,10 +1,11 @@
 /** Keeps `services.json` in the state directory: read once at start, written behind changes, always whole. */
 
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
+import { makeDirectory } from '../../sys/directory.ts';
 import type { Item } from '../objects.ts';
 import { cacheText, LARGEST_CACHE_BYTES, parseCache } from '../service-cache.ts';
 import type { Service } from '../types.ts';
@@ -119,7 +120,7 @@ export class ServiceCacheFile {
     const { text, omitted } = cacheText(this.#options.services(), this.#options.server);
     if (text === this.#written) return;
     if (omitted > 0) this.#options.logger.warn({ file: this.#path, omitted }, 'kube.cache.full');
-    mkdirSync(this.#options.directory, { recursive: true, mode: 0o750 });
+    makeDirectory(this.#options.directory, 0o750);
     await replaceFile(this.#path, text, 0o640);
     this.#written = text;
   }

@@ -3,11 +3,12 @@
  * because /etc is not the daemon's to write; the kubeconfig stays as it is, and a newer token in it wins.
  */
 
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { doublingPauseMs } from '../../lib/time.ts';
+import { makeDirectory } from '../../sys/directory.ts';
 import {
   type AccountToken,
   grantedToken,
@@ -159,7 +160,7 @@ export class TokenRenewal {
     const { stateDirectory } = this.#options;
     const path = fileIn(stateDirectory);
     try {
-      mkdirSync(stateDirectory, { recursive: true, mode: 0o750 });
+      makeDirectory(stateDirectory, 0o750);
       await replaceFile(path, `${this.#unsaved}\n`, MODE);
       this.#unsaved = undefined;
     } catch (error) {
