@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { type RequestOptions, request } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -138,17 +138,21 @@ test('a document that cannot be made is a 500, logged, and the next request is s
   assert.equal(logged.length, 2);
 });
 
-test('what a killed daemon left over is replaced, and a plain file in its place too', async (t) => {
+test('what a killed daemon left over is replaced; anything else in its place is left alone', async (t) => {
   const path = join(temporaryDirectory(t), 'lbd.sock');
   const daemon = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
   assert.equal(spawnSync(process.execPath, ['-e', daemon]).signal, 'SIGKILL');
   assert.equal(statSync(path).isSocket(), true);
   await listening(t, STATUS, { path });
   assert.equal((await ask(path, '/v1/status')).code, 200);
-  const file = join(temporaryDirectory(t), 'lbd.sock');
-  writeFileSync(file, '');
-  await listening(t, STATUS, { path: file });
-  assert.equal((await ask(file, '/v1/status')).code, 200);
+  const precious = join(temporaryDirectory(t), 'lbd.sock');
+  writeFileSync(precious, 'precious');
+  const server = new ControlServer(precious, STATUS, SILENT_LOGGER);
+  await assert.rejects(server.listen(), (error) => {
+    assert.ok(error instanceof LbdError);
+    return error.code === 'control.listen-failed' && String(error.cause).includes('is no socket');
+  });
+  assert.equal(readFileSync(precious, 'utf8'), 'precious');
 });
 
 test('listen() throws control.listen-failed with the path when it cannot be', async (t) => {
@@ -158,7 +162,9 @@ test('listen() throws control.listen-failed with the path when it cannot be', as
   const notADirectory = join(directory, 'file');
   writeFileSync(notADirectory, '');
   const tooLong = join(directory, 'x'.repeat(120));
-  for (const path of [isDirectory, join(notADirectory, 'lbd.sock'), tooLong]) {
+  // Where mkdir -p of Node itself never comes back.
+  const inProc = '/proc/nope/lbd.sock';
+  for (const path of [isDirectory, join(notADirectory, 'lbd.sock'), tooLong, inProc]) {
     const server = new ControlServer(path, STATUS, SILENT_LOGGER);
     await assert.rejects(server.listen(), (error) => {
       assert.ok(error instanceof LbdError);
