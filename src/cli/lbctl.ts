@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
-import { DEFAULT_CONFIG_FILE, DEFAULT_SOCKET } from '../config/defaults.ts';
+import { DEFAULT_CONFIG_FILE, DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from '../config/defaults.ts';
 import type { CliIo } from './cli-io.ts';
+import type { KubeconfigOptions } from './kubeconfig.ts';
 import { createProgram, exitWith, runProgram } from './program.ts';
 
 type JsonOption = { readonly json: boolean };
@@ -37,6 +38,7 @@ export function lbctlProgram(io: CliIo): Command {
       await showVersion(socket(), json, io);
     });
   addConfigCommands(program, socket, io);
+  addKubeconfigCommand(program, io);
   return program;
 }
 
@@ -57,6 +59,31 @@ function addConfigCommands(program: Command, socket: () => string, io: CliIo): v
       const { showConfig } = await import('./show-config.ts');
       const source = file === true ? DEFAULT_CONFIG_FILE : file;
       exitWith(await showConfig(source === undefined ? { socket: socket() } : { file: source }, json, io));
+    });
+}
+
+function addKubeconfigCommand(program: Command, io: CliIo): void {
+  program
+    .command('kubeconfig')
+    .description("make lbd's ServiceAccount and roles in the cluster, and a kubeconfig for lbd on this host")
+    .option(
+      '--server <url>',
+      "where lbd is to reach the API server; default: where the administrator's kubeconfig does",
+    )
+    .option('--ca <file>', "the API server's CA in PEM; default: that of the administrator's kubeconfig")
+    .option('--admin-kubeconfig <file>', 'the kubeconfig of an administrator; default: that of kubectl')
+    .option('--admin-context <name>', 'its context; default: its current one')
+    .option('--lease-namespace <name>', 'kubernetes.lease_namespace of the configuration', 'kube-system')
+    .option(
+      '--token-lifetime <duration>',
+      'how long the token is valid; lbd renews it at half of that',
+      '720h',
+    )
+    .option('-o, --output <file>', 'where to write it, - for standard output', DEFAULT_KUBECONFIG)
+    .option('--no-verify', 'write it without asking the API server with it')
+    .action(async (options: KubeconfigOptions) => {
+      const { makeKubeconfig } = await import('./kubeconfig.ts');
+      await makeKubeconfig(options, io);
     });
 }
 

@@ -1,3 +1,4 @@
 /** Where the package puts things; apart from the schema, so that a command needs not load it for a default. */
 export const DEFAULT_CONFIG_FILE = '/etc/lbd.toml';
 export const DEFAULT_SOCKET = '/run/lbd/lbd.sock';
+export const DEFAULT_KUBECONFIG = '/etc/lbd/kubeconfig';

@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { parseIp, parseRange } from '../lib/ip.ts';
-import { DEFAULT_SOCKET } from './defaults.ts';
+import { DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
 
 const MAX_POOLS = 1000;
@@ -82,7 +82,7 @@ function hostKeys() {
 function kubernetesKeys() {
   return {
     kubeconfig: z
-      ._default(absolutePath(), '/etc/lbd/kubeconfig')
+      ._default(absolutePath(), DEFAULT_KUBECONFIG)
       .check(
         z.describe(
           'The kubeconfig file that lbd reaches the API server with; keep it readable by root only.',

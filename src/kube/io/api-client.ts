@@ -5,6 +5,8 @@
 
 import { ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
 import { errorText, LbdError } from '../../lib/errors.ts';
 import type { Instant } from '../../lib/time.ts';
 import { type ApiFailure, failureText, httpFailure, otherFailure } from '../api-failure.ts';
@@ -37,10 +39,15 @@ export type ApiRequest = {
   /** Path and query. */
   readonly path: string;
   readonly body?: unknown;
-  readonly contentType?: 'application/json' | 'application/merge-patch+json';
+  readonly contentType?: 'application/json' | 'application/merge-patch+json' | 'application/apply-patch+yaml';
   /** To the end of the answer; for a watch to its headers. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /**
+   * Asked right before the request is written to a connection that stands: making one takes its time, and this process
+   * may have been asleep meanwhile. `withdrawn` when the answer is no.
+   */
+  readonly maySend?: () => boolean;
 };
 
 export type WatchHandlers = { readonly opened: () => void; readonly line: (line: string) => void };
@@ -210,6 +217,7 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
     }
     let incoming: IncomingMessage | undefined;
     let timedOut = false;
+    let withdrawn = false;
     const end = (reason: string) => (incoming ?? outgoing).destroy(new Error(reason));
     const abort = () => end('cancelled');
     const timer = setTimeout(() => {
@@ -220,7 +228,16 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
       clearTimeout(timer);
       request.signal?.removeEventListener('abort', abort);
     };
-    outgoing.on('socket', (socket) => socket.setKeepAlive(true, KEEPALIVE_MS));
+    const send = () => {
+      if (outgoing.destroyed) return;
+      withdrawn = request.maySend?.() === false;
+      if (withdrawn) end('not sent');
+      else outgoing.end(request.body === undefined ? undefined : JSON.stringify(request.body));
+    };
+    outgoing.on('socket', (socket) => {
+      socket.setKeepAlive(true, KEEPALIVE_MS);
+      whenConnected(socket, send);
+    });
     outgoing.on('response', (response) => {
       incoming = response;
       if (request.verb === 'watch') clearTimeout(timer);
@@ -231,13 +248,21 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
       settle();
       const code = 'code' in error ? error.code : undefined;
       const stale = outgoing.reusedSocket && !timedOut && (code === 'ECONNRESET' || code === 'EPIPE');
-      const failure = otherFailure(timedOut ? 'timeout' : 'network', networkText(error));
+      const kind = withdrawn ? 'withdrawn' : timedOut ? 'timeout' : 'network';
+      const failure = otherFailure(kind, networkText(error));
       resolve({ kind: 'failed', failure, stale });
     });
     request.signal?.addEventListener('abort', abort, { once: true });
     if (request.signal?.aborted === true) abort();
-    outgoing.end(request.body === undefined ? undefined : JSON.stringify(request.body));
   });
+}
+
+/** Calls `ready` when what is written to the socket goes to the peer and not into a queue: after the TLS handshake. */
+function whenConnected(socket: Socket, ready: () => void): void {
+  const isTls = socket instanceof TLSSocket;
+  const isHandshaking = isTls && 'secureConnecting' in socket && socket.secureConnecting === true;
+  if (!socket.connecting && !isHandshaking) ready();
+  else socket.once(isTls ? 'secureConnect' : 'connect', ready);
 }
 
 /** Node throws at once for a header or a PEM text that it cannot use: those come from the kubeconfig. */

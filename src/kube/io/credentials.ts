@@ -36,6 +36,8 @@ export type CredentialsOptions = {
   readonly now: () => Instant;
   /** A token that followed the one in the kubeconfig: used while it is the newer one of the same account. */
   readonly renewedToken?: string | undefined;
+  /** See `loadKubeconfig()`. */
+  readonly mayBeExposed?: boolean;
 };
 
 export class Credentials {
@@ -52,7 +54,12 @@ export class Credentials {
   constructor(options: CredentialsOptions) {
     this.#options = options;
     this.#renewedToken = options.renewedToken;
-    this.#loaded = loadKubeconfig(options.path, options.context);
+    this.#loaded = this.#load();
+  }
+
+  #load(): LoadedKubeconfig {
+    const { path, context, mayBeExposed } = this.#options;
+    return loadKubeconfig(path, context, mayBeExposed);
   }
 
   get server(): string {
@@ -212,7 +219,7 @@ export class Credentials {
   /** A kubeconfig that got unusable while lbd runs is reported; the last good one stays. */
   #reload(): void {
     try {
-      this.#loaded = loadKubeconfig(this.#options.path, this.#options.context);
+      this.#loaded = this.#load();
       this.#problem = '';
     } catch (error) {
       this.#complain(errorText(error));

@@ -31,9 +31,16 @@ export function checkKubeconfig(path: string, context: string | undefined): void
   loadKubeconfig(path, context);
 }
 
-/** As `checkKubeconfig()`, and gives the parsed file. `context` undefined means the file's current one. */
-export function loadKubeconfig(path: string, context: string | undefined): LoadedKubeconfig {
-  const { text, modifiedMs } = readChecked(path);
+/**
+ * As `checkKubeconfig()`, and gives the parsed file. `context` undefined means the file's current one. `mayBeExposed`
+ * takes files that everybody may read: a person's own are that person's business.
+ */
+export function loadKubeconfig(
+  path: string,
+  context: string | undefined,
+  mayBeExposed = false,
+): LoadedKubeconfig {
+  const { text, modifiedMs } = readChecked(path, mayBeExposed);
   const directory = dirname(resolve(path));
   const document = parsed(path, text);
   const users = listOf(document['users'], MOST_ENTRIES);
@@ -58,7 +65,7 @@ export function loadKubeconfig(path: string, context: string | undefined): Loade
   };
 }
 
-function readChecked(path: string): { text: string; modifiedMs: number } {
+function readChecked(path: string, mayBeExposed: boolean): { text: string; modifiedMs: number } {
   let stat: ReturnType<typeof statSync>;
   try {
     stat = statSync(path);
@@ -66,7 +73,7 @@ function readChecked(path: string): { text: string; modifiedMs: number } {
     throw refuse('missing', path, `cannot be read: ${errorText(error)}`, error);
   }
   if (!stat.isFile()) throw refuse('invalid', path, 'is no regular file');
-  if ((stat.mode & 0o007) !== 0) {
+  if ((stat.mode & 0o007) !== 0 && !mayBeExposed) {
     const mode = (stat.mode & 0o777).toString(8).padStart(4, '0');
     throw refuse('exposed', path, `is open to every user of this host (mode ${mode}): run chmod 640 ${path}`);
   }
