@@ -6,9 +6,9 @@ export type ApiFailure = {
   /**
    * `http`: the server answered and declined. `network`: no answer (connection, TLS).
    * `timeout`: no answer in time. `protocol`: an answer that
-   * is not the Kubernetes API. `too-large`: more than the named limit of a body or line. `credentials`: nothing to ask with.
+   * is not the Kubernetes API. `withdrawn`: never sent, because its sender might not send it any more. `too-large`: more than the named limit of a body or line. `credentials`: nothing to ask with.
    */
-  readonly kind: 'http' | 'network' | 'timeout' | 'protocol' | 'too-large' | 'credentials';
+  readonly kind: 'http' | 'network' | 'timeout' | 'protocol' | 'too-large' | 'credentials' | 'withdrawn';
   /** HTTP status, or the code of a Status object in a watch; undefined when no server answered. */
   readonly status: number | undefined;
   /** metav1.Status.reason: `Forbidden`, `Expired`, `Conflict`. */

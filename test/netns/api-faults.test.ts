@@ -501,7 +501,7 @@ describe('the API server', { skip: SKIP, concurrency: true }, () => {
       describe: 'the end of the Lease',
       timeoutMs: 15_000,
     });
-    assert.match(problemsOf(status), /allocator: cannot patch leases: 500 injected fault/);
+    assert.match(problemsOf(status), /allocator: cannot (get|patch) leases: 500 injected fault/);
     await api.createService({ name: 'late' });
     await lbd.waitForStatus((document) => serviceOf(document, 'late') !== undefined, {
       describe: 'the new Service',

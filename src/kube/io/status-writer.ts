@@ -33,7 +33,7 @@ export class StatusWriter {
   #withIpMode = true;
 
   /**
-   * `mayWrite` is asked right before each write is sent: those that waited meanwhile may have lost the right to it. `written`
+   * `mayWrite` is asked right before each write goes out: those that waited meanwhile may have lost the right to it. `written`
    * gets the Service as the server returned it, before the outcome is known to the caller.
    */
   constructor(client: ApiClient, mayWrite: () => boolean, written: (item: Item<Service>) => void) {
@@ -62,7 +62,6 @@ export class StatusWriter {
 
   async #patch(service: Service, ips: readonly Ip[]): Promise<StatusOutcome> {
     for (;;) {
-      if (!this.#mayWrite()) return 'stale';
       const withIpMode = this.#withIpMode;
       try {
         const answer = await this.#client.request({
@@ -72,6 +71,7 @@ export class StatusWriter {
           path: `/api/v1/namespaces/${service.namespace}/services/${service.name}/status`,
           contentType: 'application/merge-patch+json',
           timeoutMs: TIMEOUT_MS,
+          maySend: this.#mayWrite,
           body: statusPatch(service, ips, withIpMode),
         });
         const item = serviceItem(answer);
@@ -79,6 +79,7 @@ export class StatusWriter {
         return 'written';
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
+        if (error.failure.kind === 'withdrawn') return 'stale';
         const verdict = patchVerdict(error.failure);
         if (verdict === 'failed') return { error };
         if (verdict !== 'retry-without-mode') return verdict;
