@@ -28,7 +28,8 @@ import { replaceFile } from './replace-file.ts';
 const CHECK_INTERVAL_MS = 60_000;
 const FIRST_RETRY_MS = 60_000;
 const LAST_RETRY_MS = 3_600_000;
-const MODE = 0o600;
+/** As the kubeconfig: whoever is in the daemon's group may run `lbd check`. */
+const MODE = 0o640;
 
 export type TokenRenewalOptions = {
   readonly client: ApiClient;

@@ -95,7 +95,7 @@ describe('TokenRenewal', () => {
     await logged('kube.token.renewed');
     const kept = readFileSync(join(directory, 'token'), 'utf8').trim();
     assert.notEqual(kept, token);
-    assert.equal(statSync(join(directory, 'token')).mode & 0o777, 0o600);
+    assert.equal(statSync(join(directory, 'token')).mode & 0o777, 0o640);
     assert.equal(await sent(), kept);
     await list();
     assert.match(readFileSync(path, 'utf8'), new RegExp(token), 'the kubeconfig stays as it is');
