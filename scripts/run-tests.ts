@@ -7,7 +7,7 @@
  */
 
 import { spawnSync } from 'node:child_process';
-import { existsSync, globSync } from 'node:fs';
+import { existsSync, globSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
@@ -75,14 +75,21 @@ async function main(only: RegExp | undefined): Promise<number> {
   const files = globSync('test/**/*.test.ts', { cwd: ROOT }).sort();
   refuseStrays(files);
   const byPath = only === undefined ? files : files.filter((file) => only.test(file));
-  const names = byPath.length === 0 && only !== undefined ? only : undefined;
+  const names = byPath.length === 0 ? only : undefined;
+  const candidates = names === undefined ? byPath : filesThatName(names, files);
   const total = emptyOutcome();
   for (const suite of SUITES) {
-    const chosen = (names === undefined ? byPath : files).filter((file) => isIn(suite, file));
+    const chosen = candidates.filter((file) => isIn(suite, file));
     if (chosen.length > 0) await runSuite(suite, chosen, names, total);
   }
   report(total);
   return total.failures.length > 0 || total.passed === 0 ? 1 : 0;
+}
+
+/** Where a test of such a name is: by the text of the files, or, for a name that is put together, any of them. */
+function filesThatName(names: RegExp, files: readonly string[]): readonly string[] {
+  const found = files.filter((file) => names.test(readFileSync(join(ROOT, file), 'utf8')));
+  return found.length > 0 ? found : files;
 }
 
 /** A test in a directory that no suite names would never run and never be missed. */
@@ -160,7 +167,9 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
   if (names === undefined && outcome.passed + outcome.failures.length + outcome.skips.length === 0) {
     outcome.failures.push({ title: 'the file has no test', place: file, error: undefined });
   }
-  printFile(file, outcome, performance.now() - startedAt, output.join('').slice(-MAX_OUTPUT_CHARS));
+  const isSilent = names !== undefined && outcome.passed + outcome.failures.length === 0;
+  if (!isSilent)
+    printFile(file, outcome, performance.now() - startedAt, output.join('').slice(-MAX_OUTPUT_CHARS));
   return outcome;
 }
 
