@@ -48,12 +48,12 @@ function temporaryDirectory(context: TestContext): string {
 test('lbd version prints the version and the commit', () => {
   const { status, out } = ran(LBD, ['version']);
   assert.equal(status, 0);
-  assert.match(out, /^lbd 0\.1\.0 \(?:[0-9a-f]{12}|unknown)\), Node v26\./);
+  assert.match(out, /^lbd 0\.1\.0 \((?:[0-9a-f]{12}|unknown)\), Node v26\./);
 });
 
 test('lbctl version says which it is, also when it finds no daemon', () => {
   const { out } = ran(LBCTL, ['version', '--socket', '/nonexistent/lbd.sock']);
-  assert.match(out, /^lbctl +0\.1\.0 \(?:[0-9a-f]{12}|unknown)\), Node v26\./);
+  assert.match(out, /^lbctl +0\.1\.0 \((?:[0-9a-f]{12}|unknown)\), Node v26\./);
 });
 
 test('the name it is called by decides, also through a link elsewhere', (context) => {
