@@ -14,7 +14,7 @@ root=$scratch/root
 packages=(
   systemd systemd-sysv dbus udev kmod procps less libpam-systemd
   iproute2 iputils-ping nftables ifupdown isc-dhcp-client network-manager
-  ca-certificates curl gpgv busybox
+  ca-certificates curl gpgv busybox adduser libatomic1
 )
 # The kernel is unpacked and not installed: the machine needs neither the initramfs nor the boot loader of its package.
 # shellcheck disable=SC2016 # $1 is the root, for mmdebstrap's shell

@@ -11,7 +11,13 @@ import { LbdError } from '../../../src/lib/errors.ts';
 
 export type Suite = 'bookworm' | 'trixie';
 
-export type Image = { readonly kernel: string; readonly initrd: string; readonly disk: string };
+export type Image = {
+  readonly kernel: string;
+  readonly initrd: string;
+  readonly disk: string;
+  /** Disk and memory of a machine that has booted; it may not be there yet. */
+  readonly booted: string;
+};
 
 const SUPPORT = fileURLToPath(new URL('.', import.meta.url));
 const CACHE = fileURLToPath(new URL('../../../.cache/vm', import.meta.url));
@@ -27,6 +33,7 @@ export async function imageOf(suite: Suite): Promise<Image> {
     kernel: join(directory, 'kernel'),
     initrd: join(directory, 'initrd'),
     disk: join(directory, 'disk'),
+    booted: join(directory, 'booted'),
   };
 }
 

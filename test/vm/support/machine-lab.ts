@@ -1,7 +1,10 @@
+import { existsSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
 import { createLab, type Lab } from '../../support/lab.ts';
 import type { LabHost } from '../../support/lab-host.ts';
 import { type Image, imageOf, type Suite } from './image.ts';
-import { Machine } from './machine.ts';
+import { Machine, type MachineOptions } from './machine.ts';
+import { INSTALL_COMMANDS, type Repository, serveRepository } from './package.ts';
 
 /** A lab with real machines in it: an API server, a client with the ARP prober, and machines beside them. */
 
@@ -10,8 +13,12 @@ export type MachineLabOptions = {
   readonly suite?: Suite;
   /** Their names; default one, `m1`. */
   readonly machines?: readonly string[];
+  /** With this lbd installed by apt, and not yet configured; default: without. */
+  readonly installed?: Repository;
 };
 
+/** The host of the lab that a machine runs in. */
+const CABINET = { nics: { uplink: { addresses: [] } }, gateways: null };
 const FIRST_MACHINE_NUMBER = 101;
 
 export class MachineLab {
@@ -28,12 +35,13 @@ export class MachineLab {
   /** Resolves when the API server answers and all machines are booted. */
   static async start(options: MachineLabOptions = {}): Promise<MachineLab> {
     const image = await imageOf(options.suite ?? 'bookworm');
+    const saved = await savedMachine(image, options.installed);
     const names = options.machines ?? ['m1'];
-    const cabinets = names.map((name) => [name, { nics: { uplink: { addresses: [] } }, gateways: null }]);
+    const cabinets = names.map((name) => [name, CABINET]);
     const lab = await createLab({ hosts: { server: {}, client: {}, ...Object.fromEntries(cabinets) } });
     try {
       const [machines] = await Promise.all([
-        Promise.all(names.map((name, index) => bootOne(lab, image, name, index))),
+        Promise.all(names.map((name, index) => wake(lab, image, saved, name, index))),
         lab.startApiServer('server'),
       ]);
       return new MachineLab(lab, machines);
@@ -54,13 +62,41 @@ export class MachineLab {
   }
 }
 
-function bootOne(lab: Lab, image: Image, name: string, index: number): Promise<Machine> {
+function wake(lab: Lab, image: Image, saved: string, name: string, index: number): Promise<Machine> {
+  return Machine.wake(lab.host(name), saved, optionsOf(lab, image, index));
+}
+
+function optionsOf(lab: Lab, image: Image, index: number): MachineOptions {
   const number = FIRST_MACHINE_NUMBER + index;
-  return Machine.boot(lab.host(name), {
+  return {
     image,
     address: `10.77.0.${number}/24`,
     gateway: '10.77.0.1',
     mac: `02:1b:d1:00:00:${number.toString(16)}`,
     server: lab.host('server').ip,
+  };
+}
+
+/** Disk and memory of a machine that has booted, with the package if asked: made once, for all tests that need one. */
+async function savedMachine(image: Image, repository: Repository | undefined): Promise<string> {
+  const booted = await saved(`${image.booted}`, (lab) =>
+    Machine.boot(lab.host('m1'), optionsOf(lab, image, 0)),
+  );
+  if (repository === undefined) return booted;
+  return saved(`${image.booted}-${repository.hash}`, async (lab) => {
+    const machine = await wake(lab, image, booted, 'm1', 0);
+    await serveRepository(lab, repository);
+    await machine.type(INSTALL_COMMANDS, { timeoutMs: 300_000 });
+    return machine;
   });
+}
+
+async function saved(file: string, make: (lab: Lab) => Promise<Machine>): Promise<string> {
+  if (existsSync(file)) return file;
+  const unfinished = `${file}.${process.pid}`;
+  await using lab = await createLab({ hosts: { server: {}, m1: CABINET } });
+  const machine = await make(lab);
+  await machine.saveMemory(unfinished);
+  await rename(unfinished, file);
+  return file;
 }

@@ -19,8 +19,7 @@ const TOOLS = [
 export const SKIP: string | false = obstacle();
 
 function obstacle(): string | false {
-  if (process.getuid?.() !== 0)
-    return 'needs root: it makes namespaces, tap devices and a root file system';
+  if (process.getuid?.() !== 0) return 'needs root: it makes namespaces, tap devices and a root file system';
   if (process.arch !== 'x64') return `boots amd64 machines in software, and this one is ${process.arch}`;
   if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun, for the cables of the machines';
   const missing = TOOLS.filter(([, command]) => !isCommand(command)).map(([name]) => name);

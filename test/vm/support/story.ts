@@ -1,0 +1,111 @@
+import type { LabHost } from '../../support/lab-host.ts';
+import { waitFor } from '../../support/wait.ts';
+import type { Machine } from './machine.ts';
+import type { MachineLab } from './machine-lab.ts';
+
+/** What a person does with lbd on a machine, and what can be seen of it from there and from the wire. */
+
+export const VIP = '10.77.0.200';
+
+export const CONFIG = `[[pool]]
+name = "default"
+addresses = ["10.77.0.200-10.77.0.220"]
+`;
+
+/** Gives the machine a configuration, a kubeconfig and a web server, as what comes before `systemctl enable --now`. */
+export async function configure(lab: MachineLab, machine: Machine, toml = CONFIG): Promise<void> {
+  await machine.writeFile('/etc/lbd.toml', toml);
+  await machine.run('install -d -m 2750 -o root -g lbd /etc/lbd');
+  await machine.writeFile('/etc/lbd/kubeconfig', await lab.lab.apiServer.kubeconfig('lbd'), '640');
+}
+
+/** A web server that says the machine's name, on every address of it. */
+export async function startWebServer(machine: Machine): Promise<void> {
+  await machine.run(
+    `mkdir -p /run/www && hostname >/run/www/index.html &&
+    systemd-run --quiet --unit web busybox httpd -f -p 80 -h /run/www`,
+  );
+}
+
+/** Creates a Service of type LoadBalancer and waits until a machine holds its address; resolves with it. */
+export async function serve(lab: MachineLab, name = 'web', timeoutMs = 60_000): Promise<string> {
+  await lab.lab.api.createService({ name });
+  const { addresses } = await lab.lab.api.waitForAddresses(name, { timeoutMs });
+  return addresses[0] ?? '';
+}
+
+/** Waits until the machine has the address on its NIC, or has it not. */
+export async function holds(machine: Machine, ip: string, isThere = true, timeoutMs = 60_000): Promise<void> {
+  await machine.waitFor('ip -o addr show', {
+    describe: `${ip} ${isThere ? 'on' : 'gone from'} the machine`,
+    predicate: (text) => text.includes(` ${ip}/`) === isThere,
+    timeoutMs,
+  });
+}
+
+/** The pid of the daemon, from systemd; 0 when it does not run. */
+export async function mainPid(machine: Machine): Promise<number> {
+  return Number(await machine.output('systemctl show --property MainPID --value lbd'));
+}
+
+/** Waits until the daemon is ready and is another process than `before`. */
+export async function readyAgain(machine: Machine, before: number, timeoutMs = 60_000): Promise<void> {
+  await machine.waitFor('systemctl show --property MainPID,ActiveState lbd', {
+    describe: `another lbd than pid ${before}, active`,
+    predicate: (text) =>
+      /ActiveState=active/.test(text) && !text.includes(`MainPID=${before}\n`) && !/MainPID=0\n/.test(text),
+    timeoutMs,
+  });
+}
+
+/** Notes every change of the machine's addresses from now on; the result tells those that went. */
+export async function watchAddresses(machine: Machine): Promise<() => Promise<readonly string[]>> {
+  await machine.run(
+    `systemctl stop watch-addresses 2>/dev/null; rm -f /run/watched
+    systemd-run --quiet --unit watch-addresses --property StandardOutput=file:/run/watched ip -o monitor address`,
+  );
+  return async () => {
+    const text = await machine.output('cat /run/watched');
+    return text.split('\n').filter((line) => line.startsWith('Deleted'));
+  };
+}
+
+/** A page of the address, as the client gets it. */
+export async function fetchFrom(client: LabHost, ip: string): Promise<string> {
+  const { stdout } = await client.run(['curl', '-sf', '--max-time', '10', `http://${ip}/`]);
+  return stdout.trim();
+}
+
+/** What is on the machine, so that two of them can be compared: files, users, addresses, links, sysctls, units. */
+export async function survey(machine: Machine): Promise<ReadonlySet<string>> {
+  const text = await machine.output(SURVEY, { timeoutMs: 120_000 });
+  return new Set(text.split('\n'));
+}
+
+// What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records.
+const SURVEY = `
+find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /root \\
+  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\) -prune -o -printf 'file %p\\n'
+find /run -path '/run/systemd' -prune -o -path /run/udev -prune -o -printf 'file %p\\n' | grep -v -e /run/watched -e /run/adduser
+find /run/systemd/system /etc/systemd /run/systemd/transient -printf 'file %p\\n' 2>/dev/null | grep -v -e /transient/ -e transient
+sed 's/^/user /' /etc/passwd
+sed 's/^/group /' /etc/group
+ip -o link | awk '{ print "link", $2 }'
+ip -o addr | awk '{ print "address", $2, $4 }'
+for file in /proc/sys/net/ipv[46]/conf/*/arp_ignore /proc/sys/net/ipv4/conf/*/arp_announce; do
+  [ ! -e "$file" ] || echo "sysctl $file $(cat "$file")"
+done
+systemctl list-units --all --plain --no-legend 'lbd*' | sed 's/^/unit /'
+dpkg-query -W -f 'package \${Package} \${Status}\\n'
+dpkg-statoverride --list | sed 's/^/statoverride /'`;
+
+/** Waits for a line in the journal of lbd since the boot. */
+export function journalHas(machine: Machine, match: RegExp, timeoutMs = 60_000): Promise<string> {
+  return waitFor(
+    async () => {
+      const text = await machine.output('journalctl --no-pager -o cat -b -u lbd');
+      return text.split('\n').find((line) => match.test(line));
+    },
+    { describe: `${match} in the journal of ${machine.name}`, timeoutMs, everyMs: 200 },
+  );
+}
