@@ -1,0 +1,196 @@
+/** What is in the Debian package, and what Debian's own tools say of it. */
+
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { bundledPackages } from '../../scripts/debian/copyright.ts';
+import { configJsonSchema } from '../../src/config/json-schema.ts';
+import { buildPackage, EPOCH, scratchDirectory, skipWithout } from './support/built.ts';
+
+const ROOT = join(import.meta.dirname, '../..');
+const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
+
+describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
+  const scratch = scratchDirectory();
+  let deb: string;
+  let tree: string;
+
+  before(() => {
+    deb = buildPackage(scratch.path);
+    tree = join(scratch.path, 'tree');
+    execFileSync('dpkg-deb', ['-x', deb, tree]);
+  });
+  after(scratch.remove);
+
+  const inTree = (path: string): string => readFileSync(join(tree, path), 'utf8');
+  const unpacked = (path: string): string => gunzipSync(readFileSync(join(tree, path))).toString();
+
+  test('is called by version and architecture, and says so inside', () => {
+    assert.match(deb, new RegExp(`/lbd_0\\.1\\.0_${ARCHITECTURE}\\.deb$`));
+    const fields = execFileSync('dpkg-deb', ['-f', deb, 'Package', 'Version', 'Architecture'], {
+      encoding: 'utf8',
+    });
+    assert.equal(fields, `Package: lbd\nVersion: 0.1.0\nArchitecture: ${ARCHITECTURE}\n`);
+  });
+
+  test('is the same to the byte when built again, elsewhere and under another umask', () => {
+    const again = buildPackage(join(scratch.path, 'again'), { umask: 0o077 });
+    assert.equal(sha256(again), sha256(deb));
+  });
+
+  test('belongs to root, and nothing in it is writable for others, newer than its date or set-uid', () => {
+    const listing = execFileSync('dpkg-deb', ['-c', deb], {
+      encoding: 'utf8',
+      env: { ...process.env, TZ: 'UTC' },
+    });
+    const date = new Date(EPOCH * 1000).toISOString().slice(0, 16).replace('T', ' ');
+    for (const line of listing.trimEnd().split('\n')) {
+      assert.match(line, /^([d-]rw[x-]r-[x-]r-[x-]|lrwxrwxrwx) root\/root /);
+      assert.ok(line.includes(date), `${line} is of ${date}`);
+    }
+  });
+
+  test('fits: at most 160 MB installed', () => {
+    const kibibytes = Number(execFileSync('dpkg-deb', ['-f', deb, 'Installed-Size'], { encoding: 'utf8' }));
+    assert.ok(kibibytes > statSync(join(tree, 'usr/bin/lbd')).size / 1024);
+    assert.ok(kibibytes * 1024 <= 160e6, `${kibibytes} KiB`);
+  });
+
+  test('brings the executable under both names', () => {
+    for (const name of ['lbd', 'lbctl']) {
+      const out = execFileSync(join(tree, 'usr/bin', name), ['--version'], { encoding: 'utf8' });
+      assert.equal(out, '0.1.0\n');
+    }
+  });
+
+  test('brings a configuration that is valid, and a schema that it names', () => {
+    const config = join(tree, 'etc/lbd.toml');
+    execFileSync(join(tree, 'usr/bin/lbctl'), ['config', 'check', config]);
+    assert.match(inTree('etc/lbd.toml'), /^#:schema file:\/\/\/usr\/share\/lbd\/lbd\.schema\.json\n/);
+    assert.deepEqual(JSON.parse(inTree('usr/share/lbd/lbd.schema.json')), configJsonSchema());
+    const conffiles = execFileSync('dpkg-deb', ['--ctrl-tarfile', deb]);
+    const listed = spawnSync('tar', ['-xO', './conffiles'], { input: conffiles, encoding: 'utf8' });
+    assert.equal(listed.stdout, '/etc/lbd.toml\n');
+  });
+
+  test('brings manuals that know every command and every key', () => {
+    const lbd = unpacked('usr/share/man/man8/lbd.8.gz');
+    const lbctl = unpacked('usr/share/man/man1/lbctl.1.gz');
+    for (const command of ['run', 'check', 'cleanup', 'schema', 'version'])
+      assert.match(lbd, new RegExp(`^\\.SS ${command}\\b`, 'm'));
+    for (const command of ['status', 'addresses', 'config check'])
+      assert.match(lbctl, new RegExp(`^\\.SS ${command}\\b`, 'm'));
+    assert.match(lbd, /\\-\\-unless\\-restarting/);
+    const config = unpacked('usr/share/man/man5/lbd.toml.5.gz');
+    const tables = Object.values((configJsonSchema() as Schema).properties ?? {});
+    const keys = tables.flatMap((table) => Object.keys((table.items ?? table).properties ?? {}));
+    assert.ok(keys.length > 10);
+    for (const key of keys) assert.ok(config.includes(`\\fB${key.replaceAll('-', '\\-')}\\fR`), key);
+  });
+
+  test('brings manuals that man(1) formats without a warning', { skip: skipWithout('man') }, () => {
+    for (const path of ['man8/lbd.8.gz', 'man1/lbctl.1.gz', 'man5/lbd.toml.5.gz']) {
+      const page = spawnSync('man', ['--warnings', '-l', join(tree, 'usr/share/man', path)], {
+        encoding: 'utf8',
+        env: { ...process.env, MANWIDTH: '80', LC_ALL: 'C.UTF-8' },
+      });
+      assert.equal(page.stderr, '', path);
+      assert.match(page.stdout, /\nSEE ALSO\n/);
+    }
+  });
+
+  const completions: readonly (readonly [typed: string, expected: readonly string[]])[] = [
+    ['lbctl st', ['status']],
+    ['lbctl config ', ['check', 'show', '-h', '--help']],
+    ['lbctl status --j', ['--json']],
+    ['lbctl --socket ', ['file.toml']],
+    ['lbd cle', ['cleanup']],
+    ['lbd check fi', ['file.toml']],
+    ['lbd run --config ', ['file.toml']],
+    ['lbd cleanup --unless', ['--unless-restarting']],
+    ['lbd cleanup --unit ', []],
+  ];
+  for (const [typed, expected] of completions) {
+    test(`bash completes "${typed}"`, () => {
+      const words = typed.split(' ');
+      const script = `touch file.toml; source "$1"; COMP_WORDS=("\${@:2}"); COMP_CWORD=$(($# - 2)); _$2; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const file = join(tree, 'usr/share/bash-completion/completions', words[0] ?? '');
+      const work = execFileSync('mktemp', ['-d', join(scratch.path, 'XXXXXX')], { encoding: 'utf8' }).trim();
+      const shown = spawnSync('bash', ['-c', script, 'bash', file, ...words], {
+        cwd: work,
+        encoding: 'utf8',
+      });
+      const offered = shown.stdout.split('\n').filter((word) => word !== '');
+      assert.deepEqual(offered.sort(), [...expected].sort(), shown.stderr);
+    });
+  }
+
+  test('brings completions that zsh reads', { skip: skipWithout('zsh') }, () => {
+    for (const name of ['lbd', 'lbctl'])
+      execFileSync('zsh', ['-n', join(tree, `usr/share/zsh/vendor-completions/_${name}`)]);
+  });
+
+  test('brings completions that fish reads', { skip: skipWithout('fish') }, () => {
+    for (const name of ['lbd', 'lbctl'])
+      execFileSync('fish', ['-n', join(tree, `usr/share/fish/vendor_completions.d/${name}.fish`)]);
+  });
+
+  test('names the copyright and the license of each package that the executable was made of', () => {
+    const text = inTree('usr/share/doc/lbd/copyright');
+    const packages = bundledPackages(ROOT, readFileSync(join(ROOT, 'build/lbd.cjs.map'), 'utf8'));
+    assert.ok(packages.includes('node_modules/commander') && packages.length > 10);
+    const stanzas = new Map(
+      text.split('\n\n').map((stanza) => [/^Files: (.*)\/\*$/m.exec(stanza)?.[1] ?? '', stanza]),
+    );
+    for (const directory of packages) {
+      const stanza = stanzas.get(directory);
+      assert.match(stanza ?? '', /^Copyright: \S.*\n(?: .*\n)*License: \S/m, directory);
+    }
+    assert.match(text, /^Files: node_modules\/node\/node_modules\/node-linux-\w+\/\*$/m);
+    assert.match(text, /OpenSSL/);
+  });
+
+  test('depends on what its executable links to', { skip: skipWithout('dpkg-shlibdeps', 'objdump') }, () => {
+    const work = join(scratch.path, 'shlibdeps');
+    execFileSync('mkdir', ['-p', join(work, 'debian')]);
+    execFileSync('cp', [join(ROOT, 'packaging/deb/control'), join(work, 'debian/control')]);
+    execFileSync('sed', ['-i', '1i Source: lbd\\n', join(work, 'debian/control')]);
+    const computed = execFileSync('dpkg-shlibdeps', ['-O', join(tree, 'usr/bin/lbd')], {
+      cwd: work,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
+    const named = (text: string): readonly string[] =>
+      [...text.matchAll(/(?:^|[=\s,])((?:lib)[a-z0-9+-]+)/g)].map(([, name = '']) => name).sort();
+    const depends = execFileSync('dpkg-deb', ['-f', deb, 'Depends'], { encoding: 'utf8' });
+    assert.deepEqual(named(depends), named(computed));
+  });
+
+  test('gives lintian nothing to say that is not overridden with a reason', {
+    skip: skipWithout('lintian'),
+  }, () => {
+    const { stdout, status } = spawnSync('lintian', ['--allow-root', '--tag-display-limit', '0', deb], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual({ stdout, status }, { stdout: '', status: 0 });
+    const overrides = inTree('usr/share/lintian/overrides/lbd').trimEnd().split('\n');
+    for (const [index, line] of overrides.entries()) {
+      const reasoned =
+        line.startsWith('#') || overrides.slice(0, index).some((above) => above.startsWith('#'));
+      assert.ok(reasoned, line);
+    }
+  });
+});
+
+type Schema = {
+  readonly items?: Schema;
+  readonly properties?: Readonly<Record<string, Schema>>;
+};
+
+function sha256(file: string): string {
+  return createHash('sha256').update(readFileSync(file)).digest('hex');
+}
