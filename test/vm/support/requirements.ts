@@ -13,10 +13,15 @@ const TOOLS = [
   ['cpio', 'cpio'],
   ['zstd', 'zstd'],
   ['xz-utils', 'xz'],
+  ['gnupg', 'gpg'],
 ] as const;
 
 /** Why no machine can be booted here, or false. */
 export const SKIP: string | false = obstacle();
+
+/** The same for the tests that are not part of `make test`, because they take minutes. */
+export const SKIP_LONG: string | false =
+  SKIP !== false || process.env['LBD_VM'] === 'all' ? SKIP : 'takes minutes: make vm-test runs it';
 
 function obstacle(): string | false {
   if (process.getuid?.() !== 0) return 'needs root: it makes namespaces, tap devices and a root file system';
