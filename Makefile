@@ -2,7 +2,7 @@
 #
 #   make demo [ARGS=--keep]    the whole of lbd in a lab of network namespaces (root)
 #   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
-#   make vm-test [ONLY=file]   the package on real machines, in software emulation (root; part of it is in make test)
+#   make vm-test [ONLY=file]   the package on real machines, in software emulation (root)
 #   make check                 types, lint and format, import floors and style, dead code
 #   make bench [ONLY=name]     every benchmark, or one
 #   make binary                build/lbd and build/lbctl, the single executable
