@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { rename } from 'node:fs/promises';
+import { readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createLab, type Lab } from '../../support/lab.ts';
 import type { LabHost } from '../../support/lab-host.ts';
 import { type Image, imageOf, type Suite } from './image.ts';
@@ -83,12 +84,22 @@ async function savedMachine(image: Image, repository: Repository | undefined): P
     Machine.boot(lab.host('m1'), optionsOf(lab, image, 0)),
   );
   if (repository === undefined) return booted;
-  return saved(`${image.booted}-${repository.hash}`, async (lab) => {
+  const file = `${image.booted}-${repository.hash}`;
+  if (!existsSync(file)) await removeSaved(`${image.booted}-`);
+  return saved(file, async (lab) => {
     const machine = await wake(lab, image, booted, 'm1', 0);
     await serveRepository(lab, repository);
     await machine.type(INSTALL_COMMANDS, { timeoutMs: 300_000 });
     return machine;
   });
+}
+
+/** Of builds before this one. */
+async function removeSaved(prefix: string): Promise<void> {
+  for (const name of await readdir(dirname(prefix))) {
+    const path = join(dirname(prefix), name);
+    if (path.startsWith(prefix)) await rm(path, { force: true });
+  }
 }
 
 async function saved(file: string, make: (lab: Lab) => Promise<Machine>): Promise<string> {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Lab } from '../../support/lab.ts';
+import { documentedCommands } from './story.ts';
 
 /** The package under test, built from this tree, in a signed repository that a host of the lab serves. */
 
@@ -18,13 +19,10 @@ export type Repository = {
   readonly hash: string;
 };
 
-/** What a person types on a fresh machine to have lbd installed, `lab-server` being where the repository is. */
-export const INSTALL_COMMANDS: readonly string[] = [
-  `curl -fsSo /usr/share/keyrings/lbd.gpg http://lab-server:${PORT}/lbd.gpg`,
-  `echo 'deb [signed-by=/usr/share/keyrings/lbd.gpg] http://lab-server:${PORT} ./' >/etc/apt/sources.list.d/lbd.list`,
-  'apt-get update',
-  'apt-get install -y lbd',
-];
+/** What the documentation says to type on a fresh machine, `lab-server` being where the repository is. */
+export const INSTALL_COMMANDS: readonly string[] = documentedCommands('apt install lbd').map((line) =>
+  line.replace('https://where.it/is', `http://lab-server:${PORT}`),
+);
 
 /** A signed repository with lbd's package as `version`, built from build/lbd unless it is there already. */
 export async function buildRepository(version: string): Promise<Repository> {

@@ -1,9 +1,15 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { LabHost } from '../../support/lab-host.ts';
+import { labTimeMs } from '../../support/lab-time.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Machine } from './machine.ts';
 import type { MachineLab } from './machine-lab.ts';
 
 /** What a person does with lbd on a machine, and what can be seen of it from there and from the wire. */
+
+const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 
 export const VIP = '10.77.0.200';
 
@@ -11,6 +17,21 @@ export const CONFIG = `[[pool]]
 name = "default"
 addresses = ["10.77.0.200-10.77.0.220"]
 `;
+
+/**
+ * The lines of the first block of commands in the documentation that has the line `marker`, without their comments: what
+ * tests type is what users are told to type.
+ */
+export function documentedCommands(marker: string): readonly string[] {
+  for (const file of ['README.md', 'docs/installation.md']) {
+    const text = readFileSync(join(ROOT, file), 'utf8');
+    for (const [, block = ''] of text.matchAll(/^```sh\n([\s\S]*?)^```/gm)) {
+      const lines = block.split('\n').map((line) => line.replace(/\s+#.*$/, '').trim());
+      if (lines.includes(marker)) return lines.filter((line) => line !== '');
+    }
+  }
+  throw new Error(`the documentation has no block of commands with the line ${marker}`);
+}
 
 /** Gives the machine a configuration, a kubeconfig and a web server, as what comes before `systemctl enable --now`. */
 export async function configure(lab: MachineLab, machine: Machine, toml = CONFIG): Promise<void> {
@@ -108,4 +129,8 @@ export function journalHas(machine: Machine, match: RegExp, timeoutMs = 60_000):
     },
     { describe: `${match} in the journal of ${machine.name}`, timeoutMs, everyMs: 200 },
   );
+}
+
+export function seconds(sinceMs: number): string {
+  return `${((labTimeMs() - sinceMs) / 1_000).toFixed(1)} s`;
 }

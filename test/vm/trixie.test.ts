@@ -1,0 +1,4 @@
+import { lifeOfLbd } from './support/life.ts';
+import { SKIP_LONG } from './support/requirements.ts';
+
+lifeOfLbd('trixie', SKIP_LONG);
