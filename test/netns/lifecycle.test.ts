@@ -169,6 +169,9 @@ describe('lbd', { skip: SKIP }, () => {
     const second = await scenario.command('lbd', ['run', '--config', '/etc/other.toml']);
     assert.equal(second.code, 1);
     assert.match(second.stderr, new RegExp(`another lbd already runs on this host \\(pid ${pid}\\)`));
+    const cleanup = await scenario.command('lbd', ['cleanup']);
+    assert.equal(cleanup.code, 1);
+    assert.match(cleanup.stderr, new RegExp(`lbd runs on this host \\(pid ${pid}\\)`));
     await held(lbd, ip);
     assert.ok(await shown(scenario.host, ip));
   });
