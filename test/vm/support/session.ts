@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import type { LabProcess } from '../../support/lab-process.ts';
+import { labTimeMs } from '../../support/lab-time.ts';
+import { Prober } from '../../support/prober.ts';
+import type { Machine } from './machine.ts';
+import { MachineLab } from './machine-lab.ts';
+import { buildRepository, type Repository } from './package.ts';
+import { CONFIG, configure, holds, serve, startWebServer, VIP, watchAddresses } from './story.ts';
+
+/** One machine with lbd running, a Service with an address, and the prober asking for it: where most tests begin. */
+export class Session {
+  readonly lab: MachineLab;
+  readonly machine: Machine;
+  readonly prober: Prober;
+  readonly repository: Repository;
+  #deleted: () => Promise<readonly string[]>;
+  #since: number;
+
+  private constructor(
+    lab: MachineLab,
+    prober: Prober,
+    repository: Repository,
+    deleted: () => Promise<readonly string[]>,
+  ) {
+    this.lab = lab;
+    this.machine = lab.machine();
+    this.prober = prober;
+    this.repository = repository;
+    this.#deleted = deleted;
+    this.#since = labTimeMs();
+  }
+
+  /** `prepare` runs before lbd is started. */
+  static async start(prepare?: (lab: MachineLab) => Promise<unknown>): Promise<Session> {
+    const repository = await buildRepository('0.1.0');
+    const lab = await MachineLab.start({ installed: repository });
+    try {
+      const machine = lab.machine();
+      await prepare?.(lab);
+      await configure(lab, machine);
+      await startWebServer(machine);
+      await machine.run('systemctl enable --now lbd');
+      assert.equal(await serve(lab), VIP);
+      await holds(machine, VIP);
+      const prober = await Prober.start(lab.client, { addresses: [VIP] });
+      await prober.firstAnswer(VIP);
+      return new Session(lab, prober, repository, await watchAddresses(machine));
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+  }
+
+  /** From now on nothing that happened before counts. */
+  async mark(): Promise<void> {
+    this.#deleted = await watchAddresses(this.machine);
+    this.#since = labTimeMs();
+  }
+
+  /** Since the mark the address was never taken off the NIC, nor answered by anybody else. Resolves with the longest gap in ms. */
+  async neverGone(): Promise<number> {
+    const about = (await this.#deleted()).filter((line) => line.includes(VIP));
+    assert.deepEqual(about, [], 'the address was taken off the NIC');
+    assert.deepEqual(this.prober.duplicates(VIP), { probes: 0, overlapMs: 0 });
+    return this.longestGapMs();
+  }
+
+  /** The longest time since the mark in which nobody answered for the address. */
+  longestGapMs(): number {
+    return Math.round(
+      this.prober.longestGap(VIP, { fromMs: this.#since, toMs: labTimeMs() })?.ms ?? Number.POSITIVE_INFINITY,
+    );
+  }
+
+  /** As it was at the start, whatever a test left behind. */
+  async restore(): Promise<void> {
+    await this.machine.writeFile('/etc/lbd.toml', CONFIG);
+    await this.machine.run('systemctl reset-failed lbd; systemctl start lbd', { mayFail: true });
+    await holds(this.machine, VIP);
+  }
+
+  close(): Promise<void> {
+    return this.lab.close();
+  }
+}
+
+/** Requests of the web page at the address, one after the other, from the client. */
+export class Traffic {
+  readonly #loop: LabProcess;
+
+  private constructor(loop: LabProcess) {
+    this.#loop = loop;
+  }
+
+  static async start(session: Session): Promise<Traffic> {
+    const script = `while :; do curl -s -o /dev/null --max-time 20 -w '%{http_code}\\n' http://${VIP}/ || echo "failed $?"; sleep 0.05; done`;
+    const loop = await session.lab.client.spawn(['bash', '-c', script]);
+    await loop.waitForLine(/^200$/, { timeoutMs: 20_000 });
+    return new Traffic(loop);
+  }
+
+  async stop(): Promise<{ readonly answered: number; readonly lost: readonly string[] }> {
+    await this.#loop.stop('SIGKILL');
+    const lines = this.#loop.lines.map(({ text }) => text).filter((text) => text !== '');
+    return {
+      answered: lines.filter((line) => line === '200').length,
+      lost: lines.filter((line) => line !== '200' && line !== '000'),
+    };
+  }
+}
