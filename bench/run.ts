@@ -6,6 +6,7 @@ import { Figures } from './harness.ts';
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Promise<void> }>>> = {
   'first-light': () => import('./first-light.ts'),
+  package: () => import('./package.ts'),
 };
 
 const only = process.argv[2];

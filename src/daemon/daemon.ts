@@ -5,7 +5,7 @@ import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { SysctlGuard } from '../iface/io/sysctl-guard.ts';
 import { Wire } from '../iface/io/wire.ts';
-import type { AddressStatus } from '../iface/types.ts';
+import type { AddressStatus, DesiredAddress } from '../iface/types.ts';
 import { claimOf } from '../iface/wire-claims.ts';
 import { allocate } from '../ipam/allocate.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
@@ -301,7 +301,8 @@ export class Daemon {
       mayAllocate,
     });
     // Before the first list or the cache, no Service is known: that is no reason to take anything away.
-    if (this.#cluster.synced() || services.size > 0) this.#local.plan(plan.desired, probeAhead);
+    if (this.#cluster.synced()) this.#local.plan(plan.desired, probeAhead);
+    else if (services.size > 0) this.#local.plan(this.#withAdopted(plan.desired), probeAhead);
     this.#allocator.carryOut(plan.writes, services, mayAllocate);
     this.#events.refused(plan.refusals);
     if (mayAllocate) this.#events.allocated(allocations, services);
@@ -313,6 +314,13 @@ export class Daemon {
     if (typeof outcome === 'string') return { kind: outcome };
     const { error } = outcome;
     return { kind: 'failed', message: errorText(error), retryAfterMs: error.failure.retryAfterMs };
+  }
+
+  /** The cache is a second behind: it says what to hold in addition, and only a complete list what to let go. */
+  #withAdopted(desired: readonly DesiredAddress[]): readonly DesiredAddress[] {
+    const known = new Set(desired.map(({ ip }) => ip));
+    const adopted = this.#local.statuses().filter(({ ip, state }) => state === 'held' && !known.has(ip));
+    return [...desired, ...adopted.map(({ ip }) => ({ ip, services: [] }))];
   }
 
   #report(named: NamedReport): void {
