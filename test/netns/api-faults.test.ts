@@ -118,6 +118,35 @@ describe('the API server', { skip: SKIP, concurrency: true }, () => {
       assert.ok(!lbd.logs.some(({ event, ip }) => event === 'address.dropped' && ip === VIP));
     });
 
+    test('away while lbd, killed before it wrote down its newest Service, starts again: that address stays too', async () => {
+      const { host } = scenario;
+      const { lbd: before } = await scenario.startWithService();
+      await waitFor(async () => (await host.readFile('/var/lib/lbd/services.json')).includes('web'), {
+        describe: 'the first Service in the state directory',
+      });
+      assert.equal(await scenario.serve({ name: 'newest' }), SECOND);
+      await held(before, SECOND);
+      await before.stop('SIGKILL');
+      assert.ok(!(await host.readFile('/var/lib/lbd/services.json')).includes('newest'), 'killed in time');
+      await scenario.lab.apiServer.fault('drop', LBD);
+
+      const lbd = await scenario.startLbd();
+      await held(lbd, VIP);
+      await lbd.waitForStatus(({ kubernetes }) => kubernetes.error !== undefined, {
+        describe: 'the failure',
+      });
+      assert.ok(await shown(host, SECOND));
+      await scenario.lab.apiServer.fault('clear');
+      await noProblems(lbd);
+      await held(lbd, SECOND);
+      const changes = lbd.logs.filter(({ event, ip }) => ip === SECOND && /^address\./.test(String(event)));
+      assert.deepEqual(
+        changes.map(({ event }) => event),
+        ['address.held'],
+        'adopted, and never let go of',
+      );
+    });
+
     test('restarted with its history lost: what changed meanwhile is noticed, the rest stays', async () => {
       const { api, client } = scenario;
       const { lbd } = await scenario.startWithService();
