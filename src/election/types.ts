@@ -122,3 +122,15 @@ export type Grant = { readonly ip: Ip; readonly epoch: number; readonly entry: E
 
 /** How a local address stands on this host, as far as the election needs it. */
 export type LocalState = 'absent' | 'taking' | 'held' | 'conflict' | 'failed';
+
+/** What outlives the process, in the state directory. */
+export type PersistentState = {
+  /** The next start begins above it, unless the restart was planned. */
+  readonly incarnation: number;
+  /** The most members ever seen at once: below three, nobody can tell a dead peer from one's own isolation. */
+  readonly memberCount: number;
+  /** Where members were reached, for a start while the seeds are away. */
+  readonly peers: readonly Endpoint[];
+  /** As last known; those of members that are dead by then carry no weight. */
+  readonly claims: readonly Claim[];
+};

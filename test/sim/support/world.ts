@@ -1,0 +1,183 @@
+import type { IfIndex, Mac } from '../../../src/iface/types.ts';
+import type { Ip, Prefix } from '../../../src/lib/ip.ts';
+import { type Random, seededRandom } from '../../../src/lib/prng.ts';
+import { Client } from './client.ts';
+import { EventQueue } from './event-queue.ts';
+import { SimHost, type SimHostOptions } from './host.ts';
+import { Lan, type LanSettings, type PortId, QUIET_LAN } from './lan.ts';
+
+/** A frame on the segment, reduced to what ARP and neighbour discovery say. */
+export type Frame = {
+  /** `ask` wants an answer of who has `ip`; `tell` says that the sender has it. */
+  readonly kind: 'ask' | 'tell';
+  readonly ip: Ip;
+  /** Undefined in a probe (sender 0.0.0.0, or the unspecified address). */
+  readonly senderIp: Ip | undefined;
+  readonly senderMac: Mac;
+  /** Undefined is everybody. */
+  readonly to: Mac | undefined;
+};
+
+export const SUBNET: Prefix = { network: '10.0.0.0' as Ip, length: 8 };
+export const NIC_INDEX = 2 as IfIndex;
+export const GATEWAY_IP = '10.255.255.254' as Ip;
+const GATEWAY_MAC = '02:ff:ff:ff:ff:fe' as Mac;
+
+export type WorldOptions = {
+  readonly seed: number;
+  readonly hosts: number;
+  readonly lan?: Partial<LanSettings>;
+  /** Whether the segment has a gateway that answers for its own address, on a port of its own. */
+  readonly gateway?: boolean;
+  readonly clients?: number;
+  readonly host?: SimHostOptions;
+};
+
+/** One segment with hosts that run lbd, clients and perhaps a gateway, all from one seed. */
+export class World {
+  readonly seed: number;
+  readonly queue = new EventQueue();
+  readonly random: Random;
+  readonly lan: Lan;
+  readonly hosts: readonly SimHost[];
+  readonly clients: readonly Client[];
+  readonly #gateway: PortId | undefined;
+  readonly #byMac = new Map<Mac, SimHost>();
+  readonly #byIp = new Map<Ip, SimHost>();
+  /** Addresses that some Service wants. */
+  #wanted: readonly Ip[] = [];
+
+  constructor(options: WorldOptions) {
+    this.seed = options.seed;
+    this.random = seededRandom(options.seed);
+    this.lan = new Lan(this.queue, seededRandom(options.seed ^ 0x5bd1e995), { ...QUIET_LAN, ...options.lan });
+    const hosts: SimHost[] = [];
+    for (let index = 0; index < options.hosts; index++) {
+      const host = new SimHost(this, index, options.host ?? {});
+      hosts.push(host);
+      this.#byMac.set(host.mac, host);
+      this.#byIp.set(host.ip, host);
+    }
+    this.hosts = hosts;
+    this.clients = Array.from(
+      { length: options.clients ?? 1 },
+      () => new Client(this.lan, () => this.queue.now),
+    );
+    this.#gateway = options.gateway === true ? this.lan.addPort() : undefined;
+    this.lan.onChange = (port) => this.#reachChanged(port);
+  }
+
+  get now(): number {
+    return this.queue.now;
+  }
+
+  get client(): Client {
+    const client = this.clients[0];
+    if (client === undefined) throw new Error('the world has no client');
+    return client;
+  }
+
+  host(index: number): SimHost {
+    const host = this.hosts[index];
+    if (host === undefined) throw new Error(`there is no host ${index}`);
+    return host;
+  }
+
+  hostByIp(ip: Ip): SimHost | undefined {
+    return this.#byIp.get(ip);
+  }
+
+  /** The Services' addresses, told to every host that runs. */
+  want(addresses: readonly Ip[]): void {
+    this.#wanted = addresses;
+    for (const host of this.hosts) host.wantedChanged();
+  }
+
+  wanted(): readonly Ip[] {
+    return this.#wanted;
+  }
+
+  run(ms: number): void {
+    this.queue.runUntil(this.queue.now + ms);
+  }
+
+  /** Runs until the condition holds, looked at every `everyMs`; returns how long that took, or throws. */
+  runUntil(condition: () => boolean, timeoutMs: number, everyMs = 1): number {
+    const startedAt = this.queue.now;
+    while (!condition()) {
+      if (this.queue.now - startedAt > timeoutMs) {
+        throw new Error(`seed ${this.seed}: not so within ${timeoutMs} ms of simulated time`);
+      }
+      this.queue.runUntil(this.queue.now + everyMs);
+    }
+    return this.queue.now - startedAt;
+  }
+
+  /** Forgets gaps and doubles that were: what follows is measured. */
+  measure(): void {
+    for (const client of this.clients) client.reset();
+  }
+
+  /** Puts a frame on the segment. */
+  transmit(from: SimHost, frame: Frame): void {
+    if (frame.to !== undefined) {
+      const host = this.#byMac.get(frame.to);
+      if (host !== undefined) this.lan.send(from.port, host.port, () => host.receive(frame), false);
+      else if (frame.to === GATEWAY_MAC) this.#askGateway(from, frame);
+      return;
+    }
+    if (frame.ip === GATEWAY_IP && frame.kind === 'ask') this.#askGateway(from, frame);
+    this.lan.broadcast(() => {
+      for (const host of this.hosts) {
+        if (host === from || !this.lan.passes(from.port, host.port) || this.lan.losesCopy()) continue;
+        host.receive(frame);
+      }
+      if (frame.kind !== 'tell') return;
+      for (const client of this.clients) {
+        if (this.lan.passes(from.port, client.port) && !this.lan.losesCopy())
+          client.heard(frame.ip, from.index);
+      }
+    });
+  }
+
+  /** What the host answers for may have changed. */
+  answersChanged(host: SimHost, ip: Ip): void {
+    for (const client of this.clients) {
+      const does =
+        host.answersFor(ip) &&
+        this.lan.passes(host.port, client.port) &&
+        this.lan.passes(client.port, host.port);
+      client.judge.answers(ip, host.index, does);
+      client.look(ip);
+    }
+  }
+
+  #askGateway(from: SimHost, frame: Frame): void {
+    const gateway = this.#gateway;
+    if (gateway === undefined || frame.kind !== 'ask' || frame.ip !== GATEWAY_IP) return;
+    this.lan.send(
+      from.port,
+      gateway,
+      () => {
+        const answer: Frame = {
+          kind: 'tell',
+          ip: GATEWAY_IP,
+          senderIp: GATEWAY_IP,
+          senderMac: GATEWAY_MAC,
+          to: from.mac,
+        };
+        this.lan.send(gateway, from.port, () => from.receive(answer), false);
+      },
+      false,
+    );
+  }
+
+  /** A port's reach changed: every address of that host, or of all, is judged anew. */
+  #reachChanged(port: PortId | undefined): void {
+    const isHost = this.hosts.some((host) => host.port === port);
+    for (const host of this.hosts) {
+      if (isHost && host.port !== port) continue;
+      for (const ip of host.kernel.addresses()) this.answersChanged(host, ip);
+    }
+  }
+}
