@@ -30,11 +30,12 @@ setup:
 binary: setup
 	@flock .cache/binary.lock $(NODE) scripts/build-sea.mjs
 
+# DEB_ARGS are arguments of scripts/build-deb.ts, such as `--compression zstd`.
 deb: binary
-	@$(NODE) scripts/build-deb.ts
+	@$(NODE) scripts/build-deb.ts $(DEB_ARGS)
 
 apt-repo: binary
-	@$(NODE) scripts/build-apt-repo.ts $(if $(KEY),--key '$(KEY)') "$$($(NODE) scripts/build-deb.ts)"
+	@$(NODE) scripts/build-apt-repo.ts $(if $(KEY),--key '$(KEY)') "$$($(NODE) scripts/build-deb.ts $(DEB_ARGS))"
 
 demo: binary
 	@$(NODE) scripts/demo.ts $(ARGS)

@@ -1,73 +1,83 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import type { RunResult } from '../../support/lab-process.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { Prober } from '../../support/prober.ts';
 import type { Suite } from './image.ts';
 import type { Machine } from './machine.ts';
 import { MachineLab } from './machine-lab.ts';
-import { buildRepository, INSTALL_COMMANDS, serveRepository } from './package.ts';
+import { makeRepositoryAsTyped, REPOSITORY_URL, serveRepository } from './package.ts';
+import { type Command, Reader } from './readme.ts';
 import {
-  configure,
-  documentedCommands,
-  fetchFrom,
+  ADMIN_KUBECONFIG,
   holds,
   mainPid,
+  makeControlPlane,
   readyAgain,
   seconds,
-  serve,
   startWebServer,
   survey,
   VIP,
   watchAddresses,
 } from './story.ts';
 
+const TYPE_TIMEOUT_MS = 300_000;
+
 /**
- * The life of lbd on one machine, from the commands of the documentation to its purge, as tests that go on from one to
- * the next.
+ * The life of lbd on one machine, as tests that go on from one to the next: the README's commands, every one of them and
+ * none besides, until the address answers; then a kill, and the purge.
  */
 export function lifeOfLbd(suite: Suite, skip: string | false): void {
   describe(`lbd on a machine with ${suite}`, { skip }, () => {
     let lab: MachineLab;
     let machine: Machine;
+    let reader: Reader;
     let prober: Prober;
     let untouched: ReadonlySet<string>;
 
     before(async () => {
-      const [started, repository] = await Promise.all([
-        MachineLab.start({ suite }),
-        buildRepository('0.1.0'),
-      ]);
-      lab = started;
+      lab = await MachineLab.start({ suite });
       machine = lab.machine();
-      await serveRepository(lab.lab, repository);
+      await makeControlPlane(lab, machine);
+      await startWebServer(machine);
       untouched = await survey(machine);
+      const substitutions = {
+        repository: REPOSITORY_URL,
+        apiServer: lab.lab.apiServer.url,
+        pool: '10.77.0.200-10.77.0.220',
+        address: VIP,
+      };
+      reader = new Reader(substitutions, (command) => type(lab, command));
     });
     after(() => lab?.close());
 
     test('is installed by apt, starts nothing without a configuration, and says what to do', async (t) => {
+      await reader.typeUntil('make apt-repo');
       const startedAt = labTimeMs();
-      const results = await machine.type(INSTALL_COMMANDS, { timeoutMs: 300_000 });
-      t.diagnostic(`apt install took ${seconds(startedAt)}`);
-      assert.match(results.at(-1)?.stdout ?? '', /systemctl enable --now lbd/);
+      const said = await reader.typeUntil('apt install lbd');
+      t.diagnostic(`apt update and apt install took ${seconds(startedAt)}`);
+      assert.match(said, /systemctl enable --now lbd/);
       assert.equal(await mainPid(machine), 0);
       assert.match(await machine.output('lbd version'), /0\.1\.0/);
     });
 
-    test('starts with systemctl enable --now, and gives a Service an address that answers', async (t) => {
-      await configure(lab, machine);
-      await startWebServer(machine);
-      const commands = documentedCommands('systemctl enable --now lbd');
+    test('gets its access, its addresses and its start, and a Service has an address that answers', async (t) => {
       const startedAt = labTimeMs();
-      for (const command of commands.filter((line) => /^(lbd check|systemctl)/.test(line)))
-        await machine.run(command);
-      t.diagnostic(`lbd check and systemctl enable --now took ${seconds(startedAt)}`);
+      const said = await reader.typeUntil('lbctl kubeconfig');
+      assert.match(said, /\/etc\/lbd\/kubeconfig is written \(mode 0640, root:lbd\)/);
+      assert.match(await reader.typeUntil('lbd check'), /\nno errors\n$/);
+      await reader.typeUntil('systemctl enable --now lbd');
+      t.diagnostic(`lbctl kubeconfig, lbd check and systemctl enable --now took ${seconds(startedAt)}`);
+
       prober = await Prober.start(lab.client, { addresses: [VIP] });
-      assert.equal(await serve(lab), VIP);
+      await reader.typeUntil('kubectl create service');
       const answer = await prober.firstAnswer(VIP, { timeoutMs: 60_000 });
       assert.equal(answer.mac, machine.mac);
-      assert.equal(await fetchFrom(lab.client, VIP), machine.name);
-      assert.match(await machine.output('lbctl status'), /default\/web +10\.77\.0\.200 +announced +eth0/);
-      assert.match(await machine.output('ip addr show dev eth0'), /inet 10\.77\.0\.200\/32/);
+      assert.match(await reader.typeUntil('kubectl get service'), /^web +LoadBalancer .* 10\.77\.0\.200 /m);
+      assert.match(await reader.typeUntil('lbctl status'), /^default\/web +10\.77\.0\.200 +announced +eth0/m);
+      assert.match(await reader.typeUntil('ip addr'), /inet 10\.77\.0\.200\/32 .* eth0\n/);
+      assert.equal(await reader.typeUntil('curl'), `${machine.name}\n`);
+      assert.deepEqual(reader.left, []);
     });
 
     test('that is killed is back at once, and its addresses were never gone', async (t) => {
@@ -86,15 +96,32 @@ export function lifeOfLbd(suite: Suite, skip: string | false): void {
 
     test('that is purged leaves nothing', async (t) => {
       const startedAt = labTimeMs();
-      await machine.run('apt-get purge -y lbd', { timeoutMs: 300_000 });
+      await machine.run('apt-get purge -y lbd', { timeoutMs: TYPE_TIMEOUT_MS });
       t.diagnostic(`apt purge took ${seconds(startedAt)}`);
       await holds(machine, VIP, false, 1_000);
-      await machine.run(
-        'systemctl stop web; rm -r /run/www /etc/apt/sources.list.d/lbd.list /usr/share/keyrings/lbd.gpg',
-      );
+      await machine.run('rm /etc/apt/sources.list.d/lbd.list /usr/share/keyrings/lbd.gpg');
       const left = await survey(machine);
       assert.deepEqual([...left.difference(untouched)], []);
       assert.deepEqual([...untouched.difference(left)], []);
     });
   });
+}
+
+/** The repository is served as the README asks for it, by a web server of the lab. */
+async function type(lab: MachineLab, { place, text }: Command): Promise<RunResult> {
+  switch (place) {
+    case 'repository': {
+      const { directory, result } = await makeRepositoryAsTyped(text);
+      await serveRepository(lab.lab, { directory });
+      return result;
+    }
+    case 'host':
+      return lab.machine().run(text, { timeoutMs: TYPE_TIMEOUT_MS });
+    case 'kubectl':
+      return lab.lab.apiServer.host.run(['bash', '-c', text], { env: { KUBECONFIG: ADMIN_KUBECONFIG } });
+    case 'client':
+      return lab.client.run(['bash', '-c', text]);
+    default:
+      throw new Error(`no place ${place satisfies never}`);
+  }
 }

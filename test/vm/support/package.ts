@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Lab } from '../../support/lab.ts';
-import { documentedCommands } from './story.ts';
+import type { RunResult } from '../../support/lab-process.ts';
+import { readmeBlock } from './readme.ts';
 
 /** The package under test, built from this tree, in a signed repository that a host of the lab serves. */
 
@@ -19,18 +20,32 @@ export type Repository = {
   readonly hash: string;
 };
 
-/** What the documentation says to type on a fresh machine, `lab-server` being where the repository is. */
-export const INSTALL_COMMANDS: readonly string[] = documentedCommands('apt install lbd').map((line) =>
-  line.replace('https://where.it/is', `http://lab-server:${PORT}`),
-);
+/** Where a machine of the lab has the repository. */
+export const REPOSITORY_URL = `http://lab-server:${PORT}`;
+
+/** What the README says to type on a fresh machine. */
+export const INSTALL_COMMANDS = readmeBlock('apt install lbd', { repository: REPOSITORY_URL });
+
+// What users get is packed with xz, which takes a minute to pack and 20 s to unpack in emulation: this has the same files.
+const PACKED_QUICKLY = ['--compression', 'zstd', '--level', '3'];
 
 /** A signed repository with lbd's package as `version`, built from build/lbd unless it is there already. */
 export async function buildRepository(version: string): Promise<Repository> {
   const output = join(DIRECTORY, version);
-  const file = await script('build-deb.ts', '--version', version, '--output', DIRECTORY);
+  const file = await script('build-deb.ts', '--version', version, '--output', DIRECTORY, ...PACKED_QUICKLY);
   const directory = await script('build-apt-repo.ts', '--output', output, file);
   const hash = createHash('sha256').update(await readFile(join(ROOT, file)));
   return { directory: join(ROOT, directory), hash: hash.digest('hex').slice(0, 12) };
+}
+
+/** The repository that the README's command makes of this tree, `make apt-repo`, and what the command said. */
+export async function makeRepositoryAsTyped(
+  command: string,
+): Promise<{ readonly directory: string; readonly result: RunResult }> {
+  const { MAKEFLAGS: _, MAKELEVEL: __, MFLAGS: ___, ...environment } = process.env;
+  const env = { ...environment, DEB_ARGS: PACKED_QUICKLY.join(' ') };
+  const output = await promisify(execFile)('bash', ['-c', command], { cwd: ROOT, env });
+  return { directory: join(ROOT, 'build/apt'), result: { code: 0, ...output } };
 }
 
 async function script(name: string, ...args: readonly string[]): Promise<string> {
@@ -40,7 +55,10 @@ async function script(name: string, ...args: readonly string[]): Promise<string>
 }
 
 /** Serves a repository as `http://lab-server:8000`; a second call replaces the first one's. */
-export async function serveRepository(lab: Lab, repository: Repository): Promise<() => Promise<unknown>> {
+export async function serveRepository(
+  lab: Lab,
+  repository: Pick<Repository, 'directory'>,
+): Promise<() => Promise<unknown>> {
   const argv = ['busybox', 'httpd', '-f', '-p', String(PORT), '-h', repository.directory];
   const server = await lab.host('server').spawn(argv);
   return () => server.stop('SIGKILL');

@@ -1,6 +1,3 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { LabHost } from '../../support/lab-host.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { waitFor } from '../../support/wait.ts';
@@ -9,35 +6,29 @@ import type { MachineLab } from './machine-lab.ts';
 
 /** What a person does with lbd on a machine, and what can be seen of it from there and from the wire. */
 
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-
 export const VIP = '10.77.0.200';
+
+/** Of the lab's API server; every host of the lab sees them. */
+export const ADMIN_KUBECONFIG = '/run/lab/apiserver/admin.kubeconfig';
+const CA = '/run/lab/apiserver/ca.crt';
 
 export const CONFIG = `[[pool]]
 name = "default"
 addresses = ["10.77.0.200-10.77.0.220"]
 `;
 
-/**
- * The lines of the first block of commands in the documentation that has the line `marker`, without their comments: what
- * tests type is what users are told to type.
- */
-export function documentedCommands(marker: string): readonly string[] {
-  for (const file of ['README.md', 'docs/installation.md']) {
-    const text = readFileSync(join(ROOT, file), 'utf8');
-    for (const [, block = ''] of text.matchAll(/^```sh\n([\s\S]*?)^```/gm)) {
-      const lines = block.split('\n').map((line) => line.replace(/\s+#.*$/, '').trim());
-      if (lines.includes(marker)) return lines.filter((line) => line !== '');
-    }
-  }
-  throw new Error(`the documentation has no block of commands with the line ${marker}`);
-}
-
 /** Gives the machine a configuration, a kubeconfig and a web server, as what comes before `systemctl enable --now`. */
 export async function configure(lab: MachineLab, machine: Machine, toml = CONFIG): Promise<void> {
   await machine.writeFile('/etc/lbd.toml', toml);
   await machine.run('install -d -m 2750 -o root -g lbd /etc/lbd');
   await machine.writeFile('/etc/lbd/kubeconfig', await lab.lab.apiServer.kubeconfig('lbd'), '640');
+}
+
+/** Gives the machine what kubeadm leaves on a control plane node: an administrator's kubeconfig and the CA. */
+export async function makeControlPlane(lab: MachineLab, machine: Machine): Promise<void> {
+  const { host } = lab.lab.apiServer;
+  await machine.writeFile('/etc/kubernetes/admin.conf', await host.readFile(ADMIN_KUBECONFIG), '600');
+  await machine.writeFile('/etc/kubernetes/pki/ca.crt', await host.readFile(CA));
 }
 
 /** A web server that says the machine's name, on every address of it. */
