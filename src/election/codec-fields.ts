@@ -1,6 +1,7 @@
 import { assert } from '../lib/assert.ts';
 import { ByteReader, type ByteWriter } from '../lib/bytes.ts';
-import { familyOf, type Ip, ipFromBytes, ipToBytes, type Prefix } from '../lib/ip.ts';
+import type { Ip, Prefix } from '../lib/ip.ts';
+import { ipFromWire, ipToWire } from './codec-ip.ts';
 import type { Endpoint, MemberName } from './types.ts';
 
 /** The fields that messages are made of: numbers, names, addresses. `codec.ts` has the messages. */
@@ -122,7 +123,7 @@ export class FieldReader {
   ip(v6: boolean): Ip {
     const bytes = this.#in.bytes(v6 ? 16 : 4);
     this.#checked(0);
-    return ipFromBytes(bytes) ?? EMPTY_IP;
+    return this.#malformed === undefined ? ipFromWire(bytes) : EMPTY_IP;
   }
 
   endpoint(): Endpoint {
@@ -150,7 +151,7 @@ export class FieldReader {
     if (this.#malformed !== undefined) return EMPTY_PREFIX;
     const whole = new Uint8Array(v6 ? 16 : 4);
     whole.set(given);
-    return { network: ipFromBytes(whole) ?? EMPTY_IP, length };
+    return { network: ipFromWire(whole), length };
   }
 
   /** Lower-case text, two digits a byte, `separator` between them. */
@@ -227,7 +228,7 @@ export function textBytes(text: string): number {
 }
 
 export function writeIp(out: ByteWriter, ip: Ip): void {
-  out.bytes(ipToBytes(ip));
+  out.bytes(ipToWire(ip));
 }
 
 export function ipBytes(ip: Ip): number {
@@ -235,7 +236,7 @@ export function ipBytes(ip: Ip): number {
 }
 
 export function isV6(ip: Ip): boolean {
-  return familyOf(ip) === 'v6';
+  return ip.includes(':');
 }
 
 export function writeEndpoint(out: ByteWriter, { ip, port }: Endpoint): void {
@@ -253,7 +254,7 @@ export function writePrefix(out: ByteWriter, { network, length }: Prefix): void 
   const v6 = isV6(network);
   assert(length >= 0 && length <= (v6 ? 128 : 32), `prefix length ${length} of ${network}`);
   out.u8(length + (v6 ? V6_LENGTHS_FROM : 0));
-  out.bytes(ipToBytes(network).subarray(0, (length + 7) >> 3));
+  out.bytes(ipToWire(network).subarray(0, (length + 7) >> 3));
 }
 
 export function prefixBytes({ length }: Prefix): number {
