@@ -147,7 +147,7 @@ export class Daemon {
     const { logger } = this.#options;
     requireCapabilities();
     this.#lock = await takeHostLock();
-    makeStateDirectory(this.#config.state.directory);
+    makeStateDirectory(this.#config.state.directory, logger);
     await this.#rtnetlink.start();
     this.#running = true;
     this.#local.start();
@@ -349,17 +349,11 @@ function requireCapabilities(): void {
   );
 }
 
-function makeStateDirectory(path: string): void {
+/** Without it lbd works and forgets: on a full or read-only disk the addresses must be served all the same. */
+function makeStateDirectory(path: string, logger: DaemonLogger): void {
   try {
     makeDirectory(path, 0o750);
   } catch (error) {
-    throw new LbdError(
-      'state.directory-failed',
-      `cannot make the state directory "${path}": ${errorText(error)}`,
-      {
-        fields: { path },
-        cause: error,
-      },
-    );
+    logger.error({ path, error: errorText(error) }, 'state.directory-failed');
   }
 }

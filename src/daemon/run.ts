@@ -1,9 +1,10 @@
-import { listConfig, loadConfig } from '../config/io/load.ts';
+import { dropInDirectory, type LoadedFile, listConfig, loadConfig } from '../config/io/load.ts';
 import { formatProblem } from '../config/problem.ts';
 import type { ConfigProblem } from '../config/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { ServiceNotifier, watchdogIntervalMs } from '../sys/sd-notify.ts';
 import { Daemon } from './daemon.ts';
+import { afterFailedStart, forgetFailedStarts } from './failed-start.ts';
 import { createLogger, type DaemonLogger } from './logger.ts';
 
 /** `systemctl status` shows what lbd is doing; brought up to date this often. */
@@ -27,31 +28,45 @@ export async function run(options: RunOptions): Promise<number> {
   // What ps, top and pgrep show; without it every Node program is a MainThread.
   process.title = 'lbd';
   const loaded = loadConfig(options.configFile);
-  if (!loaded.ok) {
-    printProblems(loaded.error);
-    return 1;
-  }
-  printProblems(loaded.value.warnings);
-  const { config, digest, warnings } = loaded.value;
+  printProblems(loaded.ok ? loaded.value.warnings : loaded.error);
+  const failure = loaded.ok ? await serve(options, loaded.value) : loaded.error.map(formatProblem).join('\n');
+  if (failure === undefined) return 0;
+  const files = [options.configFile, dropInDirectory(options.configFile)];
+  if (loaded.ok) files.push(loaded.value.config.kubernetes.kubeconfig);
+  const outcome = await afterFailedStart(failure, files, process.env);
+  return outcome === 'stopped' ? 0 : 1;
+}
+
+/** Runs the daemon until it is asked to stop. Resolves with what kept it from starting, which it has printed. */
+async function serve(options: RunOptions, loaded: LoadedFile): Promise<string | undefined> {
+  const { config, digest, warnings } = loaded;
   const logger = createLogger(config.log.level);
   crashLoudly(logger);
-  const listing = () => listConfig(loaded.value);
-  const daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, listing, logger });
+  const listing = () => listConfig(loaded);
+  let daemon: Daemon;
+  try {
+    daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, listing, logger });
+  } catch (error) {
+    return startFailed(error, logger);
+  }
   const notify = new ServiceNotifier(process.env, (error) => {
     logger.warn({ error: errorText(error) }, 'systemd.notify-failed');
   });
   // Before the start, which it would end: a reload then finds what the start is about to take.
-  process.on('SIGHUP', () => reload(options.configFile, daemon, notify));
+  const onHangup = () => reload(options.configFile, daemon, notify);
+  process.on('SIGHUP', onHangup);
   try {
     await daemon.start();
   } catch (error) {
-    if (!(error instanceof LbdError)) throw error;
-    logger.error({ ...error.fields, code: error.code, error: errorText(error) }, 'daemon.start-failed');
+    const failure = startFailed(error, logger);
     // What had started would keep the process, and with it the host lock.
     await daemon.stop('leave');
+    process.off('SIGHUP', onHangup);
+    notify.close();
     logger.flush();
-    return 1;
+    return failure;
   }
+  forgetFailedStarts(process.env);
   notify.ready();
   const timers = keepAlive(daemon, notify);
   const signal = await stopSignal();
@@ -60,7 +75,15 @@ export async function run(options: RunOptions): Promise<number> {
   await daemon.stop(options.foreground || signal === 'SIGINT' ? 'remove' : 'leave');
   notify.close();
   logger.flush();
-  return 0;
+  return undefined;
+}
+
+/** Says what keeps lbd from starting on this host and returns it; what is no `LbdError` is a bug and thrown on. */
+function startFailed(error: unknown, logger: DaemonLogger): string {
+  if (!(error instanceof LbdError)) throw error;
+  logger.error({ ...error.fields, code: error.code, error: errorText(error) }, 'daemon.start-failed');
+  logger.flush();
+  return `${error.code}: ${errorText(error)}`;
 }
 
 function reload(file: string, daemon: Daemon, notify: ServiceNotifier): void {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -106,7 +106,20 @@ test('lbd run ends with 1 and one line when the kubeconfig is missing', async (t
   host.writeConfig(join(host.directory, 'none'));
   const { code, stderr } = await host.run(t).ended();
   assert.equal(code, 1);
-  assert.match(stderr, /^lbd: kubeconfig .*none cannot be read: ENOENT[^\n]*\n$/);
+  assert.match(stderr, /^[^\n]*kubeconfig .*none cannot be read: ENOENT[^\n]*daemon\.start-failed[^\n]*\n$/);
+});
+
+test('lbd run that a service manager starts again and again with a bad configuration does not burn the processor', async (t) => {
+  const host = new Host(t);
+  host.write('lbd.toml', '[nonsense');
+  const startedAt = performance.now();
+  const lbd = ['env', `RUNTIME_DIRECTORY=${host.directory}`, process.execPath, 'src/main.ts', 'lbd', 'run'];
+  const command = [...lbd, '-c', host.config].map((word) => `'${word}'`).join(' ');
+  const { code, stderr } = await Child.run(t, 'sh', '-c', `${command}; ${command}; ${command}`).ended();
+  assert.equal(code, 1);
+  assert.equal(stderr.split('\n').filter((line) => line.startsWith(host.config)).length, 3);
+  // Nothing after the first, 1 s after the second, 2 s after the third.
+  assert.ok(performance.now() - startedAt >= 2_990);
 });
 
 test('lbd run ends, and does not linger, when it cannot start for something that comes after its first sockets', {
@@ -118,6 +131,24 @@ test('lbd run ends, and does not linger, when it cannot start for something that
   const { code, stderr } = await host.runInNamespace(t).ended();
   assert.equal(code, 1);
   assert.match(stderr, /"code":"control\.listen-failed".*"event":"daemon\.start-failed"/);
+});
+
+test('lbd run serves without a state directory, and says that it cannot make it', {
+  skip: hasNamespaces ? false : 'user namespaces are not allowed here',
+}, async (t) => {
+  const host = new Host(t);
+  host.writeConfig(host.write('kubeconfig', KUBECONFIG));
+  host.write('state', 'a file in its place');
+  host.write('lbd.toml', readFileSync(host.config, 'utf8').replace('/state"', '/state/below"'));
+  const log = join(host.directory, 'log');
+  const [command, ...options] = NAMESPACE;
+  const script =
+    `'${process.execPath}' src/main.ts lbd run -c '${host.config}' 2>'${log}' & lbd=$!\n` +
+    `until grep -q daemon.started '${log}' || ! kill -0 $lbd; do sleep 0.02; done; kill -INT $lbd; wait $lbd`;
+  const { code } = await Child.run(t, command, ...options, 'sh', '-c', script).ended();
+  const said = readFileSync(log, 'utf8');
+  assert.equal(code, 0, said);
+  assert.match(said, /"path":"[^"]*below","error":"ENOTDIR[^"]+","event":"state\.directory-failed"/);
 });
 
 test('lbd run ends with 1 when another lbd has the host, which goes on', {
