@@ -36,7 +36,7 @@ export class Candidates {
   advance(now: Instant, isPursued: (ip: Ip) => boolean): void {
     if (this.#lookAt > now) return;
     const interesting = new Set(this.#wanted);
-    for (const [ip] of this.#probing.answered()) interesting.add(ip);
+    for (const [ip] of this.#probing.conflicts()) interesting.add(ip);
     this.#lookAt = NEVER;
     for (const ip of interesting) {
       if (isPursued(ip)) continue;

@@ -1,5 +1,6 @@
 import type { Ip } from '../lib/ip.ts';
 import { after, type Instant, NEVER } from '../lib/time.ts';
+import { Alarms } from './alarms.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { IfIndex, Mac, WireEvidence } from './types.ts';
 
@@ -26,12 +27,18 @@ export const EVIDENCE_LIMIT = 16_384;
 const FRAMES_PER_S = 5_000;
 const BURST_FRAMES = 256;
 
+/** What all questions of a host together may put on the wire. */
+export function probeBudget(): TokenBucket {
+  return new TokenBucket(FRAMES_PER_S, BURST_FRAMES);
+}
+
 /** Evidence counts for the wire that it is from. */
 type Known = WireEvidence & { readonly ifIndex: IfIndex };
 
-type Question = { readonly ifIndex: IfIndex; sent: number; nextAt: Instant };
+type Question = { readonly ifIndex: IfIndex; readonly intervalMs: number; sent: number };
 
-export type ProbeFrame = { readonly ifIndex: IfIndex; readonly ip: Ip };
+/** `to`: to that station alone, else to everybody. */
+export type ProbeFrame = { readonly ifIndex: IfIndex; readonly ip: Ip; readonly to?: Mac };
 
 export type ProbeRound = {
   readonly frames: readonly ProbeFrame[];
@@ -41,14 +48,20 @@ export type ProbeRound = {
 
 export class Probing {
   readonly #questions = new Map<Ip, Question>();
+  readonly #due = new Alarms<Ip>();
   readonly #evidence = new Map<Ip, Known>();
-  readonly #budget = new TokenBucket(FRAMES_PER_S, BURST_FRAMES);
+  readonly #budget: TokenBucket;
+
+  constructor(budget = probeBudget()) {
+    this.#budget = budget;
+  }
 
   /** Starts asking for `ip`, unless that is under way. */
-  request(ip: Ip, ifIndex: IfIndex, now: Instant): void {
+  request(ip: Ip, ifIndex: IfIndex, now: Instant, intervalMs = PROBE_INTERVAL_MS): void {
     const question = this.#questions.get(ip);
     if (question?.ifIndex === ifIndex) return;
-    this.#questions.set(ip, { ifIndex, sent: 0, nextAt: now });
+    this.#questions.set(ip, { ifIndex, intervalMs, sent: 0 });
+    this.#due.set(ip, now);
   }
 
   /** Nobody else has `ip`, and the wire need not be asked to know it. */
@@ -68,7 +81,7 @@ export class Probing {
 
   /** Stops asking and forgets: the address is wanted no more, or its NIC went. */
   forget(ip: Ip): void {
-    this.#questions.delete(ip);
+    this.#stopAsking(ip);
     this.#evidence.delete(ip);
   }
 
@@ -77,9 +90,8 @@ export class Probing {
    * nothing. `nicOf` gives undefined for a NIC that is down, which hears nobody.
    */
   keepOnly(nicOf: (ip: Ip) => IfIndex | undefined): void {
-    for (const asked of [this.#questions, this.#evidence]) {
-      for (const [ip, { ifIndex }] of asked) if (nicOf(ip) !== ifIndex) asked.delete(ip);
-    }
+    for (const [ip, { ifIndex }] of this.#questions) if (nicOf(ip) !== ifIndex) this.#stopAsking(ip);
+    for (const [ip, { ifIndex }] of this.#evidence) if (nicOf(ip) !== ifIndex) this.#evidence.delete(ip);
   }
 
   /** The wire's word on `ip` if it still counts at `now`. An answer counts until the next question says otherwise. */
@@ -105,18 +117,22 @@ export class Probing {
     return known.kind === 'answered' ? known.retryAt : after(known.at, EVIDENCE_FRESH_MS - REFRESH_BEFORE_MS);
   }
 
-  /** Somebody said that it has `ip`. Returns whether anybody here had asked. */
-  heard(ip: Ip, mac: Mac, now: Instant): boolean {
+  /** Somebody said that it has `ip`, which is asked again after `retryMs`. Returns whether anybody here had asked. */
+  heard(ip: Ip, mac: Mac, now: Instant, retryMs = CONFLICT_RETRY_MS): boolean {
     const asked = this.#questions.get(ip) ?? this.#evidence.get(ip);
     if (asked === undefined) return false;
-    this.#questions.delete(ip);
-    const { ifIndex } = asked;
-    this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, CONFLICT_RETRY_MS), ifIndex });
+    this.answered(ip, asked.ifIndex, mac, now, retryMs);
     return true;
   }
 
+  /** Somebody has `ip`, whoever asked. */
+  answered(ip: Ip, ifIndex: IfIndex, mac: Mac, now: Instant, retryMs: number): void {
+    this.#stopAsking(ip);
+    this.#remember(ip, { kind: 'answered', mac, at: now, retryAt: after(now, retryMs), ifIndex });
+  }
+
   /** All addresses that somebody answered for. */
-  *answered(): Iterable<readonly [Ip, Extract<WireEvidence, { kind: 'answered' }>]> {
+  *conflicts(): Iterable<readonly [Ip, Extract<WireEvidence, { kind: 'answered' }>]> {
     for (const [ip, known] of this.#evidence) if (known.kind === 'answered') yield [ip, known];
   }
 
@@ -124,10 +140,11 @@ export class Probing {
   advance(now: Instant): ProbeRound {
     const frames: ProbeFrame[] = [];
     const concluded: Ip[] = [];
-    for (const [ip, question] of this.#questions) {
-      if (question.nextAt > now) continue;
-      if (question.sent === PROBE_COUNT) {
-        this.#questions.delete(ip);
+    for (let ip = this.#due.peekDue(now); ip !== undefined; ip = this.#due.peekDue(now)) {
+      const question = this.#questions.get(ip);
+      if (question === undefined || question.sent === PROBE_COUNT) {
+        this.#stopAsking(ip);
+        if (question === undefined) continue;
         this.#remember(ip, { kind: 'silent', at: now, ifIndex: question.ifIndex });
         concluded.push(ip);
         continue;
@@ -135,17 +152,21 @@ export class Probing {
       if (this.#budget.take(1, now) === 0) break;
       frames.push({ ifIndex: question.ifIndex, ip });
       question.sent += 1;
-      question.nextAt = after(now, PROBE_INTERVAL_MS);
+      this.#due.set(ip, after(now, question.intervalMs));
     }
     return { frames, concluded };
   }
 
   deadline(): Instant {
-    let first: Instant = NEVER;
-    for (const question of this.#questions.values()) if (question.nextAt < first) first = question.nextAt;
+    const first = this.#due.first();
     if (first === NEVER) return NEVER;
     const affordable = this.#budget.readyAt(1);
     return affordable !== NEVER && affordable > first ? affordable : first;
+  }
+
+  #stopAsking(ip: Ip): void {
+    this.#questions.delete(ip);
+    this.#due.cancel(ip);
   }
 
   #remember(ip: Ip, evidence: Known): void {

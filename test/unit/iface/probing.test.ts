@@ -84,7 +84,7 @@ test('an answer ends the question at once and counts until the next one', () => 
   assert.ok(evidence?.kind === 'answered');
   assert.deepEqual([evidence.mac, evidence.at, evidence.retryAt], [NEIGHBOUR, T0 + 1, retryAt]);
   assert.deepEqual(
-    [...probing.answered()].map(([ip]) => ip),
+    [...probing.conflicts()].map(([ip]) => ip),
     [X],
   );
 });
@@ -115,7 +115,7 @@ test('silence after an answer ends the conflict', () => {
   probing.request(X, ETH0, again);
   drain(probing, again);
   assert.equal(probing.evidence(X, after(again, 150))?.kind, 'silent');
-  assert.deepEqual([...probing.answered()], []);
+  assert.deepEqual([...probing.conflicts()], []);
 });
 
 test('silence counts for a minute, and is asked for again 20 s before that', () => {
@@ -187,7 +187,7 @@ test('keepOnly() drops questions and evidence of another wire than that of the N
     const answered = silent();
     answered.heard(X, NEIGHBOUR, SILENT_AT);
     answered.keepOnly(nicOf(nic));
-    assert.equal([...answered.answered()].length, kept ? 1 : 0);
+    assert.equal([...answered.conflicts()].length, kept ? 1 : 0);
   }
 });
 
