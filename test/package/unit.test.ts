@@ -7,26 +7,60 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { scratchDirectory, skipWithout } from './support/built.ts';
 
-const UNIT = join(import.meta.dirname, '../../packaging/systemd/lbd.service');
+const UNITS = join(import.meta.dirname, '../../packaging/systemd');
 const LARGEST_EXPOSURE = 3.0;
 
 const skip = skipWithout('systemd-analyze');
 
-test(`lbd.service is exposed by at most ${LARGEST_EXPOSURE}`, { skip }, (context) => {
-  const { stdout, stderr } = analyze('security', '--offline=true', '--no-pager', UNIT);
-  const exposure = Number(/Overall exposure level for \S+: ([0-9.]+)/.exec(stdout)?.[1]);
-  context.diagnostic(`exposure ${exposure}`);
-  assert.ok(exposure <= LARGEST_EXPOSURE, `${stdout}${stderr}`);
+for (const name of ['lbd.service', 'lbd-cleanup.service']) {
+  test(`${name} is exposed by at most ${LARGEST_EXPOSURE}`, { skip }, (context) => {
+    const { stdout, stderr } = analyze('security', '--offline=true', '--no-pager', join(UNITS, name));
+    const exposure = Number(/Overall exposure level for \S+: ([0-9.]+)/.exec(stdout)?.[1]);
+    context.diagnostic(`exposure ${exposure}`);
+    assert.ok(exposure <= LARGEST_EXPOSURE, `${stdout}${stderr}`);
+  });
+
+  test(`${name} has no key that systemd does not know`, { skip }, () => {
+    const { stderr } = analyze('verify', '--man=no', join(UNITS, name));
+    // The executables are on the hosts that the package is on.
+    const complaints = stderr
+      .split('\n')
+      .filter((line) => line.includes('lbd') && !/Command \/usr\/bin\/\w+ is not executable/.test(line));
+    assert.deepEqual(complaints, []);
+  });
+
+  // systemd 252 makes both in the host's /tmp: no service with them starts on a full or read-only disk.
+  test(`${name} needs no writable /tmp of the host`, () => {
+    assert.doesNotMatch(unit(name), /^Private(Devices|Tmp)=/m);
+  });
+}
+
+test('lbd-cleanup.service is as closed as lbd.service, and more where it can be', () => {
+  const own = directives('lbd-cleanup.service');
+  const missing = [...directives('lbd.service')].filter((line) => !own.has(line));
+  assert.deepEqual(missing, [
+    'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
+    'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
+    'ReadWritePaths=/proc/sys/net',
+    'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET',
+  ]);
 });
 
-test('lbd.service has no key that systemd does not know', { skip }, () => {
-  const { stderr } = analyze('verify', '--man=no', UNIT);
-  // The executables are on the hosts that the package is on.
-  const complaints = stderr
-    .split('\n')
-    .filter((line) => line.includes('lbd') && !/Command \/usr\/bin\/\w+ is not executable/.test(line));
-  assert.deepEqual(complaints, []);
-});
+for (const [state, cleansUp] of [
+  ['inactive', true],
+  ['failed', true],
+  ['active', false],
+  ['activating', false],
+  ['reloading', false],
+  ['deactivating', false],
+  ['', false],
+] as const) {
+  test(`lbd-cleanup.service ${cleansUp ? 'cleans up' : 'does nothing'} when lbd is "${state}"`, () => {
+    const command = shellCommand('lbd-cleanup.service', 'ExecStart');
+    const { stdout, status } = ranBeside({ systemctl: `echo '${state}'` }, command, {});
+    assert.deepEqual({ stdout, status }, { stdout: cleansUp ? 'cleanup\n' : '', status: 0 });
+  });
+}
 
 const CASES: readonly (readonly [what: string, result: string, jobs: string, cleansUp: boolean])[] = [
   ['was killed', 'signal', '', false],
@@ -39,31 +73,49 @@ const CASES: readonly (readonly [what: string, result: string, jobs: string, cle
 
 for (const [what, result, jobs, cleansUp] of CASES) {
   test(`ExecStopPost= ${cleansUp ? 'leaves it to lbd cleanup' : 'does nothing'} when lbd ${what}`, () => {
-    const scratch = scratchDirectory();
-    try {
-      for (const [name, script] of [
-        ['systemctl', `[ "$1" = list-jobs ] && echo '${jobs}'`],
-        ['lbd', 'echo "$@"'],
-      ] as const) {
-        writeFileSync(join(scratch.path, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
-      }
-      const { stdout, status } = spawnSync('sh', ['-c', stopPostCommand()], {
-        encoding: 'utf8',
-        env: { PATH: `${scratch.path}:/usr/bin:/bin`, SERVICE_RESULT: result },
-      });
-      const expected = cleansUp ? 'cleanup --unless-restarting --unit lbd.service\n' : '';
-      assert.deepEqual({ stdout, status }, { stdout: expected, status: 0 });
-    } finally {
-      scratch.remove();
-    }
+    const command = shellCommand('lbd.service', 'ExecStopPost');
+    const systemctl = `[ "$1" = list-jobs ] && echo '${jobs}'`;
+    const { stdout, status } = ranBeside({ systemctl }, command, { SERVICE_RESULT: result });
+    const expected = cleansUp ? 'cleanup --unless-restarting --unit lbd.service\n' : '';
+    assert.deepEqual({ stdout, status }, { stdout: expected, status: 0 });
   });
 }
 
-/** The shell command of ExecStopPost= as systemd would hand it to sh. */
-function stopPostCommand(): string {
-  const [, command] = /^ExecStopPost=\/bin\/sh -c '(.*)'$/m.exec(readFileSync(UNIT, 'utf8')) ?? [];
+/** What a shell command comes to where `commands` are what they are here, and lbd only says its arguments. */
+function ranBeside(
+  commands: Readonly<Record<string, string>>,
+  command: string,
+  env: Readonly<Record<string, string>>,
+): { readonly stdout: string; readonly status: number | null } {
+  const scratch = scratchDirectory();
+  try {
+    for (const [name, script] of Object.entries({ ...commands, lbd: 'echo "$@"' }))
+      writeFileSync(join(scratch.path, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+    return spawnSync('sh', ['-c', command], {
+      encoding: 'utf8',
+      env: { PATH: `${scratch.path}:/usr/bin:/bin`, ...env },
+    });
+  } finally {
+    scratch.remove();
+  }
+}
+
+function unit(name: string): string {
+  return readFileSync(join(UNITS, name), 'utf8');
+}
+
+/** The lines of a unit's sandbox. */
+function directives(name: string): ReadonlySet<string> {
+  const [, sandbox = ''] = unit(name).split(/^# --- the sandbox.*$/m);
+  const [section = ''] = sandbox.split(/^\[/m);
+  return new Set(section.split('\n').filter((line) => /^\w+=/.test(line)));
+}
+
+/** The shell command of a directive as systemd would hand it to sh. */
+function shellCommand(name: string, directive: string): string {
+  const [, command] = new RegExp(`^${directive}=/bin/sh -c '(.*)'$`, 'm').exec(unit(name)) ?? [];
   assert.ok(command);
-  return command.replaceAll('$$', '$').replaceAll('%n', 'lbd.service');
+  return command.replaceAll('$$', '$').replaceAll('%n', name);
 }
 
 function analyze(...args: readonly string[]): { readonly stdout: string; readonly stderr: string } {
