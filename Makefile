@@ -2,7 +2,7 @@
 #
 #   make demo [ARGS=--keep]    the whole of lbd in a lab of network namespaces (root)
 #   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
-#   make vm-test [ONLY=file]   the package on real machines, in software emulation (root)
+#   make vm-test [ONLY=file]   all tests of the package on machines in emulation; `make test` has the shortest
 #   make check                 types, lint and format, import floors and style, dead code
 #   make bench [ONLY=name]     every benchmark, or one
 #   make binary                build/lbd and build/lbctl, the single executable
@@ -19,7 +19,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 NODE := node_modules/.bin/node
 BIN := node_modules/.bin
 
-.PHONY: help setup demo test vm-test check check-types check-lint check-floors check-dead bench binary deb apt-repo format clean
+.PHONY: help setup setup-tests demo test vm-test check check-types check-lint check-floors check-dead bench binary deb apt-repo format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,12 +40,13 @@ apt-repo: binary
 demo: binary
 	@$(NODE) scripts/demo.ts $(ARGS)
 
-test: binary
+setup-tests:
+	@scripts/setup.sh tests
+
+test: setup-tests binary
 	@$(NODE) scripts/run-tests.ts $(if $(ONLY),'$(ONLY)')
 
-# QEMU and what makes a root file system are a hundred megabytes that nothing else needs, hence a setup of its own.
-vm-test: binary
-	@test/vm/support/setup.sh
+vm-test: setup-tests binary
 	@LBD_VM=all $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
 
 bench: binary

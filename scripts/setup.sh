@@ -1,6 +1,9 @@
 #!/bin/bash
 # Brings a Debian 12 or 13 machine to where every make target can run: Debian packages, node_modules, the native
 # addon. Each step first looks whether it is needed, so that a run with nothing to do takes a fraction of a second.
+#
+#   setup.sh          what every target needs; it fails when something cannot be had
+#   setup.sh tests    and what single tests need: those skip themselves, and say why, where it cannot be had
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
@@ -12,14 +15,18 @@ die() { say "$@"; exit 1; }
 
 # A path proves the package where a command does not: /usr/sbin/arping is the one by Thomas Habets, while iputils'
 # own is /usr/bin/arping and cannot do what the tests ask for.
-missing_packages() {
+missing_of() {
   local package proof
   while read -r package proof; do
     case $proof in
       /*) [[ -e $proof ]] || echo "$package" ;;
       *) command -v "$proof" >/dev/null || echo "$package" ;;
     esac
-  done <<'LIST'
+  done
+}
+
+missing_packages() {
+  missing_of <<'LIST'
 nodejs node
 npm npm
 gcc gcc
@@ -40,6 +47,30 @@ kubernetes-client kubectl
 LIST
 }
 
+# For machines in emulation (test/vm), for Debian's own opinion of the package, and for the shells that read its
+# completions.
+missing_test_packages() {
+  missing_of <<'LIST'
+qemu-system-x86 qemu-system-x86_64
+qemu-utils qemu-img
+mmdebstrap mmdebstrap
+debian-archive-keyring /usr/share/keyrings/debian-archive-keyring.gpg
+e2fsprogs mke2fs
+busybox-static busybox
+kmod modprobe
+cpio cpio
+zstd zstd
+xz-utils xz
+gnupg gpg
+lintian lintian
+binutils objdump
+dpkg-dev dpkg-shlibdeps
+man-db man
+zsh zsh
+fish fish
+LIST
+}
+
 install_packages() {
   local missing
   missing=$(missing_packages | tr '\n' ' ')
@@ -52,10 +83,23 @@ install_packages() {
     die "missing Debian packages; as root run: apt-get update && apt-get install --no-install-recommends $missing"
   fi
   say "installing Debian packages: $missing"
-  export DEBIAN_FRONTEND=noninteractive
-  apt-get -qq -o DPkg::Lock::Timeout=300 update
   # shellcheck disable=SC2086 # one word each
-  apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing >&2
+  apt_install $missing
+}
+
+install_test_packages() {
+  local missing
+  missing=$(missing_test_packages | tr '\n' ' ')
+  if [[ -z $missing || $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then return 0; fi
+  say "installing Debian packages for tests: $missing"
+  # shellcheck disable=SC2086 # one word each
+  apt_install $missing || say 'they could not be installed (above): tests that need them are skipped'
+}
+
+apt_install() {
+  local -x DEBIAN_FRONTEND=noninteractive
+  apt-get -qq -o DPkg::Lock::Timeout=300 update &&
+    apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" >&2
 }
 
 # --- npm packages ----------------------------------------------------------------------------------------------
@@ -107,6 +151,7 @@ build_native() {
 }
 
 install_packages
+if [[ ${1-} == tests ]]; then install_test_packages; fi
 mkdir -p .cache
 # Two makes at once (a test run beside a build) must not install over each other.
 exec 9>.cache/setup.lock

@@ -134,9 +134,22 @@ describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
       execFileSync('zsh', ['-n', join(tree, `usr/share/zsh/vendor-completions/_${name}`)]);
   });
 
-  test('brings completions that fish reads', { skip: skipWithout('fish') }, () => {
-    for (const name of ['lbd', 'lbctl'])
-      execFileSync('fish', ['-n', join(tree, `usr/share/fish/vendor_completions.d/${name}.fish`)]);
+  test('brings completions that fish reads and follows', { skip: skipWithout('fish') }, () => {
+    const files = ['lbd', 'lbctl'].map((name) =>
+      join(tree, `usr/share/fish/vendor_completions.d/${name}.fish`),
+    );
+    for (const file of files) execFileSync('fish', ['-n', file]);
+    const sources = files.map((file) => `source ${file}`).join('; ');
+    for (const [typed, expected] of completions.filter(([, words]) => !words.includes('file.toml'))) {
+      const shown = execFileSync('fish', ['--no-config', '-c', `${sources}; complete -C '${typed}'`], {
+        cwd: scratch.path,
+        encoding: 'utf8',
+        env: { ...process.env, HOME: scratch.path },
+      });
+      const offered = shown.split('\n').map((line) => line.split('\t')[0]);
+      for (const word of expected.filter((each) => !each.startsWith('-h') && each !== '--help'))
+        assert.ok(offered.includes(word), `${typed}: ${shown}`);
+    }
   });
 
   test('names the copyright and the license of each package that the executable was made of', () => {

@@ -2,7 +2,8 @@
 # Builds what a machine of the lab boots: build-image.sh SUITE DIRECTORY
 #
 # DIRECTORY gets `kernel` and `initrd`, Debian's cloud kernel with a small initramfs of its own, and `disk`, an ext4
-# file system with a minimal Debian of that suite and `root/` over it. Takes about a minute; needs root.
+# file system with a minimal Debian of that suite and `root/` over it. Takes half a minute; needs root. The exit status is
+# 75 when Debian's packages cannot be had.
 set -euo pipefail
 suite=$1 directory=$2
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,7 +25,7 @@ mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "3"' \
     chroot "$1" sh -c "cd /tmp && apt-get -qq download $package" &&
     dpkg-deb --fsys-tarfile "$1"/tmp/linux-image-*.deb | tar -x -C "$1" --keep-directory-symlink && rm "$1"/tmp/linux-image-*.deb' \
   --customize-hook="cp -a '$here/root/.' \"\$1\"" \
-  "$suite" "$root"
+  "$suite" "$root" || exit 75
 
 version=$(ls "$root/usr/lib/modules" 2>/dev/null || ls "$root/lib/modules")
 depmod -b "$root" "$version"

@@ -80,9 +80,8 @@ function optionsOf(lab: Lab, image: Image, index: number): MachineOptions {
 
 /** Disk and memory of a machine that has booted, with the package if asked: made once, for all tests that need one. */
 async function savedMachine(image: Image, repository: Repository | undefined): Promise<string> {
-  const booted = await saved(`${image.booted}`, (lab) =>
-    Machine.boot(lab.host('m1'), optionsOf(lab, image, 0)),
-  );
+  if (!existsSync(image.booted)) await removeSaved(join(dirname(image.booted), 'booted'));
+  const booted = await saved(image.booted, (lab) => Machine.boot(lab.host('m1'), optionsOf(lab, image, 0)));
   if (repository === undefined) return booted;
   const file = `${image.booted}-${repository.hash}`;
   if (!existsSync(file)) await removeSaved(`${image.booted}-`);

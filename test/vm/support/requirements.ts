@@ -24,13 +24,15 @@ export const SKIP_LONG: string | false =
   SKIP !== false || process.env['LBD_VM'] === 'all' ? SKIP : 'takes minutes: make vm-test runs it';
 
 function obstacle(): string | false {
-  if (process.env['LBD_VM'] === undefined) return 'boots machines in software: make vm-test runs it';
   if (process.getuid?.() !== 0) return 'needs root: it makes namespaces, tap devices and a root file system';
   if (process.arch !== 'x64') return `boots amd64 machines in software, and this one is ${process.arch}`;
   if (!existsSync('/dev/net/tun')) return 'needs /dev/net/tun, for the cables of the machines';
+  const cable = spawnSync('unshare', ['--net', '--mount', 'ip', 'tuntap', 'add', 'probe', 'mode', 'tap']);
+  if (cable.status !== 0)
+    return `needs to make namespaces and tap devices: ${String(cable.error ?? cable.stderr).trim()}`;
   const missing = TOOLS.filter(([, command]) => !isCommand(command)).map(([name]) => name);
   if (missing.length === 0) return false;
-  return `needs Debian packages: apt-get install --no-install-recommends ${missing.join(' ')} (make vm-test does it)`;
+  return `needs Debian packages: apt-get install --no-install-recommends ${missing.join(' ')} (make test does it as root)`;
 }
 
 function isCommand(command: string): boolean {

@@ -1,4 +1,3 @@
-import type { LabHost } from '../../support/lab-host.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Machine } from './machine.ts';
@@ -80,12 +79,6 @@ export async function watchAddresses(machine: Machine): Promise<() => Promise<re
     const text = await machine.output('cat /run/watched');
     return text.split('\n').filter((line) => line.startsWith('Deleted'));
   };
-}
-
-/** A page of the address, as the client gets it. */
-export async function fetchFrom(client: LabHost, ip: string): Promise<string> {
-  const { stdout } = await client.run(['curl', '-sf', '--max-time', '10', `http://${ip}/`]);
-  return stdout.trim();
 }
 
 /** What is on the machine, so that two of them can be compared: files, users, addresses, links, sysctls, units. */
