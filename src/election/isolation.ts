@@ -1,0 +1,88 @@
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import { MIN_SEGMENT_SLOTS, type WatchTiming } from './watch-timing.ts';
+
+/**
+ * Whether this host still hears anybody on one segment: any peer, or a reference address.
+ *
+ *   alone ──first peer──► hearing ──silence──► asking ──isolationMs──► isolated
+ *                            ▲ ◄──anybody────────┘                        │
+ *                            └──────────────anybody───────────────────────┘
+ *
+ * alone: there has never been a peer, so that hearing none means nothing.
+ */
+export class Isolation {
+  readonly #timing: WatchTiming;
+  #heardAt: Instant;
+  #hadPeers = false;
+  #isolated = false;
+  #askAt: Instant = NEVER;
+  #slots = 0;
+
+  constructor(timing: WatchTiming, now: Instant) {
+    this.#timing = timing;
+    this.#heardAt = now;
+  }
+
+  get isolated(): boolean {
+    return this.#isolated;
+  }
+
+  get hadPeers(): boolean {
+    return this.#hadPeers;
+  }
+
+  get heardAt(): Instant {
+    return this.#heardAt;
+  }
+
+  /** Returns whether that ended an isolation. */
+  heard(peer: boolean, now: Instant): boolean {
+    this.#heardAt = now;
+    if (peer) this.#hadPeers = true;
+    if (this.#slots > 0) {
+      this.#slots = 0;
+      this.#askAt = NEVER;
+    }
+    if (!this.#isolated) return false;
+    this.#isolated = false;
+    return true;
+  }
+
+  /** This host did not run: what it did not hear meanwhile says nothing. */
+  woke(now: Instant): void {
+    if (this.#isolated) return;
+    this.#heardAt = now;
+    this.#slots = 0;
+    this.#askAt = NEVER;
+  }
+
+  /** The last peer said goodbye: silence is as it should be. */
+  leftAlone(): void {
+    this.#hadPeers = false;
+    this.#isolated = false;
+  }
+
+  /** What is due: `ask` whoever might answer, or `isolated`, once. */
+  advance(now: Instant): 'ask' | 'isolated' | undefined {
+    if (this.#isolated || !this.#hadPeers) return undefined;
+    const silentMs = now - this.#heardAt;
+    if (silentMs < this.#timing.isolationAskMs) return undefined;
+    if (silentMs >= this.#timing.isolationMs && this.#slots >= MIN_SEGMENT_SLOTS) {
+      this.#isolated = true;
+      this.#slots = 0;
+      this.#askAt = NEVER;
+      return 'isolated';
+    }
+    if (this.#slots > 0 && now < this.#askAt) return undefined;
+    this.#slots += 1;
+    this.#askAt = after(now, this.#timing.everyMs);
+    return 'ask';
+  }
+
+  deadline(): Instant {
+    if (this.#isolated || !this.#hadPeers) return NEVER;
+    if (this.#slots === 0) return after(this.#heardAt, this.#timing.isolationAskMs);
+    const end = after(this.#heardAt, this.#timing.isolationMs);
+    return this.#slots >= MIN_SEGMENT_SLOTS && end < this.#askAt ? end : this.#askAt;
+  }
+}

@@ -1,0 +1,584 @@
+import { assert } from '../lib/assert.ts';
+import type { Random } from '../lib/prng.ts';
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import type { Beats } from './beats.ts';
+import { Confirmation } from './confirmation.ts';
+import { Edge } from './edge.ts';
+import { Isolation } from './isolation.ts';
+import type { Farewell, Heartbeat } from './message.ts';
+import { Ring, type RingMember } from './ring.ts';
+import type { Endpoint, MemberName, SegmentKey, Silence } from './types.ts';
+import { ASKS_PER_SLOT, SEGMENT_ASKS, type WatchTiming } from './watch-timing.ts';
+import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
+
+/**
+ * One segment of this host: the neighbours on its ring, whether anybody is heard, whether this host's own claims are
+ * confirmed. Every packet on the hot path touches one edge and allocates nothing; the edges are at most four.
+ *
+ * Who cannot hear never claims: there is no verdict while this host is isolated or unconfirmed, nor before somebody else
+ * was heard during the inquiry.
+ */
+
+/** Watch connections wait for the ring to stay as it is, and between two tries. */
+const OPEN_DELAY_MS = 200;
+const OPEN_RETRY_MS = 1_000;
+/** How long a peer whose watch connection ended has to answer. */
+const VERIFY_MS = 20;
+/** Heartbeats go over TCP as well for so long after a peer asked that way. */
+const TCP_HOLD_MS = 5_000;
+/** A peer under a verdict is asked for again so often. */
+const RECHECK_MS = 1_000;
+export const VOUCH_PAUSE_MS = 100;
+/** Every so many ticks a heartbeat asks to be answered at once, which measures the round trip. */
+const MEASURE_TICKS = 64;
+
+export type SegmentContext = {
+  readonly beats: Beats;
+  readonly timing: WatchTiming;
+  readonly takeoverFloorMs: number;
+  readonly random: Random;
+  readonly events: WatchEvent[];
+  /** Whether an isolated host lets go of its addresses. */
+  readonly releases: () => boolean;
+};
+
+export class SegmentWatch {
+  readonly key: SegmentKey;
+  readonly ring: Ring;
+  readonly #context: SegmentContext;
+  readonly #timing: WatchTiming;
+  readonly #beats: Beats;
+  readonly #events: WatchEvent[];
+  readonly #isolation: Isolation;
+  readonly #confirmation: Confirmation;
+  #edges: readonly Edge[] = [];
+
+  constructor(key: SegmentKey, context: SegmentContext, now: Instant) {
+    this.key = key;
+    this.#context = context;
+    this.#timing = context.timing;
+    this.#beats = context.beats;
+    this.#events = context.events;
+    this.ring = new Ring(key, context.beats.name);
+    this.#isolation = new Isolation(context.timing, now);
+    this.#confirmation = new Confirmation(context.timing);
+  }
+
+  get isolated(): boolean {
+    return this.#isolation.isolated;
+  }
+
+  get confirmed(): boolean {
+    return !this.#isolation.isolated && !this.#confirmation.asking;
+  }
+
+  get hadPeers(): boolean {
+    return this.#isolation.hadPeers;
+  }
+
+  // --- what is heard ------------------------------------------------------------------------------------------
+
+  heartbeat(beat: Heartbeat, from: Endpoint, connection: number | undefined, now: Instant): void {
+    this.#heard(true, now);
+    const edge = this.#edge(beat.from);
+    if (edge === undefined) return this.#fromStranger(beat, from, connection, now);
+    edge.heard(now);
+    const gapMs = edge.takeGap();
+    if (edge.isNews(beat.seq)) this.#learn(edge, beat, gapMs, now);
+    if (connection === undefined) {
+      edge.udpHeardAt = now;
+      edge.udpLost = false;
+    } else this.#overTcp(edge, beat, now);
+    edge.armed = true;
+    if (beat.ackSeq > edge.ackedSeq && beat.ackSeq <= this.#beats.seq) this.#acked(edge, beat, now);
+    if (edge.phase === 'judged' && !beat.isolated) this.#revive(edge, now);
+    if (!edge.member.alive && !beat.isolated) this.#vouch(edge, now);
+    // Long silence before it means that it may have been paused without knowing: it is to learn that at once.
+    if (beat.urgent || gapMs > this.#timing.isolationMs) this.#answer(edge, connection, now);
+  }
+
+  /** Any other packet of a peer on this segment. */
+  heard(name: MemberName, now: Instant): void {
+    this.#heard(true, now);
+    this.#edge(name)?.heard(now);
+  }
+
+  referenceHeard(now: Instant): void {
+    this.#heard(false, now);
+  }
+
+  /** Another member heard the neighbour for whom `pingSeq` asked. Returns whether that was a question of this segment. */
+  acked(pingSeq: number, now: Instant): boolean {
+    for (const edge of this.#edges) {
+      if (edge.pingSeq !== pingSeq) continue;
+      if (edge.phase !== 'judged') edge.calm(now);
+      else if (edge.silence?.why === 'silent') this.#revive(edge, now);
+      return true;
+    }
+    return false;
+  }
+
+  farewell(message: Farewell, now: Instant): void {
+    const edge = this.#edge(message.from);
+    if (edge === undefined) return;
+    const { why, leaseLeftMs } = message;
+    edge.leaseEndsAt = after(now, leaseLeftMs ?? NEVER);
+    // Back, or taken over by the time that its kernel removes what it left there.
+    const backIn = Math.max(0, (leaseLeftMs ?? OPEN_RETRY_MS * 10) - this.#context.takeoverFloorMs);
+    edge.excusedUntil = why === 'leaving' ? NEVER : after(now, backIn);
+    if (edge.phase !== 'judged') edge.calm(now);
+  }
+
+  #learn(edge: Edge, beat: Heartbeat, gapMs: number, now: Instant): void {
+    edge.peerSeq = beat.seq;
+    edge.gapMs = gapMs;
+    edge.theirDigest = beat.ownDigest;
+    edge.leaseEndsAt = beat.leaseLeftMs === undefined ? NEVER : after(now, beat.leaseLeftMs);
+    edge.excusedUntil = undefined;
+    if (beat.incarnation > edge.incarnation) edge.incarnation = beat.incarnation;
+    if (!beat.isolated) edge.letGoSince = undefined;
+    else if (edge.letGoSince === undefined) edge.letGoSince = now;
+    else if (now - edge.letGoSince >= this.#timing.letGoMs && this.confirmed && edge.phase !== 'judged') {
+      this.#judge(edge, { why: 'isolated', lastHeardAt: now, leaseEndsAt: now }, now);
+    }
+  }
+
+  #overTcp(edge: Edge, beat: Heartbeat, now: Instant): void {
+    if (beat.urgent) edge.tcpUntil = after(now, TCP_HOLD_MS);
+    if (edge.udpLost || now - edge.udpHeardAt < this.#timing.inquireAfterMs) return;
+    edge.udpLost = true;
+    const report = { kind: 'udp-lost', name: edge.member.name, segment: this.key } as const;
+    this.#beats.push({ kind: 'report', report });
+  }
+
+  #acked(edge: Edge, beat: Heartbeat, now: Instant): void {
+    const first = !this.#confirmation.covers(edge.ackedSeq);
+    edge.ackedSeq = beat.ackSeq;
+    if (beat.ackSeq === edge.urgentSeq) edge.measured(now - edge.urgentAt);
+    if (edge.connection === 'verifying' && beat.ackSeq >= edge.verifySeq) this.#verified(edge, now);
+    const covered = this.#confirmation.covers(beat.ackSeq);
+    // The gap that a confirmation under way is about is told once by each neighbour.
+    if (beat.gapMs > this.#timing.isolationMs && !(covered && first)) {
+      return this.#paused(beat.gapMs, now);
+    }
+    if (covered) this.#answered(beat, edge.member, now);
+  }
+
+  #fromStranger(beat: Heartbeat, from: Endpoint, connection: number | undefined, now: Instant): void {
+    const { ackSeq } = beat;
+    if (ackSeq > 0 && ackSeq <= this.#beats.seq && this.#confirmation.covers(ackSeq)) {
+      this.#answered(beat, this.ring.get(beat.from), now);
+    }
+    if (!beat.urgent) return;
+    const answer = this.#make(beat.from, beat.seq, 0, beat.ownDigest, false, now);
+    if (connection === undefined) this.#beats.send(from, this.key, answer);
+    else this.#beats.push({ kind: 'reply', connection, message: answer });
+  }
+
+  #answer(edge: Edge, connection: number | undefined, now: Instant): void {
+    if (connection === undefined) return this.#send(edge, false, now);
+    const message = this.#make(edge.member.name, edge.peerSeq, edge.gapMs, edge.theirDigest, false, now);
+    this.#beats.push({ kind: 'reply', connection, message });
+  }
+
+  #vouch(edge: Edge, now: Instant): void {
+    if (edge.vouchedAt !== undefined && now - edge.vouchedAt < VOUCH_PAUSE_MS) return;
+    edge.vouchedAt = now;
+    this.#events.push({ kind: 'vouched', name: edge.member.name, segment: this.key });
+  }
+
+  // --- this host: isolated, paused, confirmed -------------------------------------------------------------------
+
+  #heard(peer: boolean, now: Instant): void {
+    if (!this.#isolation.heard(peer, now)) return;
+    for (const edge of this.#edges) edge.disarm(now);
+    this.#events.push({ kind: 'returned', segment: this.key });
+    this.#beats.push({ kind: 'report', report: { kind: 'reconnected', segment: this.key } });
+    this.#unconfirmed(0, now);
+  }
+
+  /** By this host's own clock it did not run for `forMs`. */
+  woke(forMs: number, now: Instant): void {
+    for (const edge of this.#edges) edge.woke(now);
+    this.#isolation.woke(now);
+    if (this.#isolation.hadPeers && !this.#isolation.isolated) this.#unconfirmed(forMs, now);
+  }
+
+  #paused(forMs: number, now: Instant): void {
+    this.#beats.push({ kind: 'report', report: { kind: 'paused', forMs } });
+    this.#unconfirmed(forMs, now);
+  }
+
+  #unconfirmed(forMs: number, now: Instant): void {
+    this.#confirmation.start(this.#beats.seq + 1, now);
+    this.#events.push({ kind: 'unconfirmed', segment: this.key, forMs });
+    this.#advanceConfirmation(now);
+  }
+
+  /** A peer answered what was sent since the confirmation began. */
+  #answered(beat: Heartbeat, peer: RingMember | undefined, now: Instant): void {
+    if (!this.#confirmation.asking) return;
+    if (beat.claimsMatch) return this.#confirm();
+    if (peer !== undefined && this.#confirmation.mayExchange(now)) {
+      this.#beats.push({ kind: 'exchange', with: peer.gossip });
+    }
+  }
+
+  #confirm(): void {
+    this.#confirmation.end();
+    this.#events.push({ kind: 'confirmed', segment: this.key });
+  }
+
+  #advanceConfirmation(now: Instant): void {
+    if (!this.#confirmation.advance(now)) return;
+    if (this.#nobodyLeft(now)) return this.#confirm();
+    for (const edge of this.#edges) this.#send(edge, true, now);
+    this.#askStrangers(1, now);
+  }
+
+  /** The segment is heard, but of all peers asked none answers: there is nobody who could know better. */
+  #nobodyLeft(now: Instant): boolean {
+    const { startedAt } = this.#confirmation;
+    if (now < after(startedAt, this.#verdictMs()) || this.#isolation.heardAt <= startedAt) return false;
+    for (const edge of this.#edges) if (edge.lastHeardAt > startedAt) return false;
+    return true;
+  }
+
+  #verdictMs(): number {
+    return this.#timing.inquireAfterMs + this.#timing.inquiryMs;
+  }
+
+  #isolate(): void {
+    this.#confirmation.end();
+    for (const edge of this.#edges) if (edge.connection === 'verifying') this.#close(edge, NEVER);
+    this.#events.push({ kind: 'isolated', segment: this.key });
+    this.#beats.push({ kind: 'report', report: { kind: 'isolated', segment: this.key } });
+  }
+
+  // --- neighbours -----------------------------------------------------------------------------------------------
+
+  /** After changes of `ring`: keeps the edges to those that still are neighbours. */
+  relink(now: Instant): void {
+    const neighbours = this.ring.neighbours();
+    const kept = this.#edges;
+    if (neighbours.length === kept.length && kept.every(({ member }) => neighbours.includes(member))) return;
+    for (const edge of kept) {
+      if (neighbours.includes(edge.member)) continue;
+      // Whoever is next to it now judges anew.
+      edge.member.silent = false;
+      this.#close(edge, NEVER);
+    }
+    this.#edges = neighbours.map((member) => {
+      const known = kept.find((edge) => edge.member === member);
+      if (known !== undefined) return known;
+      const edge = new Edge(member, after(now, OPEN_DELAY_MS), now);
+      this.#send(edge, true, now);
+      return edge;
+    });
+  }
+
+  /** The last peer left in good order. */
+  leftAlone(): void {
+    if (this.ring.size > 0) return;
+    const was = this.#isolation.isolated;
+    this.#isolation.leftAlone();
+    if (was) this.#events.push({ kind: 'returned', segment: this.key });
+    if (this.#confirmation.asking) this.#confirm();
+  }
+
+  closeAll(): void {
+    for (const edge of this.#edges) this.#close(edge, NEVER);
+    this.#edges = [];
+  }
+
+  /** One heartbeat to each neighbour. */
+  tick(count: number, now: Instant): void {
+    const pressing = !this.confirmed || count % MEASURE_TICKS === 0;
+    for (const edge of this.#edges) {
+      this.#send(edge, pressing || !edge.armed, now);
+      if (edge.connection !== 'closed' || !edge.armed) continue;
+      if (now >= edge.openAt && edge.phase !== 'judged') this.#open(edge);
+    }
+    if (!this.#isolation.isolated) return;
+    this.#beats.push({ kind: 'ask-reference', segment: this.key });
+    this.#askStrangers(1, now);
+  }
+
+  advance(now: Instant): void {
+    if (!this.#isolation.isolated) for (const edge of this.#edges) this.#attend(edge, now);
+    switch (this.#isolation.advance(now)) {
+      case 'isolated':
+        this.#isolate();
+        break;
+      case 'ask':
+        this.#askAnybody(now);
+        break;
+      case undefined:
+        break;
+    }
+    this.#advanceConfirmation(now);
+  }
+
+  deadline(): Instant {
+    if (this.#isolation.isolated) return NEVER;
+    let first = this.#isolation.deadline();
+    const confirmAt = this.#confirmation.deadline();
+    if (confirmAt < first) first = confirmAt;
+    for (const edge of this.#edges) {
+      const at = edge.deadline(this.#timing.nudgeAfterMs);
+      if (at < first) first = at;
+    }
+    return first;
+  }
+
+  /** Asks for a silent neighbour, and judges. */
+  #attend(edge: Edge, now: Instant): void {
+    if (now >= edge.verifyUntil) this.#gone(edge, now);
+    if (edge.phase === 'judged') {
+      if (now >= edge.askAt) this.#recheck(edge, now);
+      return;
+    }
+    if (!edge.armed || (edge.excusedUntil !== undefined && now < edge.excusedUntil)) return;
+    const silentMs = now - edge.lastHeardAt;
+    if (silentMs < this.#timing.nudgeAfterMs || (edge.phase !== 'quiet' && now < edge.askAt)) return;
+    edge.askAt = after(now, this.#timing.everyMs);
+    if (silentMs < this.#timing.inquireAfterMs) {
+      edge.phase = 'nudging';
+      return this.#nudge(edge, now);
+    }
+    if (edge.phase !== 'inquiring') {
+      edge.phase = 'inquiring';
+      edge.inquiredAt = now;
+      edge.pingSeq = this.#beats.nextPing();
+    }
+    if (this.#mayJudge(edge, now)) return this.#judgeSilent(edge, now);
+    edge.inquirySlots += 1;
+    this.#inquire(edge, now);
+  }
+
+  #mayJudge(edge: Edge, now: Instant): boolean {
+    if (now - edge.inquiredAt < this.#timing.inquiryMs) return false;
+    if (edge.inquirySlots < this.#timing.inquirySlots || !this.confirmed) return false;
+    return this.#isolation.heardAt >= edge.inquiredAt;
+  }
+
+  #nudge(edge: Edge, now: Instant): void {
+    for (let asks = 0; asks < ASKS_PER_SLOT; asks++) this.#send(edge, true, now);
+  }
+
+  #inquire(edge: Edge, now: Instant): void {
+    this.#nudge(edge, now);
+    const { name, to } = edge.member;
+    if (edge.connection === 'open') {
+      const message = this.#make(name, edge.peerSeq, edge.gapMs, edge.theirDigest, true, now);
+      this.#beats.push({ kind: 'watch-send', peer: name, segment: this.key, message });
+    }
+    const { indirect } = this.#timing;
+    const seq = edge.pingSeq;
+    for (const relay of this.ring.relays(name, indirect, this.#context.random)) {
+      this.#beats.send(relay.to, this.key, {
+        kind: 'ping-request',
+        from: this.#beats.name,
+        seq,
+        target: name,
+        targetEndpoint: to,
+        updates: [],
+      });
+    }
+    // No verdict before somebody else was heard.
+    if (this.#isolation.heardAt >= edge.inquiredAt) return;
+    for (const other of this.#edges) if (other !== edge) this.#send(other, true, now);
+    this.#askStrangers(1, now);
+    this.#beats.push({ kind: 'ask-reference', segment: this.key });
+  }
+
+  #recheck(edge: Edge, now: Instant): void {
+    edge.askAt = after(now, RECHECK_MS);
+    edge.pingSeq = this.#beats.nextPing();
+    this.#inquire(edge, now);
+  }
+
+  #judgeSilent(edge: Edge, now: Instant): void {
+    const why = edge.excusedUntil === undefined ? 'silent' : 'restarting';
+    this.#judge(edge, { why, lastHeardAt: edge.lastHeardAt, leaseEndsAt: edge.leaseEndsAt }, now);
+  }
+
+  #judge(edge: Edge, silence: Silence, now: Instant): void {
+    const { member, incarnation } = edge;
+    const { name } = member;
+    edge.silence = silence;
+    edge.phase = 'judged';
+    edge.askAt = after(now, RECHECK_MS);
+    member.silent = true;
+    this.#events.push({ kind: 'verdict', name, incarnation, segment: this.key, silence });
+    this.#beats.push({ kind: 'report', report: { kind: 'verdict', name, silence } });
+    this.relink(now);
+  }
+
+  #revive(edge: Edge, now: Instant): void {
+    const { member, incarnation } = edge;
+    edge.silence = undefined;
+    edge.calm(now);
+    member.silent = false;
+    this.#events.push({ kind: 'revived', name: member.name, incarnation, segment: this.key });
+    this.relink(now);
+  }
+
+  /** Whoever might answer, neighbours first. */
+  #askAnybody(now: Instant): void {
+    for (const edge of this.#edges) this.#send(edge, true, now);
+    let asks = this.#edges.length;
+    if (this.ring.size > this.#edges.length) {
+      this.#askStrangers(SEGMENT_ASKS - asks, now);
+    } else {
+      for (; asks < SEGMENT_ASKS && this.#edges.length > 0; asks++) {
+        const edge = this.#edges[asks % this.#edges.length];
+        if (edge !== undefined) this.#send(edge, true, now);
+      }
+    }
+    this.#beats.push({ kind: 'ask-reference', segment: this.key });
+  }
+
+  #askStrangers(count: number, now: Instant): void {
+    if (this.ring.size <= this.#edges.length) return;
+    for (let asked = 0; asked < count; asked++) {
+      const other = this.ring.any(this.#context.random);
+      if (other === undefined) return;
+      const edge = this.#edge(other.name);
+      if (edge !== undefined) this.#send(edge, true, now);
+      else this.#beats.send(other.to, this.key, this.#make(other.name, 0, 0, undefined, true, now));
+    }
+  }
+
+  // --- watch connections ----------------------------------------------------------------------------------------
+
+  watchOpened(peer: MemberName, now: Instant): void {
+    const edge = this.#edge(peer);
+    if (edge === undefined) return;
+    if (edge.connection === 'verifying') return this.#verified(edge, now, 'open');
+    edge.connection = 'open';
+  }
+
+  watchClosed(peer: MemberName, how: WatchEnd, now: Instant): void {
+    const edge = this.#edge(peer);
+    if (edge === undefined || edge.connection === 'closed') return;
+    const farewell = edge.excusedUntil !== undefined;
+    if (edge.connection === 'verifying') {
+      if (how === 'timeout') return;
+      edge.verifyUntil = now;
+      return this.#gone(edge, now);
+    }
+    const ended = edge.connection === 'open' && how !== 'timeout';
+    const retryAt = after(now, OPEN_RETRY_MS * (0.5 + this.#context.random()));
+    if (!ended || farewell || edge.phase === 'judged' || this.#isolation.isolated) {
+      edge.connection = 'closed';
+      edge.openAt = retryAt;
+      return;
+    }
+    // Its process ended, or only the connection did: a new one, or an answer to a heartbeat from now on, tells.
+    edge.openAt = retryAt;
+    edge.connection = 'verifying';
+    edge.verifyUntil = after(now, VERIFY_MS);
+    edge.verifySeq = this.#beats.seq + 1;
+    const { name, to } = edge.member;
+    this.#beats.push({ kind: 'watch-open', peer: name, to, segment: this.key });
+    this.#nudge(edge, now);
+  }
+
+  #verified(edge: Edge, now: Instant, connection: 'open' | 'closed' = 'closed'): void {
+    edge.verifyUntil = NEVER;
+    if (connection === 'open') edge.connection = 'open';
+    else this.#close(edge, after(now, OPEN_RETRY_MS));
+  }
+
+  #gone(edge: Edge, now: Instant): void {
+    if (!this.confirmed) {
+      edge.verifyUntil = after(now, this.#timing.everyMs);
+      return;
+    }
+    this.#close(edge, after(now, OPEN_RETRY_MS));
+    if (edge.phase === 'judged') return;
+    const { lastHeardAt, leaseEndsAt } = edge;
+    this.#judge(edge, { why: 'process-gone', lastHeardAt, leaseEndsAt }, now);
+  }
+
+  #open(edge: Edge): void {
+    edge.connection = 'opening';
+    this.#beats.push({
+      kind: 'watch-open',
+      peer: edge.member.name,
+      to: edge.member.to,
+      segment: this.key,
+    });
+  }
+
+  #close(edge: Edge, openAt: Instant): void {
+    edge.verifyUntil = NEVER;
+    edge.openAt = openAt;
+    if (edge.connection === 'closed') return;
+    edge.connection = 'closed';
+    this.#beats.push({ kind: 'watch-close', peer: edge.member.name, segment: this.key });
+  }
+
+  // --- sending --------------------------------------------------------------------------------------------------
+
+  #send(edge: Edge, urgent: boolean, now: Instant): void {
+    const { member } = edge;
+    const message = this.#make(member.name, edge.peerSeq, edge.gapMs, edge.theirDigest, urgent, now);
+    if (urgent) {
+      edge.urgentSeq = message.seq;
+      edge.urgentAt = now;
+    }
+    this.#beats.send(member.to, this.key, message);
+    if (now >= edge.tcpUntil || edge.connection !== 'open') return;
+    this.#beats.push({ kind: 'watch-send', peer: member.name, segment: this.key, message });
+  }
+
+  #make(
+    peer: MemberName,
+    peerSeq: number,
+    gapMs: number,
+    theirDigest: number | undefined,
+    urgent: boolean,
+    now: Instant,
+  ): Heartbeat {
+    const isolated = this.#isolation.isolated && this.#context.releases();
+    return this.#beats.make(this.key, peer, peerSeq, gapMs, theirDigest, urgent, isolated, now);
+  }
+
+  #edge(name: MemberName): Edge | undefined {
+    for (const edge of this.#edges) if (edge.member.name === name) return edge;
+    return undefined;
+  }
+
+  // --- views ----------------------------------------------------------------------------------------------------
+
+  neighbours(): readonly MemberName[] {
+    return this.#edges.map(({ member }) => member.name);
+  }
+
+  silence(name: MemberName): Silence | undefined {
+    return this.#edge(name)?.silence;
+  }
+
+  views(): readonly PeerView[] {
+    return this.#edges.map((edge) => ({
+      name: edge.member.name,
+      segment: this.key,
+      rttMs: edge.rttMs,
+      lastHeardAt: edge.lastHeardAt,
+      armed: edge.armed,
+      connected: edge.connection === 'open',
+      udpLost: edge.udpLost,
+      silence: edge.silence,
+    }));
+  }
+
+  checkInvariants(): void {
+    assert(this.#edges.length <= 4, `${this.#edges.length} neighbours on ${this.key}`);
+    assert(!(this.isolated && this.#confirmation.asking), `isolated and asking on ${this.key}`);
+    for (const { phase, silence, member } of this.#edges) {
+      assert((phase === 'judged') === (silence !== undefined), `${member.name}: ${phase} and silence differ`);
+    }
+  }
+}
