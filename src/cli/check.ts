@@ -15,6 +15,8 @@ import { countRemarks, renderReport, type Section, unseen } from './check-report
 import { type CliIo, EXIT_FAILURE, EXIT_OK } from './cli-io.ts';
 import { describeAccess } from './describe-access.ts';
 import { type DefaultRoutes, describeNetwork, describePools, describeSysctls } from './describe-host.ts';
+import { describeManagers } from './describe-managers.ts';
+import { findManagers } from './network-managers.ts';
 import { colourPaint, plainPaint } from './table.ts';
 
 /** For all that is asked of the API server together. */
@@ -50,8 +52,9 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     return [{ title: 'Network', remarks: [unseen(text)] }];
   }
   const { host, defaults } = observed;
+  const nics = interfacesInUse(host);
   const plan = planSysctls(
-    interfacesInUse(host).map((nic) => nic.name),
+    nics.map((nic) => nic.name),
     readPlace,
   );
   const locked = new Map(plan.writes.flatMap((write) => obstacle(write)));
@@ -59,6 +62,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     describeNetwork(config, host, defaults),
     describePools(config, host),
     describeSysctls(config, host, plan, locked),
+    describeManagers(findManagers(nics), config.local.lifetimeMs),
   ];
 }
 
