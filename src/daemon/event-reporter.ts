@@ -92,6 +92,7 @@ function wordsFor(named: NamedReport, host: string): Omit<EventNote, 'service'> 
       );
     case 'repaired':
       return warning('AddressRepaired', `${report.ip} was removed ${where} by somebody else and put back`);
+    case 'still-served':
     case 'renew-failed':
     case 'remove-failed':
     case 'dropped':

@@ -99,17 +99,17 @@ export function encodeArp(message: ArpMessage): Uint8Array {
 }
 
 /** Asks whether anybody has `ip`, without claiming it: sender 0.0.0.0 fills nobody's cache (RFC 5227 2.1.1). */
-export function encodeArpProbe(mac: Mac, ip: Ip): Uint8Array {
-  return encodeArpRequest(mac, V4_UNSPECIFIED, ip);
+export function encodeArpProbe(mac: Mac, ip: Ip, to = MAC_BROADCAST): Uint8Array {
+  return encodeArpRequest(mac, V4_UNSPECIFIED, ip, to);
 }
 
-/** Who has `targetIp`, tell `senderIp`. */
-export function encodeArpRequest(mac: Mac, senderIp: Ip, targetIp: Ip): Uint8Array {
+/** Who has `targetIp`, tell `senderIp`: asked of everybody or, as RFC 1122 2.3.2.1 polls, of one station. */
+export function encodeArpRequest(mac: Mac, senderIp: Ip, targetIp: Ip, to = MAC_BROADCAST): Uint8Array {
   return encodeArp({
     kind: 'arp',
     operation: 'request',
     ethernetSource: mac,
-    ethernetDestination: MAC_BROADCAST,
+    ethernetDestination: to,
     senderMac: mac,
     senderIp,
     targetMac: MAC_ZERO,

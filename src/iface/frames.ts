@@ -1,11 +1,26 @@
 import { familyOf, type Ip } from '../lib/ip.ts';
-import { encodeArpAnnouncement, encodeArpProbe } from './arp-codec.ts';
-import { encodeNaAnnouncement, encodeNsProbe } from './nd-codec.ts';
+import { encodeArpAnnouncement, encodeArpProbe, encodeArpRequest } from './arp-codec.ts';
+import { encodeNaAnnouncement, encodeNsProbe, encodeNsRequest } from './nd-codec.ts';
 import type { Mac } from './types.ts';
 
 /** Asks whether anybody has `ip`, without claiming it: an ARP probe (RFC 5227 1.1) or a DAD solicitation (RFC 4862 5.4). */
 export function probeFrame(mac: Mac, ip: Ip): Uint8Array {
   return familyOf(ip) === 'v4' ? encodeArpProbe(mac, ip) : encodeNsProbe(mac, ip);
+}
+
+/**
+ * Asks the station `to` alone whether it has `ip`. On v6 from the address `source` of this host, if it has any: the
+ * answer to a solicitation from `::` goes to all nodes (RFC 4861 7.2.4), too many for one who asks every 10 ms. To the
+ * solicited-node group all the same: a host that does not have the address any more ignores it, and does not forward it.
+ */
+export function unicastProbeFrame(mac: Mac, ip: Ip, to: Mac, source: Ip | undefined): Uint8Array {
+  if (familyOf(ip) === 'v4') return encodeArpProbe(mac, ip, to);
+  return source === undefined ? encodeNsProbe(mac, ip, to) : encodeNsRequest(mac, source, ip, to);
+}
+
+/** Asks who has `ip` as any host does that has something to send to it, to everybody or to the station `to` alone. */
+export function requestFrame(mac: Mac, source: Ip, ip: Ip, to: Mac | undefined): Uint8Array {
+  return familyOf(ip) === 'v4' ? encodeArpRequest(mac, source, ip, to) : encodeNsRequest(mac, source, ip, to);
 }
 
 /** Tells the segment that `mac` has `ip`: gratuitous ARP in both forms, as hosts differ in which they believe, or an NA. */

@@ -1,7 +1,10 @@
+import type { LocalState } from '../election/types.ts';
 import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
 import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { Alarms } from './alarms.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
+import { Entries, localState } from './entries.ts';
 import { samePlace } from './kernel-addresses.ts';
 import { KernelRequests } from './kernel-requests.ts';
 import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
@@ -10,13 +13,18 @@ import {
   EMPTY_HOST,
   type HostView,
   isNicUp,
+  macOf,
   type NicSelection,
   nicOf,
   selectNic,
   stayOnNic,
 } from './nic-selection.ts';
-import { Probing } from './probing.ts';
-import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from './types.ts';
+import { Renewals } from './renewals.ts';
+import { hearRival } from './rivals.ts';
+import type { TakeOverState } from './take-over.ts';
+import type { DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
+import type { WireClaim } from './wire-claims.ts';
+import { FIRST, WireQuestions } from './wire-questions.ts';
 
 /**
  * The local addresses of one host: where each belongs, whether the wire is free of it, that the kernel has it with a
@@ -39,29 +47,23 @@ import type { DesiredAddress, IfIndex, KernelAddress, Mac, WireEvidence } from '
 export const SUBNET_GRACE_MS = 5_000;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LAST_MS = 30_000;
-/** RFC 5227 2.4 (b): an address is defended at most once in DEFEND_INTERVAL. */
-export const DEFEND_INTERVAL_MS = 10_000;
-/** A rival on the wire is shown so long after it was last heard. */
-export const RIVAL_SHOWN_MS = 60_000;
 /** Repairs of one address closer together than this wait, so that two programs at war do not burn the host. */
 const REPAIR_INTERVAL_MS = 50;
-/** So long after its decision an address may still be added; later, the wire is asked again. 10,000 at once take 2 s. */
-const ADD_DEADLINE_MS = 5_000;
 
 export class LocalAddresses {
   #settings: LocalSettings;
-  readonly #entries = new Map<Ip, Entry>();
+  readonly #entries = new Entries();
   readonly #kernel = new KernelRequests();
-  readonly #probing = new Probing();
+  readonly #questions = new WireQuestions();
   readonly #announcing = new Announcing();
+  readonly #renewals = new Renewals();
   /** Undefined until Services are known: until then what the kernel has of ours is kept alive as it is. */
-  #desired: ReadonlyMap<Ip, DesiredAddress> | undefined;
-  readonly #candidates = new Candidates(this.#probing, (ip) => this.select(ip));
+  #desired: Map<Ip, DesiredAddress> | undefined;
+  readonly #candidates = new Candidates(this.#questions.probing, (ip) => this.select(ip));
   #host: HostView = EMPTY_HOST;
   #selections = new Map<Ip, NicSelection>();
-  #renewAt: Instant = NEVER;
   /** Entries to look at again at an instant: retries, grace, repairs. */
-  readonly #wakeAt = new Map<Ip, Instant>();
+  readonly #wakeAt = new Alarms<Ip>();
   #effects: Effect[] = [];
 
   constructor(settings: LocalSettings) {
@@ -72,23 +74,52 @@ export class LocalAddresses {
     this.#effects = [];
     this.#handle(event, now);
     this.#advance(now);
+    for (const [ip, state] of this.#entries.takeChanges()) {
+      this.#effects.push({ kind: 'state-changed', ip, state });
+    }
+    const programs = this.#kernel.take();
     // First in the list: what is programmed is announced, not the reverse.
-    return [...this.#kernel.take(), ...this.#effects];
+    return programs.length === 0 ? this.#effects : [...programs, ...this.#effects];
   }
 
   /** When `step()` wants a `time-passed` event next. */
   deadline(): Instant {
     return earliest(
-      this.#renewAt,
-      ...this.#wakeAt.values(),
+      this.#renewals.at,
+      this.#wakeAt.first(),
       this.#candidates.deadline(),
-      this.#probing.deadline(),
+      this.#questions.deadline(),
       this.#announcing.deadline(),
     );
   }
 
   entries(): ReadonlyMap<Ip, Entry> {
-    return this.#entries;
+    return this.#entries.all;
+  }
+
+  /** Where `ip` stands, in the election's words. */
+  state(ip: Ip): LocalState {
+    return localState(this.#entries.get(ip));
+  }
+
+  /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
+  leaseLeftMs(now: Instant): number | undefined {
+    const { leaseEndsAt } = this.#renewals;
+    if (this.#entries.heldCount === 0 || leaseEndsAt === undefined) return 0;
+    return leaseEndsAt === NEVER ? undefined : Math.max(0, leaseEndsAt - now);
+  }
+
+  /** When the last renewal or addition that the kernel confirmed was asked for. */
+  lastRenewedAt(): Instant | undefined {
+    return this.#renewals.lastRenewedAt;
+  }
+
+  /** Whether a request that was decided before is still meant; what is not must not reach the kernel (safety rule 4). */
+  isMeant(request: Program): boolean {
+    if (request.op === 'remove') return true;
+    const entry = this.#entries.get(request.ip);
+    if (entry?.status !== 'held' && entry?.status !== 'adding') return false;
+    return samePlace(entry.target, request) && this.#renewals.isAllowed(request.ifIndex);
   }
 
   host(): HostView {
@@ -105,15 +136,21 @@ export class LocalAddresses {
 
   /** Whether a claim on `ip`, heard on that NIC, would change anything here. */
   isInterestedIn(ip: Ip, ifIndex: IfIndex): boolean {
+    if (this.#questions.isInterestedIn(ip, ifIndex)) return true;
     const entry = this.#entries.get(ip);
-    if (entry === undefined && !this.#candidates.has(ip) && !this.#probing.isAsking(ip)) return false;
+    if (entry === undefined && !this.#candidates.has(ip)) return false;
     if (entry !== undefined && 'target' in entry) return entry.target.ifIndex === ifIndex;
     return nicOf(this.select(ip)) === ifIndex;
   }
 
   /** The wire's word on `ip`, while it counts. */
   evidence(ip: Ip, now: Instant): WireEvidence | undefined {
-    return this.#probing.evidence(ip, now);
+    return this.#questions.probing.evidence(ip, now);
+  }
+
+  /** How it stands with an address that waits for the end of its last owner. */
+  takeOver(ip: Ip): TakeOverState | undefined {
+    return this.#questions.takeOver(ip);
   }
 
   select(ip: Ip): NicSelection {
@@ -132,11 +169,14 @@ export class LocalAddresses {
         return this.#onHost(event.host, now);
       case 'addresses-changed':
         return this.#onKernel(event.present, event.gone, now);
+      case 'withdraw':
+        return this.#onWithdraw(event.ips, now);
+      case 'renewals':
+        return this.#onRenewals(event.allowed, event.ifIndex, now);
       case 'claim-heard':
-        return this.#onClaim(event.ip, event.mac, now);
+        return this.#onClaim(event.claim, event.ifIndex, now);
       case 'probes-unsent':
-        for (const ip of event.ips) this.#probing.unsent(ip);
-        return;
+        return this.#questions.unsent(event.ips, now);
       case 'programmed':
         return this.#onProgrammed(event.outcomes, event.sentAt, now);
       case 'settings-changed':
@@ -159,10 +199,30 @@ export class LocalAddresses {
     for (const ip of this.#selections.keys()) {
       if (!this.#desired.has(ip) && !this.#candidates.has(ip)) this.#selections.delete(ip);
     }
-    for (const ip of this.#desired.keys())
-      if (before?.has(ip) !== true || !this.#entries.has(ip)) this.#settle(ip, now);
-    for (const ip of [...this.#entries.keys()]) if (!this.#desired.has(ip)) this.#settle(ip, now);
+    for (const [ip, { entry }] of this.#desired) {
+      const known = this.#entries.get(ip);
+      const isNews = this.#questions.entitle(ip, entry ?? FIRST, known?.status === 'held', now);
+      if (isNews || before?.has(ip) !== true || known === undefined) this.#settle(ip, now);
+    }
+    for (const ip of [...this.entries().keys()]) if (!this.#desired.has(ip)) this.#settle(ip, now);
     if (before === undefined) this.#removeOrphans(this.#kernel.all());
+  }
+
+  /** Unlike what is wanted no more: whether anybody else has one of these is not known. */
+  #onWithdraw(ips: readonly Ip[], now: Instant): void {
+    for (const ip of ips) {
+      this.#desired?.delete(ip);
+      this.#drop(ip, now);
+      this.#questions.forget(ip);
+    }
+  }
+
+  #onRenewals(allowed: boolean, ifIndex: IfIndex | undefined, now: Instant): void {
+    if (!this.#renewals.allow(allowed, ifIndex) || !allowed) return;
+    if (this.#entries.heldCount > 0) this.#renewals.by(now);
+    for (const [ip, entry] of [...this.entries()]) {
+      if ('target' in entry && this.#renewals.isAllowed(entry.target.ifIndex)) this.#settle(ip, now);
+    }
   }
 
   #onHost(host: HostView, now: Instant): void {
@@ -173,17 +233,17 @@ export class LocalAddresses {
     }
     this.#host = host;
     this.#selections = new Map();
-    this.#probing.keepOnly((ip) => nicOf(this.select(ip)));
+    this.#questions.keepOnly((ip) => nicOf(this.select(ip)));
     for (const ip of this.#desired?.keys() ?? []) this.#settle(ip, now);
-    for (const ip of [...this.#entries.keys()]) if (this.#desired?.has(ip) !== true) this.#settle(ip, now);
-    for (const { ip } of this.#kernel.all()) if (!this.#entries.has(ip)) this.#settle(ip, now);
+    for (const ip of [...this.entries().keys()]) if (this.#desired?.has(ip) !== true) this.#settle(ip, now);
+    for (const { ip } of this.#kernel.all()) if (this.#entries.get(ip) === undefined) this.#settle(ip, now);
     this.#candidates.look(now);
   }
 
   #onSettings(settings: LocalSettings, now: Instant): void {
     this.#settings = settings;
-    for (const ip of [...this.#entries.keys()]) this.#settle(ip, now);
-    this.#renewAt = now;
+    for (const ip of [...this.entries().keys()]) this.#settle(ip, now);
+    this.#renewals.by(now);
   }
 
   #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
@@ -196,25 +256,21 @@ export class LocalAddresses {
     if (this.#desired !== undefined) this.#removeOrphans(present);
   }
 
-  #onClaim(ip: Ip, mac: Mac, now: Instant): void {
-    if (this.#host.macs.has(mac)) return;
+  #onClaim(claim: WireClaim, ifIndex: IfIndex, now: Instant): void {
+    const { ip, mac } = claim;
+    if (this.#host.macs.has(mac) || !this.isInterestedIn(ip, ifIndex)) return;
     const entry = this.#entries.get(ip);
-    if (entry?.status !== 'held') {
-      const before = this.#probing.evidence(ip, now)?.kind;
-      if (!this.#probing.heard(ip, mac, now)) return;
-      if (before !== 'answered' && this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
-      this.#settle(ip, now);
+    if (entry?.status === 'held') {
+      if (claim.kind === 'wants') return;
+      const { defend, report } = hearRival(entry, mac, now);
+      if (report) this.#report({ kind: 'rival-heard', ip, mac, ifIndex });
+      if (defend) this.#announcing.once(ip, ifIndex, now);
       return;
     }
-    const defendedAt = entry.rival?.defendedAt;
-    const isQuiet = defendedAt !== undefined && now < after(defendedAt, DEFEND_INTERVAL_MS);
-    const news = entry.rival?.mac !== mac || now > after(entry.rival.heardAt, RIVAL_SHOWN_MS);
-    // A segment full of liars must not fill the log: a rival is news no more often than the address is defended.
-    const reported = isQuiet ? entry.rival?.mac : mac;
-    entry.rival = { mac: reported ?? mac, heardAt: now, defendedAt: isQuiet ? defendedAt : now };
-    if (isQuiet) return;
-    if (news) this.#report({ kind: 'rival-heard', ip, mac, ifIndex: entry.target.ifIndex });
-    this.#announcing.once(ip, entry.target.ifIndex, now);
+    const before = this.evidence(ip, now)?.kind;
+    if (!this.#questions.heard(claim, ifIndex, macOf(this.#host, ifIndex), now)) return;
+    if (before !== 'answered' && this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
+    this.#settle(ip, now);
   }
 
   #onProgrammed(
@@ -240,6 +296,7 @@ export class LocalAddresses {
       const validUntil = after(sentAt, request.lifetimeMs === 0 ? NEVER : request.lifetimeMs);
       const { ip, ifIndex, prefixLength } = request;
       this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil });
+      if (current) this.#renewals.confirmed(validUntil, sentAt);
       if (!current) {
         this.#settle(request.ip, now);
         this.#removeOrphans([request]);
@@ -273,10 +330,8 @@ export class LocalAddresses {
     }
     if (entry.status !== 'adding') return;
     if (outcome.errno === 'ETIME') {
-      this.#probing.forget(ip);
-      this.#entries.set(ip, { status: 'probing', target: entry.target });
-      this.#probing.request(ip, entry.target.ifIndex, now);
-      return;
+      this.#questions.late(ip);
+      return this.#probe(ip, entry.target, entry.attempts, now);
     }
     if (outcome.errno === 'EEXIST') {
       // Somebody was faster on this very host: the notification that follows says who, until then it is foreign.
@@ -295,10 +350,10 @@ export class LocalAddresses {
 
   /** Moves one address to where it should be, given all that is known now. Safe to call at any time. */
   #settle(ip: Ip, now: Instant): void {
-    this.#wakeAt.delete(ip);
+    this.#wakeAt.cancel(ip);
     const entry = this.#entries.get(ip);
     if (this.#desired === undefined ? !this.#kernel.has(ip) : !this.#desired.has(ip))
-      return this.#drop(ip, entry, now);
+      return this.#drop(ip, now);
     const chosen = this.select(ip);
     const selection =
       entry?.status === 'held' ? stayOnNic(ip, this.#host, entry.target.ifIndex, chosen) : chosen;
@@ -327,24 +382,26 @@ export class LocalAddresses {
       this.#wakeAt.set(ip, entry.retryAt);
       return;
     }
-    const evidence = this.#probing.evidence(ip, now);
-    if (evidence?.kind === 'silent') {
-      const attempts = entry?.status === 'failed' ? entry.attempts : 0;
+    const attempts = entry !== undefined && 'attempts' in entry ? entry.attempts : 0;
+    const word = this.#questions.ask(ip, target.ifIndex, now);
+    if (word.kind === 'answered') {
+      const isKnown = entry?.status === 'conflict' && entry.mac === word.mac;
+      this.#entries.set(ip, { status: 'conflict', target, mac: word.mac, retryAt: word.retryAt });
+      this.#wakeAt.set(ip, word.retryAt);
+      if (!isKnown) this.#report({ kind: 'conflict', ip, mac: word.mac, ifIndex: target.ifIndex });
+    } else if (word.kind === 'free' && this.#renewals.isAllowed(target.ifIndex)) {
       this.#entries.set(ip, { status: 'adding', target, attempts });
-      this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, after(now, ADD_DEADLINE_MS));
-      return;
+      const deadline = after(now, this.#questions.addWithinMs(ip));
+      this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, deadline);
+    } else if (entry?.status !== 'conflict') {
+      this.#entries.set(ip, { status: 'probing', target, attempts });
     }
-    if (evidence?.kind === 'answered' && !this.#probing.isAsking(ip)) {
-      const known = entry?.status === 'conflict' && entry.mac === evidence.mac;
-      this.#entries.set(ip, { status: 'conflict', target, mac: evidence.mac });
-      if (!known) this.#report({ kind: 'conflict', ip, mac: evidence.mac, ifIndex: target.ifIndex });
-      if (now < evidence.retryAt) {
-        this.#wakeAt.set(ip, evidence.retryAt);
-        return;
-      }
-    }
-    if (entry?.status !== 'conflict') this.#entries.set(ip, { status: 'probing', target });
-    this.#probing.request(ip, target.ifIndex, now);
+  }
+
+  /** Not free as far as is known: the wire is asked, whatever state the address was in. */
+  #probe(ip: Ip, target: Target, attempts: number, now: Instant): void {
+    this.#entries.set(ip, { status: 'probing', target, attempts });
+    this.#approach(ip, target, now);
   }
 
   /** A held address that the kernel no longer has was removed by somebody, unless its time was up. */
@@ -354,12 +411,14 @@ export class LocalAddresses {
     if (present !== undefined) {
       const isPermanent = present.validUntil === NEVER;
       if (isPermanent === (lifetimeMs === 0) && entry.failure === undefined) return;
+      if (!this.#renewals.isAllowed(entry.target.ifIndex)) return;
       // Somebody gave it another kind of lifetime, or the last renewal failed.
       this.#kernel.appeared({ ip, ...entry.target, validUntil: entry.validUntil });
       this.#kernel.create('renew', ip, entry.target, lifetimeMs, renewDeadline(entry));
       return;
     }
     if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
+    if (!this.#renewals.isAllowed(entry.target.ifIndex)) return;
     const waitUntil = after(entry.repairedAt ?? after(now, -REPAIR_INTERVAL_MS), REPAIR_INTERVAL_MS);
     if (now < waitUntil) {
       this.#wakeAt.set(ip, waitUntil);
@@ -374,14 +433,12 @@ export class LocalAddresses {
 
   #hold(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
     this.#entries.set(ip, newlyHeld(target, validUntil, now));
-    this.#probing.forget(ip);
+    this.#questions.spend(ip);
+    this.#renewals.found(validUntil);
     if (how === 'taken') this.#announcing.start(ip, target.ifIndex, now);
     else this.#announcing.once(ip, target.ifIndex, now);
     this.#report({ kind: 'held', ip, ifIndex: target.ifIndex, how });
-    if (how === 'adopted') this.#renewAt = now;
-    else if (this.#settings.lifetimeMs > 0) {
-      this.#renewAt = earliest(this.#renewAt, nextRenewal(now, this.#settings.lifetimeMs));
-    }
+    this.#renewals.by(how === 'adopted' ? now : nextRenewal(now, this.#settings.lifetimeMs));
   }
 
   #withoutNic(ip: Ip, entry: Entry | undefined, reason: string, now: Instant): void {
@@ -410,28 +467,29 @@ export class LocalAddresses {
   /** The lifetime ran out, or nearly: the address counts as given up, and the wire is asked before it is used again. */
   #takeAnew(ip: Ip, entry: Held, now: Instant): void {
     this.#announcing.stop(ip);
-    this.#probing.forget(ip);
+    this.#questions.spend(ip);
     this.#kernel.remove(ip, entry.target);
-    this.#entries.set(ip, { status: 'probing', target: entry.target });
     this.#report({ kind: 'lost', ip, ifIndex: entry.target.ifIndex });
-    this.#probing.request(ip, entry.target.ifIndex, now);
+    this.#probe(ip, entry.target, 0, now);
   }
 
-  #drop(ip: Ip, entry: Entry | undefined, now: Instant): void {
+  #drop(ip: Ip, now: Instant): void {
     this.#kernel.removeAllOf(ip);
+    this.#questions.revoke(ip);
+    const entry = this.#entries.get(ip);
     if (entry === undefined) return;
     this.#forget(ip);
     // Whoever else had it would have been heard while we did: it can be given again at once.
     if (entry.status === 'held' && entry.rival === undefined)
-      this.#probing.trust(ip, entry.target.ifIndex, now);
+      this.#questions.probing.trust(ip, entry.target.ifIndex, now);
     this.#report({ kind: 'dropped', ip, wasHeld: entry.status === 'held' });
   }
 
   #forget(ip: Ip): void {
     this.#entries.delete(ip);
-    this.#wakeAt.delete(ip);
+    this.#wakeAt.cancel(ip);
     this.#announcing.stop(ip);
-    this.#probing.forget(ip);
+    this.#questions.forget(ip);
   }
 
   // --- the kernel ---------------------------------------------------------------------------------------------
@@ -448,45 +506,49 @@ export class LocalAddresses {
 
   #removeAll(now: Instant): void {
     for (const address of this.#kernel.all()) this.#kernel.remove(address.ip, address);
-    for (const ip of [...this.#entries.keys()]) this.#drop(ip, this.#entries.get(ip), now);
+    for (const ip of [...this.entries().keys()]) this.#drop(ip, now);
     this.#desired = new Map();
     this.#candidates.replace([]);
-    this.#renewAt = NEVER;
+    this.#renewals.done(now, 0, false);
   }
 
   // --- time ---------------------------------------------------------------------------------------------------
 
   #advance(now: Instant): void {
-    for (const [ip, at] of [...this.#wakeAt]) if (at <= now) this.#settle(ip, now);
-    if (this.#renewAt <= now) this.#renewAll(now);
-    this.#candidates.advance(now, (ip) => this.#entries.has(ip));
-    const round = this.#probing.advance(now);
+    for (const ip of this.#wakeAt.takeDue(now)) this.#settle(ip, now);
+    if (this.#renewals.at <= now) this.#renewAll(now);
+    this.#candidates.advance(now, (ip) => this.#entries.get(ip) !== undefined);
+    const round = this.#questions.advance(now);
     for (const ip of round.concluded) this.#settle(ip, now);
     if (round.concluded.length > 0) this.#candidates.look(now);
     if (round.concluded.some((ip) => this.#candidates.has(ip)))
       this.#effects.push({ kind: 'evidence-changed' });
-    for (const { ip, ifIndex } of round.frames)
-      this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex });
+    for (const served of round.served) this.#report({ kind: 'still-served', ...served });
+    for (const { ip, ifIndex, to } of round.frames)
+      this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
     for (const { ip, ifIndex } of this.#announcing.advance(now)) {
-      this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex });
+      this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
     }
   }
 
   #renewAll(now: Instant): void {
     const { lifetimeMs } = this.#settings;
-    let renewed = false;
-    for (const [ip, entry] of this.#entries) {
+    this.#renewals.forgetLease();
+    for (const [ip, entry] of this.entries()) {
       if (entry.status !== 'held') continue;
       const deadline = renewDeadline(entry);
       if (now >= deadline) this.#takeAnew(ip, entry, now);
-      else this.#kernel.create('renew', ip, entry.target, lifetimeMs, deadline);
-      renewed ||= now < deadline;
+      else {
+        this.#renewals.found(entry.validUntil);
+        const isAllowed = this.#renewals.isAllowed(entry.target.ifIndex);
+        if (isAllowed) this.#kernel.create('renew', ip, entry.target, lifetimeMs, deadline);
+      }
     }
-    this.#renewAt = renewed ? nextRenewal(now, lifetimeMs) : NEVER;
+    this.#renewals.done(now, lifetimeMs, this.#entries.heldCount > 0);
   }
 
   #announceAll(ifIndex: IfIndex, now: Instant): void {
-    for (const [ip, entry] of this.#entries) {
+    for (const [ip, entry] of this.entries()) {
       if (entry.status === 'held' && entry.target.ifIndex === ifIndex)
         this.#announcing.start(ip, ifIndex, now);
     }

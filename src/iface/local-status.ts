@@ -1,7 +1,8 @@
 import type { Ip } from '../lib/ip.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
-import { type LocalAddresses, RIVAL_SHOWN_MS } from './local-addresses.ts';
+import type { LocalAddresses } from './local-addresses.ts';
 import type { Entry, WireVerdict } from './local-types.ts';
+import { RIVAL_SHOWN_MS } from './rivals.ts';
 import type { AddressStatus, IfIndex } from './types.ts';
 
 /** What people and the allocator are told about the local addresses; reads the machine, never moves it. */
@@ -54,13 +55,14 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
       return {
         ...common,
         state: 'conflict',
-        reason: `${entry.mac} answers for it; it is asked again every minute`,
+        reason: `${entry.mac} answers for it; it is asked again in ${seconds(entry.retryAt - now)}`,
       };
     case 'failed':
       return { ...common, state: 'failed', reason: entry.reason };
     case 'probing':
+      return { ...common, state: 'probing', reason: takeOverReason(local, ip, now) };
     case 'adding':
-      return { ...common, state: entry.status };
+      return { ...common, state: 'adding' };
     default:
       return entry satisfies never;
   }
@@ -69,6 +71,25 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
 function rivalReason(entry: Extract<Entry, { status: 'held' }>, now: Instant): string | undefined {
   if (entry.rival === undefined || now - entry.rival.heardAt > RIVAL_SHOWN_MS) return undefined;
   return `${entry.rival.mac} claims it too; this host keeps it and defends it`;
+}
+
+/** Why an address of an owner that is gone is not taken yet. */
+function takeOverReason(local: LocalAddresses, ip: Ip, now: Instant): string | undefined {
+  const takeOver = local.takeOver(ip);
+  if (takeOver === undefined) return undefined;
+  const { predecessor, servedSince, fabricUntil } = takeOver;
+  const { name, mac } = predecessor;
+  if (servedSince === undefined) return `to be taken over from ${name} (${mac}): the wire is asked`;
+  const since = seconds(now - servedSince);
+  if (fabricUntil === undefined) {
+    return `${name} (${mac}) has gone on answering for ${since}; this host takes over when that ends`;
+  }
+  const until = fabricUntil === NEVER ? 'when that ends' : `in ${seconds(fabricUntil - now)}`;
+  return `something has answered for ${since} with the address ${mac} of ${name}, which itself is silent; this host takes over ${until}`;
+}
+
+function seconds(ms: number): string {
+  return `${(Math.max(0, ms) / 1000).toFixed(1)} s`;
 }
 
 export function interfaceName(local: LocalAddresses, ifIndex: IfIndex): string {

@@ -1,7 +1,9 @@
+import type { LocalState, MemberName } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 import type { HostView } from './nic-selection.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac } from './types.ts';
+import type { WireClaim } from './wire-claims.ts';
 
 /** What the machine of local addresses takes and gives; the machine itself is `local-addresses.ts`. */
 
@@ -28,8 +30,12 @@ export type Event =
       readonly present: readonly KernelAddress[];
       readonly gone: readonly KernelAddress[];
     }
-  /** A frame on the wire said that `mac` has `ip`. */
-  | { readonly kind: 'claim-heard'; readonly ip: Ip; readonly mac: Mac }
+  /** These are to go at once: this host must not have them, or cannot know whether it may. Wanted again by the next `desired-changed` that has them. */
+  | { readonly kind: 'withdraw'; readonly ips: readonly Ip[] }
+  /** While not allowed, nothing is renewed or added there; on all NICs when `ifIndex` is undefined. */
+  | { readonly kind: 'renewals'; readonly allowed: boolean; readonly ifIndex: IfIndex | undefined }
+  /** A frame on the wire of that NIC said so. */
+  | { readonly kind: 'claim-heard'; readonly ifIndex: IfIndex; readonly claim: WireClaim }
   /** The NIC did not take the probes for these. */
   | { readonly kind: 'probes-unsent'; readonly ips: readonly Ip[] }
   /** The kernel's answers to one `program` effect; lifetimes count from `sentAt`. */
@@ -63,7 +69,11 @@ export type Effect =
       readonly frame: 'probe' | 'announce';
       readonly ip: Ip;
       readonly ifIndex: IfIndex;
+      /** A probe for this station alone; undefined is everybody. */
+      readonly to: Mac | undefined;
     }
+  /** Where an address has come to, each time that it is somewhere else. */
+  | { readonly kind: 'state-changed'; readonly ip: Ip; readonly state: LocalState }
   /** What the wire says about a candidate changed: the allocator may want to look again. */
   | { readonly kind: 'evidence-changed' }
   | { readonly kind: 'report'; readonly report: Report };
@@ -79,6 +89,15 @@ export type Report =
       readonly wasHeld: boolean;
     }
   | { readonly kind: 'conflict'; readonly ip: Ip; readonly mac: Mac; readonly ifIndex: IfIndex }
+  /** It is to be taken over, with others, from a member that seems gone and still answers. */
+  | {
+      readonly kind: 'still-served';
+      readonly ip: Ip;
+      readonly ifIndex: IfIndex;
+      readonly by: MemberName;
+      readonly mac: Mac;
+      readonly addresses: number;
+    }
   | { readonly kind: 'rival-heard'; readonly ip: Ip; readonly mac: Mac; readonly ifIndex: IfIndex }
   | { readonly kind: 'add-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
   | { readonly kind: 'renew-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
@@ -110,10 +129,16 @@ export type Held = {
 
 export type Entry =
   | { readonly status: 'waiting'; readonly why: 'no-interface' | 'foreign'; readonly reason: string }
-  | { readonly status: 'probing'; readonly target: Target }
+  | { readonly status: 'probing'; readonly target: Target; readonly attempts: number }
   | { readonly status: 'adding'; readonly target: Target; readonly attempts: number }
   | Held
-  | { readonly status: 'conflict'; readonly target: Target; readonly mac: Mac }
+  | {
+      readonly status: 'conflict';
+      readonly target: Target;
+      readonly mac: Mac;
+      /** When it is asked whether it still answers. */
+      readonly retryAt: Instant;
+    }
   | {
       readonly status: 'failed';
       readonly reason: string;

@@ -247,18 +247,24 @@ function multicastMac(group: Ip): Mac {
 const PLAIN = { kind: 'nd', router: false, solicited: false, override: false } as const;
 
 /** Asks whether anybody has `ip`, without claiming it: from `::`, with no link-layer address (RFC 4862 5.4.2). */
-export function encodeNsProbe(mac: Mac, ip: Ip): Uint8Array {
-  return encodeSolicitation(mac, V6_UNSPECIFIED, ip, undefined);
+export function encodeNsProbe(mac: Mac, ip: Ip, to?: Mac): Uint8Array {
+  return encodeSolicitation(mac, V6_UNSPECIFIED, ip, undefined, to);
 }
 
-/** Who has `target`, tell `sourceIp`. */
-export function encodeNsRequest(mac: Mac, sourceIp: Ip, target: Ip): Uint8Array {
-  return encodeSolicitation(mac, sourceIp, target, mac);
+/** Who has `target`, tell `sourceIp`: asked of the group, or of the one station `to` of it. */
+export function encodeNsRequest(mac: Mac, sourceIp: Ip, target: Ip, to?: Mac): Uint8Array {
+  return encodeSolicitation(mac, sourceIp, target, mac, to);
 }
 
-function encodeSolicitation(mac: Mac, sourceIp: Ip, target: Ip, linkLayer: Mac | undefined): Uint8Array {
+function encodeSolicitation(
+  mac: Mac,
+  sourceIp: Ip,
+  target: Ip,
+  linkLayer: Mac | undefined,
+  to: Mac | undefined,
+): Uint8Array {
   const destinationIp = solicitedNodeAddress(target);
-  const ethernet = { ethernetSource: mac, ethernetDestination: multicastMac(destinationIp) };
+  const ethernet = { ethernetSource: mac, ethernetDestination: to ?? multicastMac(destinationIp) };
   return encodeNd({
     ...PLAIN,
     ...ethernet,

@@ -29,7 +29,7 @@ const IFF_POINTOPOINT = 0x10;
 const IFF_NOARP = 0x80;
 const IFF_LOWER_UP = 0x10000;
 const ARPHRD_ETHER = 1;
-const LINK_LOCAL: Prefix = { network: 'fe80::' as Ip, length: 10 };
+export const LINK_LOCAL: Prefix = { network: 'fe80::' as Ip, length: 10 };
 
 /** kube-proxy in IPVS mode binds every Service address here; that is no sign of another holder. */
 const KUBE_IPVS_DEVICE = 'kube-ipvs0';
@@ -285,6 +285,10 @@ export function interfacesInUse(host: HostView): readonly Nic[] {
 
 export function isNicUp(host: HostView, ifIndex: IfIndex): boolean {
   return host.nics.some((nic) => nic.ifIndex === ifIndex && nic.up);
+}
+
+export function macOf(host: HostView, ifIndex: IfIndex): Mac | undefined {
+  return host.nics.find((nic) => nic.ifIndex === ifIndex)?.mac;
 }
 
 /** Whether lbd put this address there, by the kernel's own tag. */

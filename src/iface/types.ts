@@ -1,3 +1,4 @@
+import type { Entry as Entitlement } from '../election/types.ts';
 import type { Ip, Prefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 
@@ -86,6 +87,8 @@ export type DesiredAddress = {
   readonly ip: Ip;
   /** The Services that use it, for messages: `namespace/name`. */
   readonly services: readonly string[];
+  /** How this host may take it; absent is `first`. It matters until the address is held. */
+  readonly entry?: Entitlement;
 };
 
 /** What the wire said about an address, and when: the ground for its first use. */

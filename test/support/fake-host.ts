@@ -1,3 +1,4 @@
+import type { Entry as Entitlement, LocalState } from '../../src/election/types.ts';
 import { LocalAddresses } from '../../src/iface/local-addresses.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report } from '../../src/iface/local-types.ts';
 import { type HostView, hasLbdTag, viewHost } from '../../src/iface/nic-selection.ts';
@@ -9,6 +10,7 @@ import {
   type Link,
   type Mac,
 } from '../../src/iface/types.ts';
+import type { WireClaim } from '../../src/iface/wire-claims.ts';
 import type { Ip } from '../../src/lib/ip.ts';
 import { type Instant, instant, NEVER } from '../../src/lib/time.ts';
 
@@ -27,7 +29,14 @@ export class FakeHost {
   readonly machine: LocalAddresses;
   readonly kernel = new Map<string, KernelAddress & { readonly expiresAt: Instant }>();
   readonly reports: Report[] = [];
-  readonly frames: { readonly at: Instant; readonly frame: 'probe' | 'announce'; readonly ip: Ip }[] = [];
+  readonly frames: {
+    readonly at: Instant;
+    readonly frame: 'probe' | 'announce';
+    readonly ip: Ip;
+    /** Of a probe for one station. */
+    readonly to: Mac | undefined;
+  }[] = [];
+  readonly states: { readonly at: Instant; readonly ip: Ip; readonly state: LocalState }[] = [];
   readonly programs: { readonly at: Instant; readonly requests: readonly Program[] }[] = [];
   evidenceChanges = 0;
   /** The process stands still for so long between the next decision and its system call. */
@@ -59,8 +68,14 @@ export class FakeHost {
     return this.plan(ips, []);
   }
 
-  plan(ips: readonly string[], candidates: readonly string[]): this {
-    const addresses = ips.map((ip) => ({ ip: ip as Ip, services: [`default/${ip}`] }));
+  /** Wants these, to be taken in that manner. */
+  grant(entry: Entitlement, ...ips: readonly string[]): this {
+    return this.plan(ips, [], entry);
+  }
+
+  plan(ips: readonly string[], candidates: readonly string[], entry?: Entitlement): this {
+    const manner = entry === undefined ? {} : { entry };
+    const addresses = ips.map((ip) => ({ ip: ip as Ip, services: [`default/${ip}`], ...manner }));
     this.deliver({ kind: 'desired-changed', addresses, candidates: candidates as readonly Ip[] });
     return this;
   }
@@ -128,6 +143,12 @@ export class FakeHost {
     return this;
   }
 
+  /** A frame on the wire. */
+  hear(ip: string, mac: Mac, kind: WireClaim['kind'] = 'has', ifIndex = ETH0): this {
+    this.deliver({ kind: 'claim-heard', ifIndex, claim: { ip: ip as Ip, mac, kind } });
+    return this;
+  }
+
   deliver(event: Event): void {
     const queue: Event[] = [event];
     for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
@@ -140,7 +161,10 @@ export class FakeHost {
       case 'program':
         return this.#program(effect.requests, effect.deadline);
       case 'send':
-        return this.#send(effect.frame, effect.ip);
+        return this.#send(effect);
+      case 'state-changed':
+        this.states.push({ at: this.now, ip: effect.ip, state: effect.state });
+        return [];
       case 'report':
         this.reports.push(effect.report);
         return [];
@@ -193,11 +217,12 @@ export class FakeHost {
     return { ok: true, request };
   }
 
-  #send(frame: 'probe' | 'announce', ip: Ip): readonly Event[] {
+  #send({ frame, ip, ifIndex, to }: Extract<Effect, { kind: 'send' }>): readonly Event[] {
     if (!this.sends) return frame === 'probe' ? [{ kind: 'probes-unsent', ips: [ip] }] : [];
-    this.frames.push({ at: this.now, frame, ip });
+    this.frames.push({ at: this.now, frame, ip, to });
     const mac = this.neighbours.get(ip);
-    return frame === 'probe' && mac !== undefined ? [{ kind: 'claim-heard', ip, mac }] : [];
+    if (frame !== 'probe' || mac === undefined || (to !== undefined && to !== mac)) return [];
+    return [{ kind: 'claim-heard', ifIndex, claim: { ip, mac, kind: 'has' } }];
   }
 
   #expire(): void {

@@ -1,16 +1,19 @@
+import type { LocalState } from '../../election/types.ts';
 import { errorText } from '../../lib/errors.ts';
 import type { Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { earliest, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { toAddressRequest } from '../address-request.ts';
-import { announcementFrames, probeFrame } from '../frames.ts';
+import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
 import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
-import { interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
+import { type HostView, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
 import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
+import { ownAddress } from '../own-address.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
+import type { WireClaim } from '../wire-claims.ts';
 import type { Ownership } from './ownership.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
 import type { Wire } from './wire.ts';
@@ -33,12 +36,24 @@ export type LocalDriverOptions = {
   readonly onReport: (report: NamedReport) => void;
   /** The host, or what the wire says about candidates, changed: allocation may come out differently. */
   readonly onChange: () => void;
+  /** Addresses that have come to another state, in the turn in which the kernel or the wire said so. */
+  readonly onLocalChange?: (changes: ReadonlyMap<Ip, LocalState>) => void;
+  /** Every claim on the wire, of whatever address. */
+  readonly onClaim?: (ifIndex: IfIndex, claim: WireClaim, at: Instant) => void;
+  /**
+   * Before anything is decided at `now`: whoever forbids renewals after a pause of the host has its chance to see the
+   * pause first. May call everything here.
+   */
+  readonly beforeStep?: (now: Instant) => void;
 };
 
 /** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
 const TIMER_MAX_MS = 0x7fff_ffff;
 /** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
 const TIMER_ROUNDING_MS = 1;
+
+/** So many go to the kernel at once; a removal waits for no more than these. On a NIC with 10,000 addresses that is 13 ms. */
+const BATCH_REQUESTS = 64;
 
 /** What one NIC is to send in one turn, and which addresses it asks for thereby. */
 type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
@@ -63,7 +78,9 @@ export class LocalDriver {
   #timer: NodeJS.Timeout | undefined;
   #nics: readonly Nic[] = [];
   /** Not sent yet; bounded by the addresses, as each has at most a few requests under way. */
+  readonly #removals: Program[] = [];
   readonly #batches: Batch[] = [];
+  #isBeforeStep = false;
   #isProgramming = false;
   #whenIdle: (() => void)[] = [];
   #closed = false;
@@ -102,6 +119,55 @@ export class LocalDriver {
     this.#deliver({ kind: 'desired-changed', addresses, candidates });
   }
 
+  /** Takes these off the host at once; see the event. */
+  withdraw(ips: readonly Ip[]): void {
+    if (ips.length > 0) this.#deliver({ kind: 'withdraw', ips });
+  }
+
+  /** Whether addresses on that NIC, or on all, may be renewed and added. */
+  allowRenewals(allowed: boolean, ifIndex?: IfIndex): void {
+    this.#deliver({ kind: 'renewals', allowed, ifIndex });
+  }
+
+  /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
+  leaseLeftMs(now: Instant): number | undefined {
+    return this.#machine.leaseLeftMs(now);
+  }
+
+  /** When the last renewal or addition that the kernel confirmed was asked for. */
+  lastRenewedAt(): Instant | undefined {
+    return this.#machine.lastRenewedAt();
+  }
+
+  state(ip: Ip): LocalState {
+    return this.#machine.state(ip);
+  }
+
+  host(): HostView {
+    return this.#machine.host();
+  }
+
+  /** The gateways of the default routes over that NIC. */
+  gateways(ifIndex: IfIndex): readonly Ip[] {
+    const { routes } = this.#options.rtnetlink.observed();
+    const own = routes.filter((route) => route.ifIndex === ifIndex && route.destination.length === 0);
+    return [...new Set(own.flatMap(({ gateway }) => (gateway === undefined ? [] : [gateway])))];
+  }
+
+  /**
+   * Asks who has these addresses, as any host on that NIC asks; what is answered comes by `onClaim`. Those whose station
+   * is known are asked by unicast, which a switch does not answer in their place. Returns how many requests were sent.
+   */
+  askReference(ifIndex: IfIndex, ips: readonly Ip[], stations?: ReadonlyMap<Ip, Mac>): number {
+    const nic = this.#nics.find((known) => known.ifIndex === ifIndex);
+    if (nic === undefined || this.#closed) return 0;
+    const frames = ips.flatMap((ip) => {
+      const source = ownAddress(this.#machine.host(), nic, ip);
+      return source === undefined ? [] : [requestFrame(nic.mac, source, ip, stations?.get(ip))];
+    });
+    return frames.length === 0 ? 0 : this.#options.wire.send(ifIndex, frames).sent;
+  }
+
   reconfigure(settings: LocalSettings, patterns: readonly string[]): void {
     this.#patterns = patterns;
     this.#viewHost();
@@ -134,9 +200,10 @@ export class LocalDriver {
   }
 
   /** Somebody on the wire said that it has an address. Most of what is heard concerns none of ours. */
-  claimHeard(ifIndex: IfIndex, claim: { readonly ip: Ip; readonly mac: Mac }): void {
+  claimHeard(ifIndex: IfIndex, claim: WireClaim, at = bootTimeMs()): void {
+    this.#options.onClaim?.(ifIndex, claim, at);
     if (!this.#machine.isInterestedIn(claim.ip, ifIndex)) return;
-    this.#deliver({ kind: 'claim-heard', ip: claim.ip, mac: claim.mac });
+    this.#deliver({ kind: 'claim-heard', ifIndex, claim });
   }
 
   #isOurs(address: KernelAddress): boolean {
@@ -163,31 +230,55 @@ export class LocalDriver {
 
   #deliver(event: Event): void {
     if (this.#closed) return;
-    const effects = this.#machine.step(event, bootTimeMs());
+    const now = bootTimeMs();
+    this.#beforeStep(now);
+    const effects = this.#machine.step(event, now);
     const batches = new Map<IfIndex, FrameBatch>();
+    const states = new Map<Ip, LocalState>();
+    const reports: Report[] = [];
     let evidenceChanged = false;
     for (const effect of effects) {
       if (effect.kind === 'program') this.#program(effect.requests, effect.deadline);
       else if (effect.kind === 'send') this.#collectFrame(batches, effect);
-      else if (effect.kind === 'report') this.#report(effect.report);
+      else if (effect.kind === 'state-changed') states.set(effect.ip, effect.state);
+      else if (effect.kind === 'report') reports.push(effect.report);
       else evidenceChanged = true;
     }
     const unsent = [...batches].flatMap(([ifIndex, { frames, probed }]) => {
       return this.#options.wire.send(ifIndex, frames).dropped > 0 ? probed : [];
     });
     this.#arm();
+    // Last: whoever is told may decide something that comes back here at once.
+    for (const report of reports) this.#report(report);
+    if (states.size > 0) this.#options.onLocalChange?.(states);
     if (evidenceChanged) this.#options.onChange();
     if (unsent.length > 0) this.#deliver({ kind: 'probes-unsent', ips: unsent });
+  }
+
+  #beforeStep(now: Instant): void {
+    if (this.#isBeforeStep || this.#options.beforeStep === undefined) return;
+    this.#isBeforeStep = true;
+    try {
+      this.#options.beforeStep(now);
+    } finally {
+      this.#isBeforeStep = false;
+    }
   }
 
   #collectFrame(batches: Map<IfIndex, FrameBatch>, effect: Extract<Effect, { kind: 'send' }>): void {
     const nic = this.#nics.find((known) => known.ifIndex === effect.ifIndex);
     if (nic === undefined) return;
+    const { ip, to } = effect;
     const batch = batches.get(effect.ifIndex) ?? { frames: [], probed: [] };
-    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, effect.ip));
+    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, ip));
     else {
-      batch.frames.push(probeFrame(nic.mac, effect.ip));
-      batch.probed.push(effect.ip);
+      const host = this.#machine.host();
+      const frame =
+        to === undefined
+          ? probeFrame(nic.mac, ip)
+          : unicastProbeFrame(nic.mac, ip, to, ownAddress(host, nic, ip));
+      batch.frames.push(frame);
+      batch.probed.push(ip);
     }
     batches.set(effect.ifIndex, batch);
   }
@@ -200,32 +291,44 @@ export class LocalDriver {
 
   /**
    * One batch at a time: what comes up while the kernel is busy goes with the next one, so that a thousand changes in
-   * as many turns of the event loop do not become a thousand round trips.
+   * as many turns of the event loop do not become a thousand round trips. Removals overtake what is to be added, which
+   * is looked at once more before it goes.
    */
   #program(requests: readonly Program[], deadline: Instant | undefined): void {
-    const last = this.#batches.at(-1);
-    const isSameKind = last !== undefined && (last.deadline === undefined) === (deadline === undefined);
-    if (!isSameKind) this.#batches.push({ requests: [...requests], deadline });
-    else {
-      for (const request of requests) last.requests.push(request);
-      last.deadline = deadline === undefined ? undefined : earliest(deadline, last.deadline ?? NEVER);
+    for (const request of requests) {
+      if (request.op === 'remove') this.#removals.push(request);
+      else this.#batchFor(deadline).requests.push(request);
     }
     if (!this.#isProgramming) this.#programNext();
   }
 
+  #batchFor(deadline: Instant | undefined): Batch {
+    const last = this.#batches.at(-1);
+    const isSameKind = last !== undefined && (last.deadline === undefined) === (deadline === undefined);
+    if (isSameKind && last.requests.length < BATCH_REQUESTS) {
+      last.deadline = deadline === undefined ? undefined : earliest(deadline, last.deadline ?? NEVER);
+      return last;
+    }
+    const batch = { requests: [], deadline };
+    this.#batches.push(batch);
+    return batch;
+  }
+
   #programNext(): void {
-    const batch = this.#batches.shift();
+    const removals = this.#removals.splice(0);
+    const batch = removals.length > 0 ? { requests: removals, deadline: undefined } : this.#batches.shift();
     this.#isProgramming = batch !== undefined;
     if (batch !== undefined) this.#apply(batch);
   }
 
   #apply({ requests: asked, deadline }: Batch): void {
     const sentAt = bootTimeMs();
-    const failures = asked.flatMap((request): readonly Outcome[] => {
-      if (!this.#isOthers(request)) return [];
-      return [failure(request, 'EADDRNOTAVAIL', `${request.ip} was not put there by lbd`)];
+    const failures: Outcome[] = [];
+    let requests: readonly Program[] = asked.filter((request) => {
+      const refused = this.#refuse(request);
+      if (refused !== undefined) failures.push(refused);
+      return refused === undefined;
     });
-    let requests = failures.length === 0 ? asked : asked.filter((request) => !this.#isOthers(request));
     const refusal = this.#options.ownership.claim(requests.filter(({ op }) => op !== 'remove'));
     if (refusal !== undefined) {
       // Nothing new without memory of it; what is there already is renewed and removed all the same.
@@ -245,6 +348,14 @@ export class LocalDriver {
           sentAt,
         );
       });
+  }
+
+  /** Why a request is not sent that was meant when it was decided. */
+  #refuse(request: Program): Outcome | undefined {
+    const { ip } = request;
+    if (this.#isOthers(request)) return failure(request, 'EADDRNOTAVAIL', `${ip} was not put there by lbd`);
+    if (this.#machine.isMeant(request)) return undefined;
+    return failure(request, 'ETIME', `${ip} may not be ${request.op === 'add' ? 'added' : 'renewed'} now`);
   }
 
   /** Somebody put his own in the place of an address of ours, which the machine may not have heard of yet. */

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { DEFEND_INTERVAL_MS, SUBNET_GRACE_MS } from '../../../src/iface/local-addresses.ts';
+import { SUBNET_GRACE_MS } from '../../../src/iface/local-addresses.ts';
 import { addressStatuses, wireVerdict } from '../../../src/iface/local-status.ts';
 import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
 import { CONFLICT_RETRY_MS } from '../../../src/iface/probing.ts';
+import { DEFEND_INTERVAL_MS } from '../../../src/iface/rivals.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { defaultRoute, ETH0, ETH1, FakeHost, link, NEIGHBOUR } from '../../support/fake-host.ts';
 
@@ -294,7 +295,7 @@ test('an address given back is taken again without asking the wire, unless someb
   host.want(VIP);
   assert.equal(host.status(VIP), 'held');
   assert.ok(host.frames.every(({ frame }) => frame === 'announce'));
-  host.deliver({ kind: 'claim-heard', ip: VIP as Ip, mac: NEIGHBOUR });
+  host.hear(VIP, NEIGHBOUR);
   host.want().want(VIP);
   assert.equal(host.status(VIP), 'probing');
 });
@@ -315,7 +316,7 @@ test('a foreign claim on a held address is defended once per ten seconds and sho
   host.advance(5_000);
   host.frames.length = 0;
   for (let second = 0; second < 30; second++) {
-    host.deliver({ kind: 'claim-heard', ip: VIP as Ip, mac: NEIGHBOUR });
+    host.hear(VIP, NEIGHBOUR);
     host.advance(1_000);
   }
   assert.equal(host.frames.length, 30_000 / DEFEND_INTERVAL_MS);
@@ -426,7 +427,7 @@ test('a segment full of liars fills no log', () => {
   const host = held(VIP);
   for (let liar = 0; liar < 1_000; liar++) {
     const mac = `02:00:00:00:${(liar >> 8).toString(16).padStart(2, '0')}:${(liar & 255).toString(16).padStart(2, '0')}`;
-    host.deliver({ kind: 'claim-heard', ip: VIP as Ip, mac: mac as typeof NEIGHBOUR });
+    host.hear(VIP, mac as typeof NEIGHBOUR);
     host.advance(20);
   }
   const reports = host.reports.filter((report) => report.kind === 'rival-heard').length;

@@ -1,0 +1,74 @@
+import { earliest, type Instant, NEVER } from '../lib/time.ts';
+import { nextRenewal } from './lifetime.ts';
+import type { IfIndex } from './types.ts';
+
+/**
+ * When all addresses are renewed next, on which NICs that is allowed, and how long what was renewed lasts. A host that
+ * did not run for a while, or that hears nobody, must first know that its addresses are still its own: until then
+ * nothing is renewed or added on that NIC, and the lifetimes run.
+ */
+export class Renewals {
+  #at: Instant = NEVER;
+  #isAllowed = true;
+  readonly #forbidden = new Set<IfIndex>();
+  #leaseEndsAt: Instant | undefined;
+  #renewedAt: Instant | undefined;
+
+  /** On all NICs when `ifIndex` is undefined. Returns whether that changes anything. */
+  allow(allowed: boolean, ifIndex: IfIndex | undefined): boolean {
+    const before = this.#isAllowed && this.#forbidden.size === 0;
+    if (ifIndex === undefined) {
+      const isNews = allowed ? !before : this.#isAllowed;
+      this.#isAllowed = allowed;
+      if (allowed) this.#forbidden.clear();
+      return isNews;
+    }
+    const isNews = this.#forbidden.has(ifIndex) === allowed;
+    if (allowed) this.#forbidden.delete(ifIndex);
+    else this.#forbidden.add(ifIndex);
+    return isNews;
+  }
+
+  isAllowed(ifIndex: IfIndex): boolean {
+    return this.#isAllowed && !this.#forbidden.has(ifIndex);
+  }
+
+  get at(): Instant {
+    return this.#at;
+  }
+
+  /** Renew by `at` at the latest. */
+  by(at: Instant): void {
+    this.#at = earliest(this.#at, at);
+  }
+
+  /** All that may be was asked for at `now`; the next time is a fraction of the lifetime later, if any is held. */
+  done(now: Instant, lifetimeMs: number, anyHeld: boolean): void {
+    this.#at = anyHeld ? nextRenewal(now, lifetimeMs) : NEVER;
+  }
+
+  /** The kernel confirmed a lifetime that was asked for at `sentAt`. */
+  confirmed(validUntil: Instant, sentAt: Instant): void {
+    this.#renewedAt = sentAt;
+    this.found(validUntil);
+  }
+
+  /** The kernel has an address until then. */
+  found(validUntil: Instant): void {
+    if (this.#leaseEndsAt === undefined || validUntil > this.#leaseEndsAt) this.#leaseEndsAt = validUntil;
+  }
+
+  /** What was confirmed before means nothing: other lifetimes, or none held. */
+  forgetLease(): void {
+    this.#leaseEndsAt = undefined;
+  }
+
+  /** When the kernel has removed everything unless it is renewed; NEVER when any address is permanent. */
+  get leaseEndsAt(): Instant | undefined {
+    return this.#leaseEndsAt;
+  }
+
+  get lastRenewedAt(): Instant | undefined {
+    return this.#renewedAt;
+  }
+}
