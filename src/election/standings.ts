@@ -1,0 +1,106 @@
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import { isUsable, segmentKey } from './eligibility.ts';
+import type { ElectionSettings } from './settings.ts';
+import type { Member, MemberName, Predecessor, Segment, SegmentKey, Silence } from './types.ts';
+
+/** Whether members serve what they own, and what the wire knows of those that do not. */
+export type Standing = {
+  /** Undefined: never heard of, or forgotten. */
+  readonly member: Member | undefined;
+  readonly silence: Silence | undefined;
+  /** Dead, left, or silent by a watcher's word. */
+  readonly isGone: boolean;
+  /** The subnets that it had before its latest change: of one that says that it lost a subnet. */
+  readonly formerSegments: readonly Segment[];
+};
+
+export type StandingNews = {
+  readonly standing: Standing;
+  /** It was gone and is there again. */
+  readonly isBack: boolean;
+  /** Something changed that may decide about its addresses. */
+  readonly concernsClaims: boolean;
+};
+
+export class Standings {
+  readonly #members: () => ReadonlyMap<MemberName, Member>;
+  readonly #silence: (name: MemberName) => Silence | undefined;
+  /** Of members that the member table has; bounded with it. */
+  readonly #known = new Map<MemberName, Standing>();
+
+  constructor(
+    members: () => ReadonlyMap<MemberName, Member>,
+    silence: (name: MemberName) => Silence | undefined,
+  ) {
+    this.#members = members;
+    this.#silence = silence;
+  }
+
+  of(name: MemberName): Standing {
+    return this.#known.get(name) ?? UNKNOWN;
+  }
+
+  /** Looks at a member again. */
+  update(name: MemberName): StandingNews {
+    const before = this.of(name);
+    const member = this.#members().get(name);
+    if (member === undefined) {
+      this.#known.delete(name);
+      return { standing: UNKNOWN, isBack: false, concernsClaims: before.member !== undefined };
+    }
+    const silence = this.#silence(name);
+    const isGone = !isUsable(member, silence !== undefined);
+    const segments = before.member?.meta.segments ?? [];
+    const isMoved = segments !== member.meta.segments;
+    const formerSegments = isMoved ? segments : before.formerSegments;
+    const standing: Standing = { member, silence, isGone, formerSegments };
+    this.#known.set(name, standing);
+    const isBack = !isGone && (before.isGone || before.member === undefined);
+    const concernsClaims =
+      isBack ||
+      isGone !== before.isGone ||
+      isMoved ||
+      before.member?.meta.node !== member.meta.node ||
+      (isGone && !sameSilence(silence, before.silence));
+    return { standing, isBack, concernsClaims };
+  }
+
+  /**
+   * The former owner of an address in one of the segments `keys`, as its heir meets it on the wire; undefined when
+   * nothing is known of it there.
+   */
+  predecessor(
+    name: MemberName,
+    keys: readonly SegmentKey[],
+    settings: ElectionSettings,
+  ): Predecessor | undefined {
+    const { member, silence, isGone, formerSegments } = this.of(name);
+    if (member === undefined) return undefined;
+    const isHere = ({ subnet }: Segment): boolean => keys.includes(segmentKey(subnet));
+    const segment = member.meta.segments.find(isHere) ?? formerSegments.find(isHere);
+    if (segment === undefined) return undefined;
+    const { mac, ip } = segment;
+    const { since } = member;
+    const { lifetimeMs } = member.meta;
+    const leaseEndsAt = silence?.leaseEndsAt ?? (lifetimeMs === 0 ? NEVER : after(since, lifetimeMs));
+    // Who left or lost its subnet said so itself, and who died without a watcher has been silent for long.
+    const isSilent = isGone && silence !== undefined && member.state !== 'left';
+    const notBefore = isSilent ? after(silence.lastHeardAt, settings.takeoverFloorMs) : since;
+    return { name, mac, ip, notBefore, leaseEndsAt };
+  }
+}
+
+/** Two watchers measure the same silence a little differently; what was granted on the first word need not change for that. */
+const SILENCE_TOLERANCE_MS = 20;
+
+function sameSilence(left: Silence | undefined, right: Silence | undefined): boolean {
+  if (left === right) return true;
+  if (left === undefined || right === undefined) return false;
+  return near(left.lastHeardAt, right.lastHeardAt) && near(left.leaseEndsAt, right.leaseEndsAt);
+}
+
+function near(left: Instant, right: Instant): boolean {
+  return left === right || Math.abs(left - right) <= SILENCE_TOLERANCE_MS;
+}
+
+const UNKNOWN: Standing = { member: undefined, silence: undefined, isGone: false, formerSegments: [] };

@@ -1,0 +1,220 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Ip } from '../../../src/lib/ip.ts';
+import { after } from '../../../src/lib/time.ts';
+import { address, Cluster, Host, SEGMENT, SETTINGS, wantedOf } from './ownership-cluster.ts';
+
+const IPS = Array.from({ length: 40 }, (_, index) => address(index));
+
+/** A cluster that has been up for a while, with every address owned. */
+function settled(hosts: number, ips: readonly Ip[] = IPS, seed = 1): Cluster {
+  const cluster = new Cluster({ hosts, seed });
+  cluster.want(wantedOf(ips));
+  cluster.run(SETTINGS.settleMs + 1_000);
+  cluster.checkAgreement(ips);
+  return cluster;
+}
+
+test('a cold start claims nothing before the join has settled, also for a host alone', () => {
+  const cluster = new Cluster({ hosts: 1 });
+  cluster.want(wantedOf(IPS));
+  cluster.run(SETTINGS.settleMs - 1);
+  assert.equal(cluster.host(0).ownership.grants().size, 0);
+  cluster.run(1);
+  assert.equal(cluster.host(0).ownership.grants().size, IPS.length);
+  cluster.run(300);
+  assert.equal(cluster.host(0).held.size, IPS.length);
+});
+
+test('free addresses have one owner each after the cold start, all over the hosts', () => {
+  const cluster = settled(5);
+  assert.equal(cluster.longestDoubleMs, 0);
+  for (const host of cluster.hosts) assert.ok(host.held.size > 0, `${host.name} has none`);
+  assert.deepEqual(new Set(cluster.takes.values()), new Set([1]));
+});
+
+test('a host that joins moves nothing', () => {
+  const cluster = settled(4);
+  const before = cluster.owners(IPS);
+  const joiner = new Host(cluster, 4);
+  cluster.hosts.push(joiner);
+  for (const host of cluster.hosts) {
+    cluster.introduce(host, joiner);
+    cluster.introduce(joiner, host);
+  }
+  cluster.want(wantedOf(IPS), [joiner]);
+  cluster.exchange(joiner, cluster.host(0));
+  cluster.run(10_000);
+  assert.deepEqual(cluster.owners(IPS), before);
+  cluster.checkAgreement(IPS);
+});
+
+test('a death moves only the addresses of the dead, each to its heir, once', () => {
+  for (let seed = 1; seed <= 20; seed++) {
+    const cluster = settled(5, IPS, seed);
+    const before = cluster.owners(IPS);
+    const victim = cluster.host(seed % 5);
+    cluster.kill(victim);
+    cluster.run(400);
+    const owners = cluster.owners(IPS);
+    for (const ip of IPS) {
+      const moved = before.get(ip) === victim.name;
+      if (moved) assert.notEqual(owners.get(ip), '', `seed ${seed}: ${ip} is served`);
+      else assert.equal(owners.get(ip), before.get(ip), `seed ${seed}: ${ip} stays`);
+      assert.equal(cluster.takes.get(ip), moved ? 2 : 1);
+    }
+    cluster.run(1_000);
+    cluster.checkAgreement(IPS);
+    assert.equal(cluster.longestDoubleMs, 0);
+  }
+});
+
+test('a take-over names the predecessor as the wire knows it, and waits for the floor', () => {
+  const cluster = settled(3);
+  const victim = cluster.host(1);
+  const ips = [...victim.held];
+  const diedAt = cluster.now;
+  cluster.kill(victim, 100, 0);
+  cluster.run(101);
+  const heirs = cluster.hosts.filter((host) => host !== victim);
+  const granted = heirs.flatMap((host) => ips.flatMap((ip) => host.grant(ip) ?? []));
+  assert.equal(granted.length, ips.length);
+  for (const { entry } of granted) {
+    assert.deepEqual(entry, {
+      kind: 'take-over',
+      predecessor: {
+        name: victim.name,
+        mac: victim.meta.segments[0]?.mac,
+        ip: victim.meta.segments[0]?.ip,
+        notBefore: after(diedAt, SETTINGS.takeoverFloorMs),
+        leaseEndsAt: after(diedAt, 10_000),
+      },
+    });
+  }
+});
+
+test('a take-over ends without a trace when the owner refutes before the address is held', () => {
+  const cluster = settled(3);
+  const victim = cluster.host(1);
+  const before = cluster.owners(IPS);
+  const silence = {
+    why: 'silent',
+    lastHeardAt: cluster.now,
+    leaseEndsAt: after(cluster.now, 10_000),
+  } as const;
+  cluster.tellAll(victim, { state: 'suspect' }, silence);
+  assert.ok(cluster.hosts.some((host) => host !== victim && host.taking.size > 0));
+  cluster.run(100);
+  cluster.tellAll(victim, { state: 'alive', incarnation: 1 });
+  cluster.run(1_000);
+  assert.deepEqual(cluster.owners(IPS), before);
+  cluster.checkAgreement(IPS);
+});
+
+test('suspicion without a verdict moves nothing', () => {
+  const cluster = settled(3);
+  const victim = cluster.host(1);
+  cluster.tellAll(victim, { state: 'suspect' });
+  cluster.run(1_000);
+  assert.ok(cluster.hosts.every((host) => host.taking.size === 0));
+  cluster.tellAll(victim, { state: 'alive' });
+  cluster.checkAgreement(IPS);
+});
+
+test('a claim of a higher epoch ends the grant in the same step', () => {
+  const cluster = settled(3);
+  const owner = cluster.hosts.find((host) => host.held.size > 0) ?? cluster.host(0);
+  const [ip] = owner.held;
+  assert.ok(ip !== undefined);
+  const epoch = (owner.ownership.claims().get(ip)?.epoch ?? 0) + 1;
+  const other = cluster.host((owner.index + 1) % 3);
+  owner.ownership.claimsHeard([{ ip, owner: other.name, epoch }], other.name, cluster.now);
+  assert.equal(owner.grant(ip), undefined);
+  assert.ok(owner.out.some((effect) => effect.kind === 'grants-changed'));
+  assert.ok(owner.out.some((effect) => effect.kind === 'report' && effect.report.kind === 'superseded'));
+});
+
+test('one owner is left of concurrent claims, whatever order they are heard in', () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const cluster = new Cluster({ hosts: 4, seed, gossipMs: 400 });
+    // Nobody knows of anybody: all are heirs of everything.
+    for (const host of cluster.hosts) {
+      host.members.clear();
+      for (const other of cluster.hosts) host.ownership.membersChanged([other.name], cluster.now);
+    }
+    cluster.want(wantedOf(IPS));
+    cluster.run(SETTINGS.settleMs + 100);
+    for (const host of cluster.hosts) for (const other of cluster.hosts) cluster.introduce(other, host);
+    cluster.run(3_000);
+    cluster.checkAgreement(IPS);
+    assert.ok(cluster.longestDoubleMs <= 0, `seed ${seed}: two owners for ${cluster.longestDoubleMs} ms`);
+  }
+});
+
+test('two halves that each took everything end with one owner per address', () => {
+  for (let seed = 1; seed <= 10; seed++) {
+    const cluster = settled(6, IPS, seed);
+    const half = (index: number): number => Math.floor(index / 3);
+    cluster.blocked = (from, to) => half(from.index) !== half(to.index);
+    const dead = { state: 'dead' } as const;
+    for (const to of cluster.hosts) {
+      for (const about of cluster.hosts)
+        if (half(to.index) !== half(about.index)) cluster.tell(to, about, dead);
+    }
+    cluster.run(30_000);
+    cluster.blocked = undefined;
+    for (const to of cluster.hosts) for (const about of cluster.hosts) cluster.introduce(about, to);
+    cluster.exchange(cluster.host(0), cluster.host(5));
+    cluster.run(1_000);
+    cluster.checkAgreement(IPS);
+  }
+});
+
+test('isolation ends the grants of that segment, and the return brings the own addresses back first', () => {
+  const cluster = settled(3);
+  const host = cluster.host(0);
+  const own = new Set(host.held);
+  const epochs = new Map([...own].map((ip) => [ip, host.ownership.claims().get(ip)?.epoch]));
+  cluster.do(host, () => host.ownership.isolated(SEGMENT, cluster.now));
+  assert.equal(host.ownership.grants().size, 0);
+  cluster.run(5_000);
+  cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+  assert.deepEqual(new Set(host.ownership.grants().keys()), own);
+  for (const grant of host.ownership.grants().values()) {
+    assert.equal(grant.entry.kind, 'return');
+    assert.equal(grant.epoch, epochs.get(grant.ip));
+  }
+  assert.ok(host.effects.some((effect) => effect.kind === 'exchange'));
+  cluster.run(200);
+  cluster.checkAgreement(IPS);
+});
+
+test('after isolation others keep what they took, and nothing of others is taken before the settling ends', () => {
+  const cluster = settled(3);
+  const [host, dead] = [cluster.host(0), cluster.host(1)];
+  cluster.do(host, () => host.ownership.isolated(SEGMENT, cluster.now));
+  assert.equal(host.held.size, 0);
+  const silence = {
+    why: 'silent',
+    lastHeardAt: cluster.now,
+    leaseEndsAt: after(cluster.now, 10_000),
+  } as const;
+  const [third] = [cluster.host(2)];
+  cluster.tell(dead, host, { state: 'suspect' }, silence);
+  cluster.tell(third, host, { state: 'suspect' }, silence);
+  cluster.blocked = (from, to) => from === host || to === host;
+  cluster.run(1_000);
+  for (const ip of IPS) assert.equal(cluster.serving(ip).length, 1);
+  // While it is away, another host dies as well.
+  cluster.tell(host, dead, { state: 'dead' });
+  cluster.kill(dead);
+  cluster.blocked = undefined;
+  cluster.tell(third, host, { state: 'alive' });
+  const returnedAt = cluster.now;
+  cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+  cluster.run(SETTINGS.returnSettleMs - 1);
+  assert.ok([...host.ownership.grants().values()].every(({ entry }) => entry.kind !== 'take-over'));
+  cluster.run(10_000);
+  cluster.checkAgreement(IPS);
+  assert.ok(cluster.now > returnedAt);
+});
