@@ -32,6 +32,9 @@ export type Effect =
   | { readonly kind: 'ask-reference'; readonly segment: SegmentKey }
   /** `grants()` is to be looked at again, at once. */
   | { readonly kind: 'grants-changed' }
+  /** `mayRenew()` is to be looked at again, at once. */
+  | { readonly kind: 'renewals-changed' }
+  /** `persistent()` changed. */
   | { readonly kind: 'persist' }
   | { readonly kind: 'report'; readonly report: Report };
 

@@ -1,12 +1,13 @@
+import type { PersistentState } from '../../../src/election/types.ts';
 import type { Mac } from '../../../src/iface/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { ipFromNumber } from '../../../src/lib/ip.ts';
 import { type Instant, instant } from '../../../src/lib/time.ts';
-import type { PersistentState } from '../../../src/election/types.ts';
 import { SimKernel } from './kernel.ts';
 import type { PortId } from './lan.ts';
+import { NIC_INDEX } from './lan-plan.ts';
 import { SimProcess, type SimProcessOptions } from './process.ts';
-import { type Frame, NIC_INDEX, type World } from './world.ts';
+import type { Frame, World } from './world.ts';
 
 export type SimHostOptions = SimProcessOptions;
 
@@ -54,6 +55,11 @@ export class SimHost {
   /** The host's own monotonic clock. */
   clock(): Instant {
     return instant(this.world.queue.now - this.#clockBehindMs);
+  }
+
+  /** When the host's clock shows `at`, in the time of the simulation. */
+  simTime(at: Instant): number {
+    return at + this.#clockBehindMs;
   }
 
   get isUp(): boolean {

@@ -1,10 +1,15 @@
-import type { IfIndex, Mac } from '../../../src/iface/types.ts';
-import type { Ip, Prefix } from '../../../src/lib/ip.ts';
+import type { Report as ElectionReport } from '../../../src/election/effects.ts';
+import type { Wanted } from '../../../src/election/types.ts';
+import type { Report as LocalReport } from '../../../src/iface/local-types.ts';
+import type { DesiredAddress, Mac } from '../../../src/iface/types.ts';
+import type { Ip } from '../../../src/lib/ip.ts';
 import { type Random, seededRandom } from '../../../src/lib/prng.ts';
 import { Client } from './client.ts';
+import { Connections } from './connections.ts';
 import { EventQueue } from './event-queue.ts';
 import { SimHost, type SimHostOptions } from './host.ts';
 import { Lan, type LanSettings, type PortId, QUIET_LAN } from './lan.ts';
+import { GATEWAY_IP, GATEWAY_MAC } from './lan-plan.ts';
 
 /** A frame on the segment, reduced to what ARP and neighbour discovery say. */
 export type Frame = {
@@ -17,11 +22,6 @@ export type Frame = {
   /** Undefined is everybody. */
   readonly to: Mac | undefined;
 };
-
-export const SUBNET: Prefix = { network: '10.0.0.0' as Ip, length: 8 };
-export const NIC_INDEX = 2 as IfIndex;
-export const GATEWAY_IP = '10.255.255.254' as Ip;
-const GATEWAY_MAC = '02:ff:ff:ff:ff:fe' as Mac;
 
 export type WorldOptions = {
   readonly seed: number;
@@ -44,8 +44,11 @@ export class World {
   readonly #gateway: PortId | undefined;
   readonly #byMac = new Map<Mac, SimHost>();
   readonly #byIp = new Map<Ip, SimHost>();
-  /** Addresses that some Service wants. */
-  #wanted: readonly Ip[] = [];
+  readonly connections = new Connections(this);
+  /** Called with everything that a host reports. */
+  onReport: ((host: SimHost, report: ElectionReport | LocalReport) => void) | undefined;
+  #wanted: Wanted = { addresses: new Map(), excludedNodes: new Set(), fresh: true };
+  #desired: readonly DesiredAddress[] = [];
 
   constructor(options: WorldOptions) {
     this.seed = options.seed;
@@ -89,12 +92,18 @@ export class World {
 
   /** The Services' addresses, told to every host that runs. */
   want(addresses: readonly Ip[]): void {
-    this.#wanted = addresses;
+    const wanted = new Map(addresses.map((ip) => [ip, { ip, nodes: undefined }]));
+    this.#wanted = { addresses: wanted, excludedNodes: new Set(), fresh: true };
+    this.#desired = addresses.map((ip) => ({ ip, services: [] }));
     for (const host of this.hosts) host.wantedChanged();
   }
 
-  wanted(): readonly Ip[] {
+  wanted(): Wanted {
     return this.#wanted;
+  }
+
+  desired(): readonly DesiredAddress[] {
+    return this.#desired;
   }
 
   run(ms: number): void {
