@@ -383,11 +383,9 @@ export class Election {
       case 'vouched':
         return this.#swim.vouch(event.name, now);
       case 'isolated':
-        this.#report({ kind: 'isolated', segment: event.segment });
         if (this.#releases()) this.#ownership.isolated(event.segment, now);
         break;
       case 'returned':
-        this.#report({ kind: 'reconnected', segment: event.segment });
         this.#ownership.returned(event.segment, now);
         break;
       case 'unconfirmed':
@@ -409,7 +407,6 @@ export class Election {
 
   #onVerdict(event: Extract<WatchEvent, { kind: 'verdict' }>, now: Instant): void {
     const { name, incarnation, segment, silence } = event;
-    this.#report({ kind: 'verdict', name, silence });
     this.#swim.judge(name, incarnation, silence, this.#name, now);
     const message: Verdict = {
       kind: 'verdict',
@@ -433,10 +430,6 @@ export class Election {
       if (heirs === undefined || heirs.has(member.name)) told.push(member);
     }
     return told;
-  }
-
-  #report(report: Extract<Effect, { kind: 'report' }>['report']): void {
-    this.#out.push({ kind: 'report', report });
   }
 }
 
