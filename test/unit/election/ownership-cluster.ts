@@ -127,6 +127,8 @@ export class Cluster {
   now: Instant = START;
   /** How long two hosts answered for one address, the longest case. */
   longestDoubleMs = 0;
+  /** How long nobody answered for an address that was answered for before, the longest case that ended. */
+  longestGapMs = 0;
   /** How often an address became held anywhere. */
   readonly takes = new Map<Ip, number>();
   packets = 0;
@@ -138,6 +140,7 @@ export class Cluster {
   #happenings: Happening[] = [];
   #order = 0;
   readonly #doubles = new Map<Ip, Instant>();
+  readonly #gaps = new Map<Ip, Instant>();
 
   constructor({ hosts, seed = 1, settings = {}, gossipMs = 60, loss = 0 }: ClusterOptions) {
     this.random = seededRandom(seed);
@@ -349,6 +352,12 @@ export class Cluster {
   #serves(host: Host, ip: Ip, does: boolean): void {
     if (!does) host.held.delete(ip);
     const count = this.serving(ip).length;
+    const gapSince = this.#gaps.get(ip);
+    if (count === 0) this.#gaps.set(ip, this.now);
+    else if (gapSince !== undefined) {
+      this.#gaps.delete(ip);
+      this.longestGapMs = Math.max(this.longestGapMs, this.now - gapSince);
+    }
     const since = this.#doubles.get(ip);
     if (count > 1 && since === undefined) this.#doubles.set(ip, this.now);
     if (count > 1 || since === undefined) return;
