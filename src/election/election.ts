@@ -89,6 +89,8 @@ export class Election {
   readonly #ownership: Ownership;
   #meta: MemberMeta;
   #memberCount: number;
+  /** When `Swim` and `Ownership` want to go on. */
+  #restAt: Instant;
   /** The time of the step that is going on, for what is called back within it. */
   #now: Instant;
   readonly #unconfirmed = new Set<SegmentKey>();
@@ -106,6 +108,7 @@ export class Election {
     this.#isolation = options.isolation;
     this.#leaseLeftMs = options.leaseLeftMs;
     this.#memberCount = restored?.memberCount ?? 1;
+    this.#restAt = now;
     const out = this.#out;
     const incarnation = restored?.incarnation ?? 1;
     this.#swim = new Swim({ name, meta, incarnation, settings, random, out, now });
@@ -143,17 +146,20 @@ export class Election {
   step(event: ElectionEvent, now: Instant): readonly Effect[] {
     this.#now = now;
     this.#handle(event, now);
-    this.#join(now);
+    // A heartbeat mostly changes nothing but when its sender was last heard, and comes a thousand times more often.
+    const isQuiet = event.kind === 'message' && event.message.kind === 'heartbeat' && this.#out.length === 0;
+    if (!this.#join(now) && isQuiet && now < this.#restAt) return NOTHING;
     if (now >= this.#swim.deadline()) this.#swim.advance(now);
     if (now >= this.#watch.deadline()) this.#watch.advance(now);
     if (now >= this.#ownership.deadline()) this.#ownership.advance(now);
     this.#join(now);
+    this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline());
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
   }
 
   /** When `step()` wants a `time-passed` event next. */
   deadline(): Instant {
-    return earliest(this.#swim.deadline(), this.#watch.deadline(), this.#ownership.deadline());
+    return earliest(this.#restAt, this.#watch.deadline());
   }
 
   // --- what the shell asks --------------------------------------------------------------------------------------
@@ -343,11 +349,12 @@ export class Election {
 
   // --- what one part tells the others -----------------------------------------------------------------------------
 
-  #join(now: Instant): void {
-    for (;;) {
+  /** Returns whether there was anything. */
+  #join(now: Instant): boolean {
+    for (let rounds = 0; ; rounds++) {
       const events = this.#watch.take();
       const changed = this.#swim.take();
-      if (events.length === 0 && changed.length === 0) return;
+      if (events.length === 0 && changed.length === 0) return rounds > 0;
       for (const event of events) this.#onWatch(event, now);
       if (changed.length > 0) this.#onMembers(changed, now);
     }

@@ -15,11 +15,24 @@ export function after(from: Instant, ms: number): Instant {
   return (from + ms) as Instant;
 }
 
-/** The earliest of the given instants; NEVER when there is none. */
-export function earliest(...instants: readonly Instant[]): Instant {
-  let first: Instant = NEVER;
-  for (const candidate of instants) if (candidate < first) first = candidate;
-  return first;
+/** The earliest of up to eight instants; NEVER when there is none. Fixed parameters: an array for each call is what it cost. */
+export function earliest(
+  first: Instant = NEVER,
+  second: Instant = NEVER,
+  third: Instant = NEVER,
+  fourth: Instant = NEVER,
+  fifth: Instant = NEVER,
+  sixth: Instant = NEVER,
+  seventh: Instant = NEVER,
+  eighth: Instant = NEVER,
+): Instant {
+  let found = first < second ? first : second;
+  if (third < found) found = third;
+  if (fourth < found) found = fourth;
+  if (fifth < found) found = fifth;
+  if (sixth < found) found = sixth;
+  if (seventh < found) found = seventh;
+  return eighth < found ? eighth : found;
 }
 
 /** How long to wait after the `failures`-th failure in a row (from 1): `firstMs`, doubled each time, up to `lastMs`. */
