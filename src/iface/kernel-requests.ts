@@ -9,6 +9,8 @@ import type { Effect, Program, Target } from './local-types.ts';
  */
 export class KernelRequests {
   readonly #present = new KernelAddresses();
+  /** Removals that no notification has confirmed; bounded by the addresses that were there. */
+  readonly #leaving = new Set<string>();
   #removals: Program[] = [];
   #creations: Program[] = [];
   #deadline: Instant = NEVER;
@@ -25,14 +27,26 @@ export class KernelRequests {
     return this.#present.all();
   }
 
-  /** The kernel has it, by its own word. */
+  /** The kernel has it, by its answer. */
   appeared(address: Adopted): void {
+    this.#leaving.delete(placeKey(address.ip, address));
     this.#present.set(address);
+  }
+
+  /** The kernel has it, by a notification, which may be older than a removal that was asked for. */
+  noticed(address: Adopted): void {
+    if (!this.#leaving.has(placeKey(address.ip, address))) this.#present.set(address);
   }
 
   /** The kernel has it no more, by its own word. */
   vanished(ip: Ip, target: Target): void {
+    this.#leaving.delete(placeKey(ip, target));
     this.#present.delete(ip, target);
+  }
+
+  /** A removal was not made: no notification of it will come. */
+  kept(ip: Ip, target: Target): void {
+    this.#leaving.delete(placeKey(ip, target));
   }
 
   /** `add` fails if the address exists, `renew` does not care; neither is sent after `deadline`. */
@@ -45,6 +59,7 @@ export class KernelRequests {
   /** Nothing is asked when the kernel does not have it. */
   remove(ip: Ip, target: Target): void {
     if (!this.#present.delete(ip, target)) return;
+    this.#leaving.add(placeKey(ip, target));
     const { ifIndex, prefixLength } = target;
     this.#removals.push({ op: 'remove', ip, ifIndex, prefixLength, lifetimeMs: 0 });
   }
@@ -68,4 +83,8 @@ export class KernelRequests {
     this.#deadline = NEVER;
     return batches;
   }
+}
+
+function placeKey(ip: Ip, { ifIndex, prefixLength }: Target): string {
+  return `${ifIndex} ${ip}/${prefixLength}`;
 }

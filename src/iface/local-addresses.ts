@@ -1,26 +1,26 @@
 import type { LocalState } from '../election/types.ts';
-import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
+import type { Ip } from '../lib/ip.ts';
 import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { Alarms } from './alarms.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
 import { Entries, localState } from './entries.ts';
+import { HeldAddresses } from './held-addresses.ts';
 import { samePlace } from './kernel-addresses.ts';
 import { KernelRequests } from './kernel-requests.ts';
-import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
-import type { Effect, Entry, Event, Held, LocalSettings, Program, Report, Target } from './local-types.ts';
-import {
-  EMPTY_HOST,
-  type HostView,
-  isNicUp,
-  macOf,
-  type NicSelection,
-  nicOf,
-  selectNic,
-  stayOnNic,
-} from './nic-selection.ts';
-import { Renewals } from './renewals.ts';
-import { hearRival } from './rivals.ts';
+import type {
+  Effect,
+  Entry,
+  Event,
+  Held,
+  LocalSettings,
+  Outcome,
+  Program,
+  Report,
+  Target,
+} from './local-types.ts';
+import type { HostView, NicSelection } from './nic-selection.ts';
+import { Placement } from './placement.ts';
 import type { TakeOverState } from './take-over.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
@@ -47,27 +47,36 @@ import { FIRST, WireQuestions } from './wire-questions.ts';
 export const SUBNET_GRACE_MS = 5_000;
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LAST_MS = 30_000;
-/** Repairs of one address closer together than this wait, so that two programs at war do not burn the host. */
-const REPAIR_INTERVAL_MS = 50;
 
 export class LocalAddresses {
   #settings: LocalSettings;
+  readonly #placement = new Placement();
   readonly #entries = new Entries();
   readonly #kernel = new KernelRequests();
   readonly #questions = new WireQuestions();
   readonly #announcing = new Announcing();
-  readonly #renewals = new Renewals();
   /** Undefined until Services are known: until then what the kernel has of ours is kept alive as it is. */
   #desired: Map<Ip, DesiredAddress> | undefined;
   readonly #candidates = new Candidates(this.#questions.probing, (ip) => this.select(ip));
-  #host: HostView = EMPTY_HOST;
-  #selections = new Map<Ip, NicSelection>();
   /** Entries to look at again at an instant: retries, grace, repairs. */
   readonly #wakeAt = new Alarms<Ip>();
   #effects: Effect[] = [];
 
+  readonly #held: HeldAddresses;
+
   constructor(settings: LocalSettings) {
     this.#settings = settings;
+    this.#held = new HeldAddresses(
+      {
+        entries: this.#entries,
+        kernel: this.#kernel,
+        announcing: this.#announcing,
+        wakeAt: this.#wakeAt,
+        report: (report) => this.#report(report),
+        lost: (ip, entry, now) => this.#takeAnew(ip, entry, now),
+      },
+      settings.lifetimeMs,
+    );
   }
 
   step(event: Event, now: Instant): readonly Effect[] {
@@ -85,7 +94,7 @@ export class LocalAddresses {
   /** When `step()` wants a `time-passed` event next. */
   deadline(): Instant {
     return earliest(
-      this.#renewals.at,
+      this.#held.renewals.at,
       this.#wakeAt.first(),
       this.#candidates.deadline(),
       this.#questions.deadline(),
@@ -104,14 +113,12 @@ export class LocalAddresses {
 
   /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
   leaseLeftMs(now: Instant): number | undefined {
-    const { leaseEndsAt } = this.#renewals;
-    if (this.#entries.heldCount === 0 || leaseEndsAt === undefined) return 0;
-    return leaseEndsAt === NEVER ? undefined : Math.max(0, leaseEndsAt - now);
+    return this.#entries.heldCount === 0 ? 0 : this.#held.renewals.leaseLeftMs(now);
   }
 
   /** When the last renewal or addition that the kernel confirmed was asked for. */
   lastRenewedAt(): Instant | undefined {
-    return this.#renewals.lastRenewedAt;
+    return this.#held.renewals.lastRenewedAt;
   }
 
   /** Whether a request that was decided before is still meant; what is not must not reach the kernel (safety rule 4). */
@@ -119,11 +126,11 @@ export class LocalAddresses {
     if (request.op === 'remove') return true;
     const entry = this.#entries.get(request.ip);
     if (entry?.status !== 'held' && entry?.status !== 'adding') return false;
-    return samePlace(entry.target, request) && this.#renewals.isAllowed(request.ifIndex);
+    return samePlace(entry.target, request) && this.#held.renewals.isAllowed(request.ifIndex);
   }
 
   host(): HostView {
-    return this.#host;
+    return this.#placement.host;
   }
 
   desired(ip: Ip): DesiredAddress | undefined {
@@ -140,7 +147,7 @@ export class LocalAddresses {
     const entry = this.#entries.get(ip);
     if (entry === undefined && !this.#candidates.has(ip)) return false;
     if (entry !== undefined && 'target' in entry) return entry.target.ifIndex === ifIndex;
-    return nicOf(this.select(ip)) === ifIndex;
+    return this.#placement.nicOf(ip) === ifIndex;
   }
 
   /** The wire's word on `ip`, while it counts. */
@@ -154,11 +161,7 @@ export class LocalAddresses {
   }
 
   select(ip: Ip): NicSelection {
-    const known = this.#selections.get(ip);
-    if (known !== undefined) return known;
-    const selection = selectNic(ip, this.#host);
-    this.#selections.set(ip, selection);
-    return selection;
+    return this.#placement.select(ip);
   }
 
   #handle(event: Event, now: Instant): void {
@@ -196,9 +199,7 @@ export class LocalAddresses {
     const before = this.#desired;
     this.#desired = new Map(addresses.map((address) => [address.ip, address]));
     this.#candidates.replace(candidates);
-    for (const ip of this.#selections.keys()) {
-      if (!this.#desired.has(ip) && !this.#candidates.has(ip)) this.#selections.delete(ip);
-    }
+    this.#placement.keepOnly((ip) => this.#desired?.has(ip) === true || this.#candidates.has(ip));
     for (const [ip, { entry }] of this.#desired) {
       const known = this.#entries.get(ip);
       const isNews = this.#questions.entitle(ip, entry ?? FIRST, known?.status === 'held', now);
@@ -218,22 +219,18 @@ export class LocalAddresses {
   }
 
   #onRenewals(allowed: boolean, ifIndex: IfIndex | undefined, now: Instant): void {
-    if (!this.#renewals.allow(allowed, ifIndex) || !allowed) return;
-    if (this.#entries.heldCount > 0) this.#renewals.by(now);
+    if (!this.#held.renewals.allow(allowed, ifIndex) || !allowed) return;
+    if (this.#entries.heldCount > 0) this.#held.renewals.by(now);
     for (const [ip, entry] of [...this.entries()]) {
-      if ('target' in entry && this.#renewals.isAllowed(entry.target.ifIndex)) this.#settle(ip, now);
+      if ('target' in entry && this.#held.renewals.isAllowed(entry.target.ifIndex)) this.#settle(ip, now);
     }
   }
 
   #onHost(host: HostView, now: Instant): void {
-    if (host.signature === this.#host.signature) return;
-    for (const nic of this.#host.nics) {
-      const after = host.nics.find((other) => other.ifIndex === nic.ifIndex);
-      if (after?.up === true && !(nic.up && after.mac === nic.mac)) this.#announceAll(nic.ifIndex, now);
-    }
-    this.#host = host;
-    this.#selections = new Map();
-    this.#questions.keepOnly((ip) => nicOf(this.select(ip)));
+    const renewed = this.#placement.replace(host);
+    if (renewed === undefined) return;
+    for (const ifIndex of renewed) this.#held.announceAll(ifIndex, now);
+    this.#questions.keepOnly((ip) => this.#placement.nicOf(ip));
     for (const ip of this.#desired?.keys() ?? []) this.#settle(ip, now);
     for (const ip of [...this.entries().keys()]) if (this.#desired?.has(ip) !== true) this.#settle(ip, now);
     for (const { ip } of this.#kernel.all()) if (this.#entries.get(ip) === undefined) this.#settle(ip, now);
@@ -242,14 +239,15 @@ export class LocalAddresses {
 
   #onSettings(settings: LocalSettings, now: Instant): void {
     this.#settings = settings;
+    this.#held.lifetimeMs = settings.lifetimeMs;
     for (const ip of [...this.entries().keys()]) this.#settle(ip, now);
-    this.#renewals.by(now);
+    this.#held.renewals.by(now);
   }
 
   #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
     for (const address of gone) this.#kernel.vanished(address.ip, address);
     for (const { ip, ifIndex, prefixLength, validSeconds } of present) {
-      this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
+      this.#kernel.noticed({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
     }
     for (const address of gone) this.#settle(address.ip, now);
     for (const address of present) this.#settle(address.ip, now);
@@ -258,17 +256,14 @@ export class LocalAddresses {
 
   #onClaim(claim: WireClaim, ifIndex: IfIndex, now: Instant): void {
     const { ip, mac } = claim;
-    if (this.#host.macs.has(mac) || !this.isInterestedIn(ip, ifIndex)) return;
+    if (this.#placement.host.macs.has(mac) || !this.isInterestedIn(ip, ifIndex)) return;
     const entry = this.#entries.get(ip);
     if (entry?.status === 'held') {
       if (claim.kind === 'wants') return;
-      const { defend, report } = hearRival(entry, mac, now);
-      if (report) this.#report({ kind: 'rival-heard', ip, mac, ifIndex });
-      if (defend) this.#announcing.once(ip, ifIndex, now);
-      return;
+      return this.#held.rivalHeard(ip, entry, mac, now);
     }
     const before = this.evidence(ip, now)?.kind;
-    if (!this.#questions.heard(claim, ifIndex, macOf(this.#host, ifIndex), now)) return;
+    if (!this.#questions.heard(claim, ifIndex, this.#placement.macOf(ifIndex), now)) return;
     if (before !== 'answered' && this.#candidates.has(ip)) this.#effects.push({ kind: 'evidence-changed' });
     this.#settle(ip, now);
   }
@@ -281,53 +276,41 @@ export class LocalAddresses {
     for (const outcome of outcomes) {
       const { request } = outcome;
       if (request.op === 'remove') {
-        if (!outcome.ok && outcome.errno !== 'EADDRNOTAVAIL' && outcome.errno !== 'ENODEV') {
-          const { ip, ifIndex } = request;
-          this.#report({ kind: 'remove-failed', ip, ifIndex, reason: outcome.message });
-        }
+        this.#onRemoved(outcome);
         continue;
       }
       const entry = this.#entries.get(request.ip);
       const current = entry !== undefined && 'target' in entry && samePlace(entry.target, request);
       if (!outcome.ok) {
-        if (current) this.#onProgramFailed(request, entry, outcome, now);
+        if (current) this.#onProgramFailed(entry, outcome, now);
         continue;
       }
       const validUntil = after(sentAt, request.lifetimeMs === 0 ? NEVER : request.lifetimeMs);
       const { ip, ifIndex, prefixLength } = request;
       this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil });
-      if (current) this.#renewals.confirmed(validUntil, sentAt);
+      if (current) this.#held.renewals.confirmed(validUntil, sentAt);
       if (!current) {
         this.#settle(request.ip, now);
         this.#removeOrphans([request]);
       } else if (entry.status === 'adding') {
         this.#hold(request.ip, entry.target, validUntil, now, 'taken');
       } else if (entry.status === 'held') {
-        entry.validUntil = validUntil;
-        entry.renewedAt = sentAt;
-        entry.failure = undefined;
+        this.#held.renewed(entry, validUntil, sentAt);
       }
     }
   }
 
-  #onProgramFailed(
-    request: Program,
-    entry: Entry,
-    outcome: { readonly errno: string; readonly message: string },
-    now: Instant,
-  ): void {
-    const { ip } = request;
-    if (entry.status === 'held') {
-      if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
-      // A repair that met an address: the notification on its way says whose it is.
-      if (outcome.errno === 'EEXIST') return;
-      this.#wakeAt.set(ip, after(now, renewRetryMs(this.#settings.lifetimeMs)));
-      if (entry.failure !== outcome.message && outcome.errno !== 'ETIME') {
-        this.#report({ kind: 'renew-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });
-      }
-      entry.failure = outcome.message;
-      return;
-    }
+  #onRemoved(outcome: Outcome): void {
+    if (outcome.ok) return;
+    const { ip, ifIndex } = outcome.request;
+    this.#kernel.kept(ip, outcome.request);
+    if (outcome.errno === 'EADDRNOTAVAIL' || outcome.errno === 'ENODEV') return;
+    this.#report({ kind: 'remove-failed', ip, ifIndex, reason: outcome.message });
+  }
+
+  #onProgramFailed(entry: Entry, outcome: Extract<Outcome, { ok: false }>, now: Instant): void {
+    const { ip, ifIndex } = outcome.request;
+    if (entry.status === 'held') return this.#held.notRenewed(ip, entry, outcome, now);
     if (entry.status !== 'adding') return;
     if (outcome.errno === 'ETIME') {
       this.#questions.late(ip);
@@ -343,7 +326,7 @@ export class LocalAddresses {
     const retryAt = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
     this.#entries.set(ip, { status: 'failed', reason: outcome.message, attempts, retryAt });
     this.#wakeAt.set(ip, retryAt);
-    this.#report({ kind: 'add-failed', ip, ifIndex: request.ifIndex, reason: outcome.message });
+    this.#report({ kind: 'add-failed', ip, ifIndex, reason: outcome.message });
   }
 
   // --- one address --------------------------------------------------------------------------------------------
@@ -354,18 +337,14 @@ export class LocalAddresses {
     const entry = this.#entries.get(ip);
     if (this.#desired === undefined ? !this.#kernel.has(ip) : !this.#desired.has(ip))
       return this.#drop(ip, now);
-    const chosen = this.select(ip);
-    const selection =
-      entry?.status === 'held' ? stayOnNic(ip, this.#host, entry.target.ifIndex, chosen) : chosen;
-    if (selection.kind === 'blocked') return this.#wait(ip, 'foreign', selection.reason);
-    if (selection.kind === 'none') return this.#withoutNic(ip, entry, selection.reason, now);
-    const target: Target = {
-      ifIndex: selection.nic.ifIndex,
-      prefixLength: this.#settings.prefix === 'subnet' ? selection.subnet.length : FAMILY_BITS[familyOf(ip)],
-    };
+    const heldOn = entry?.status === 'held' ? entry.target.ifIndex : undefined;
+    const place = this.#placement.of(ip, this.#settings.prefix, heldOn);
+    if (place.kind === 'blocked') return this.#wait(ip, 'foreign', place.reason);
+    if (place.kind === 'none') return this.#withoutNic(ip, entry, place.reason, now);
+    const { target } = place;
     if (entry?.status === 'held') {
       entry.graceUntil = undefined;
-      if (samePlace(entry.target, target)) return this.#checkHeld(ip, entry, now);
+      if (samePlace(entry.target, target)) return this.#held.keep(ip, entry, now);
       this.#kernel.remove(ip, entry.target);
       this.#forget(ip);
     }
@@ -389,7 +368,7 @@ export class LocalAddresses {
       this.#entries.set(ip, { status: 'conflict', target, mac: word.mac, retryAt: word.retryAt });
       this.#wakeAt.set(ip, word.retryAt);
       if (!isKnown) this.#report({ kind: 'conflict', ip, mac: word.mac, ifIndex: target.ifIndex });
-    } else if (word.kind === 'free' && this.#renewals.isAllowed(target.ifIndex)) {
+    } else if (word.kind === 'free' && this.#held.renewals.isAllowed(target.ifIndex)) {
       this.#entries.set(ip, { status: 'adding', target, attempts });
       const deadline = after(now, this.#questions.addWithinMs(ip));
       this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, deadline);
@@ -404,49 +383,17 @@ export class LocalAddresses {
     this.#approach(ip, target, now);
   }
 
-  /** A held address that the kernel no longer has was removed by somebody, unless its time was up. */
-  #checkHeld(ip: Ip, entry: Held, now: Instant): void {
-    const { lifetimeMs } = this.#settings;
-    const present = this.#kernel.get(ip, entry.target);
-    if (present !== undefined) {
-      const isPermanent = present.validUntil === NEVER;
-      if (isPermanent === (lifetimeMs === 0) && entry.failure === undefined) return;
-      if (!this.#renewals.isAllowed(entry.target.ifIndex)) return;
-      // Somebody gave it another kind of lifetime, or the last renewal failed.
-      this.#kernel.appeared({ ip, ...entry.target, validUntil: entry.validUntil });
-      this.#kernel.create('renew', ip, entry.target, lifetimeMs, renewDeadline(entry));
-      return;
-    }
-    if (now >= renewDeadline(entry)) return this.#takeAnew(ip, entry, now);
-    if (!this.#renewals.isAllowed(entry.target.ifIndex)) return;
-    const waitUntil = after(entry.repairedAt ?? after(now, -REPAIR_INTERVAL_MS), REPAIR_INTERVAL_MS);
-    if (now < waitUntil) {
-      this.#wakeAt.set(ip, waitUntil);
-      return;
-    }
-    entry.repairedAt = now;
-    entry.repairs += 1;
-    this.#kernel.create('add', ip, entry.target, lifetimeMs, renewDeadline(entry));
-    this.#announcing.start(ip, entry.target.ifIndex, now);
-    this.#report({ kind: 'repaired', ip, ifIndex: entry.target.ifIndex, repairs: entry.repairs });
-  }
-
   #hold(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
-    this.#entries.set(ip, newlyHeld(target, validUntil, now));
+    this.#held.begin(ip, target, validUntil, now, how);
     this.#questions.spend(ip);
-    this.#renewals.found(validUntil);
-    if (how === 'taken') this.#announcing.start(ip, target.ifIndex, now);
-    else this.#announcing.once(ip, target.ifIndex, now);
-    this.#report({ kind: 'held', ip, ifIndex: target.ifIndex, how });
-    this.#renewals.by(how === 'adopted' ? now : nextRenewal(now, this.#settings.lifetimeMs));
   }
 
   #withoutNic(ip: Ip, entry: Entry | undefined, reason: string, now: Instant): void {
-    if (entry?.status === 'held' && isNicUp(this.#host, entry.target.ifIndex)) {
+    if (entry?.status === 'held' && this.#placement.isUp(entry.target.ifIndex)) {
       entry.graceUntil ??= after(now, SUBNET_GRACE_MS);
       if (now < entry.graceUntil) {
         this.#wakeAt.set(ip, entry.graceUntil);
-        return this.#checkHeld(ip, entry, now);
+        return this.#held.keep(ip, entry, now);
       }
     }
     this.#wait(ip, 'no-interface', reason);
@@ -509,14 +456,14 @@ export class LocalAddresses {
     for (const ip of [...this.entries().keys()]) this.#drop(ip, now);
     this.#desired = new Map();
     this.#candidates.replace([]);
-    this.#renewals.done(now, 0, false);
+    this.#held.renewals.done(now, 0, false);
   }
 
   // --- time ---------------------------------------------------------------------------------------------------
 
   #advance(now: Instant): void {
     for (const ip of this.#wakeAt.takeDue(now)) this.#settle(ip, now);
-    if (this.#renewals.at <= now) this.#renewAll(now);
+    if (this.#held.renewals.at <= now) this.#held.renewAll(now);
     this.#candidates.advance(now, (ip) => this.#entries.get(ip) !== undefined);
     const round = this.#questions.advance(now);
     for (const ip of round.concluded) this.#settle(ip, now);
@@ -526,32 +473,8 @@ export class LocalAddresses {
     for (const served of round.served) this.#report({ kind: 'still-served', ...served });
     for (const { ip, ifIndex, to } of round.frames)
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
-    for (const { ip, ifIndex } of this.#announcing.advance(now)) {
+    for (const { ip, ifIndex } of this.#announcing.advance(now))
       this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
-    }
-  }
-
-  #renewAll(now: Instant): void {
-    const { lifetimeMs } = this.#settings;
-    this.#renewals.forgetLease();
-    for (const [ip, entry] of this.entries()) {
-      if (entry.status !== 'held') continue;
-      const deadline = renewDeadline(entry);
-      if (now >= deadline) this.#takeAnew(ip, entry, now);
-      else {
-        this.#renewals.found(entry.validUntil);
-        const isAllowed = this.#renewals.isAllowed(entry.target.ifIndex);
-        if (isAllowed) this.#kernel.create('renew', ip, entry.target, lifetimeMs, deadline);
-      }
-    }
-    this.#renewals.done(now, lifetimeMs, this.#entries.heldCount > 0);
-  }
-
-  #announceAll(ifIndex: IfIndex, now: Instant): void {
-    for (const [ip, entry] of this.entries()) {
-      if (entry.status === 'held' && entry.target.ifIndex === ifIndex)
-        this.#announcing.start(ip, ifIndex, now);
-    }
   }
 
   #report(report: Report): void {

@@ -287,10 +287,6 @@ export function isNicUp(host: HostView, ifIndex: IfIndex): boolean {
   return host.nics.some((nic) => nic.ifIndex === ifIndex && nic.up);
 }
 
-export function macOf(host: HostView, ifIndex: IfIndex): Mac | undefined {
-  return host.nics.find((nic) => nic.ifIndex === ifIndex)?.mac;
-}
-
 /** Whether lbd put this address there, by the kernel's own tag. */
 export function hasLbdTag(address: KernelAddress): boolean {
   return address.protocol === LBD_PROTOCOL;

@@ -63,9 +63,10 @@ export class Renewals {
     this.#leaseEndsAt = undefined;
   }
 
-  /** When the kernel has removed everything unless it is renewed; NEVER when any address is permanent. */
-  get leaseEndsAt(): Instant | undefined {
-    return this.#leaseEndsAt;
+  /** How long the last of them stays in the kernel unless renewed; undefined when one is permanent. */
+  leaseLeftMs(now: Instant): number | undefined {
+    const endsAt = this.#leaseEndsAt ?? now;
+    return endsAt === NEVER ? undefined : Math.max(0, endsAt - now);
   }
 
   get lastRenewedAt(): Instant | undefined {

@@ -1,0 +1,122 @@
+import type { Ip } from '../lib/ip.ts';
+import { after, type Instant } from '../lib/time.ts';
+import type { Alarms } from './alarms.ts';
+import type { Announcing } from './announcing.ts';
+import type { Entries } from './entries.ts';
+import type { KernelRequests } from './kernel-requests.ts';
+import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
+import type { Held, Outcome, Report, Target } from './local-types.ts';
+import { Renewals } from './renewals.ts';
+import { hearRival } from './rivals.ts';
+import type { IfIndex, Mac } from './types.ts';
+import { upkeepOf } from './upkeep.ts';
+
+export type HeldAddressesParts = {
+  readonly entries: Entries;
+  readonly kernel: KernelRequests;
+  readonly announcing: Announcing;
+  /** When to look at an address again. */
+  readonly wakeAt: Alarms<Ip>;
+  readonly report: (report: Report) => void;
+  /** Its lifetime ran out, or nearly. */
+  readonly lost: (ip: Ip, entry: Held, now: Instant) => void;
+};
+
+/** What is done for the addresses that this host holds: renewed, repaired, announced again, defended. */
+export class HeldAddresses {
+  readonly #parts: HeldAddressesParts;
+  readonly renewals = new Renewals();
+  /** Kernel lifetime of each address; 0 is permanent. */
+  lifetimeMs: number;
+
+  constructor(parts: HeldAddressesParts, lifetimeMs: number) {
+    this.#parts = parts;
+    this.lifetimeMs = lifetimeMs;
+  }
+
+  /** The kernel has `ip` from now on, or had it before lbd started. */
+  begin(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
+    const { entries, announcing, report } = this.#parts;
+    const { ifIndex } = target;
+    entries.set(ip, newlyHeld(target, validUntil, now));
+    this.renewals.found(validUntil);
+    if (how === 'taken') announcing.start(ip, ifIndex, now);
+    else announcing.once(ip, ifIndex, now);
+    report({ kind: 'held', ip, ifIndex, how });
+    this.renewals.by(how === 'adopted' ? now : nextRenewal(now, this.lifetimeMs));
+  }
+
+  /** Looks at one address, given what the kernel has of it. */
+  keep(ip: Ip, entry: Held, now: Instant): void {
+    const { kernel, announcing, wakeAt, report, lost } = this.#parts;
+    const { target } = entry;
+    const upkeep = upkeepOf(entry, kernel.get(ip, target), this.lifetimeMs, now);
+    if (upkeep.kind === 'nothing') return;
+    if (upkeep.kind === 'lost') return lost(ip, entry, now);
+    if (upkeep.kind === 'wait') return wakeAt.set(ip, upkeep.until);
+    // It is looked at again when it is allowed.
+    if (!this.renewals.isAllowed(target.ifIndex)) return;
+    if (upkeep.kind === 'renew') {
+      kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
+      return kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
+    }
+    entry.repairedAt = now;
+    entry.repairs += 1;
+    kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));
+    announcing.start(ip, target.ifIndex, now);
+    report({ kind: 'repaired', ip, ifIndex: target.ifIndex, repairs: entry.repairs });
+  }
+
+  /** Renews all in one batch, as far as that is allowed, and gives up what is too late. */
+  renewAll(now: Instant): void {
+    const { entries, kernel, lost } = this.#parts;
+    this.renewals.forgetLease();
+    for (const [ip, entry] of entries.all) {
+      if (entry.status !== 'held') continue;
+      const deadline = renewDeadline(entry);
+      if (now >= deadline) lost(ip, entry, now);
+      else {
+        this.renewals.found(entry.validUntil);
+        const isAllowed = this.renewals.isAllowed(entry.target.ifIndex);
+        if (isAllowed) kernel.create('renew', ip, entry.target, this.lifetimeMs, deadline);
+      }
+    }
+    this.renewals.done(now, this.lifetimeMs, entries.heldCount > 0);
+  }
+
+  /** The kernel renewed or repaired one, for a lifetime that counts from `sentAt`. */
+  renewed(entry: Held, validUntil: Instant, sentAt: Instant): void {
+    entry.validUntil = validUntil;
+    entry.renewedAt = sentAt;
+    entry.failure = undefined;
+  }
+
+  /** The kernel did not. */
+  notRenewed(ip: Ip, entry: Held, outcome: Extract<Outcome, { ok: false }>, now: Instant): void {
+    const { wakeAt, report, lost } = this.#parts;
+    if (now >= renewDeadline(entry)) return lost(ip, entry, now);
+    // A repair that met an address: the notification on its way says whose it is.
+    if (outcome.errno === 'EEXIST') return;
+    wakeAt.set(ip, after(now, renewRetryMs(this.lifetimeMs)));
+    if (entry.failure !== outcome.message && outcome.errno !== 'ETIME') {
+      report({ kind: 'renew-failed', ip, ifIndex: entry.target.ifIndex, reason: outcome.message });
+    }
+    entry.failure = outcome.message;
+  }
+
+  /** Somebody else says that he has it. */
+  rivalHeard(ip: Ip, entry: Held, mac: Mac, now: Instant): void {
+    const { ifIndex } = entry.target;
+    const { defend, report } = hearRival(entry, mac, now);
+    if (report) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
+    if (defend) this.#parts.announcing.once(ip, ifIndex, now);
+  }
+
+  /** The NIC came back, or has another hardware address. */
+  announceAll(ifIndex: IfIndex, now: Instant): void {
+    const { entries, announcing } = this.#parts;
+    for (const [ip, entry] of entries.all) {
+      if (entry.status === 'held' && entry.target.ifIndex === ifIndex) announcing.start(ip, ifIndex, now);
+    }
+  }
+}
