@@ -1,5 +1,5 @@
 import { FAMILY_BITS, familyOf, formatPrefix, type Ip, ipToNumber, type Prefix } from '../lib/ip.ts';
-import { hashText, ranksBefore, score } from './rank.ts';
+import { draw, hashText, ranksBefore } from './rank.ts';
 import type { Member, MemberMeta, MemberName, Segment, SegmentKey } from './types.ts';
 
 /**
@@ -133,14 +133,14 @@ export class Eligibility {
   /** The best candidate for an address but for those in `skipped`; undefined when there is none. */
   heir(place: Place, skipped?: ReadonlySet<MemberName>): MemberName | undefined {
     let best: Candidate | undefined;
-    let bestScore = Number.NEGATIVE_INFINITY;
+    let bestDraw = 0;
     for (const group of place.groups) {
       for (const candidate of group.candidates) {
         if (!allows(place, candidate.node) || skipped?.has(candidate.name) === true) continue;
-        const own = score(place.hash, candidate.hash, candidate.weight);
-        if (best !== undefined && !ranksBefore(own, candidate.name, bestScore, best.name)) continue;
+        const drawn = draw(place.hash, candidate.hash);
+        if (best !== undefined && !ranksBefore(candidate, drawn, best, bestDraw)) continue;
         best = candidate;
-        bestScore = own;
+        bestDraw = drawn;
       }
     }
     return best?.name;
@@ -151,13 +151,12 @@ export class Eligibility {
     if (!this.isCandidate(name, place)) return undefined;
     const self = this.#known.get(name)?.candidate;
     if (self === undefined) return undefined;
-    const own = score(place.hash, self.hash, self.weight);
+    const own = draw(place.hash, self.hash);
     let rank = 0;
     for (const group of place.groups) {
       for (const candidate of group.candidates) {
         if (candidate === self || !allows(place, candidate.node)) continue;
-        const theirs = score(place.hash, candidate.hash, candidate.weight);
-        if (ranksBefore(theirs, candidate.name, own, name)) rank += 1;
+        if (ranksBefore(candidate, draw(place.hash, candidate.hash), self, own)) rank += 1;
       }
     }
     return rank;

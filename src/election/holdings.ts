@@ -64,9 +64,11 @@ export class Holdings {
     return claim;
   }
 
-  /** Says that nobody has the address any more. */
-  release(ip: Ip, now: Instant): void {
-    this.report({ kind: 'released', claim: this.#raise(ip, undefined, now) });
+  /** Says that nobody has the address any more. False at MAX_EPOCH, where nothing goes above what stands. */
+  release(ip: Ip, now: Instant): boolean {
+    const claim = this.#raise(ip, undefined, now);
+    this.report({ kind: 'released', claim });
+    return this.claims.get(ip)?.epoch === claim.epoch;
   }
 
   #raise(ip: Ip, owner: MemberName | undefined, now: Instant): Claim {

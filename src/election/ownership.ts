@@ -446,8 +446,7 @@ export class Ownership {
   #release(ip: Ip, now: Instant): void {
     this.#outgoing.forget(ip);
     this.#withdraw(ip);
-    this.#holdings.release(ip, now);
-    this.#settle(ip, now);
+    if (this.#holdings.release(ip, now)) this.#settle(ip, now);
   }
 
   /** Ends the grant, unless the overlap of a hand-over still runs. */

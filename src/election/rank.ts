@@ -36,22 +36,28 @@ export function draw(addressHash: number, nameHash: number): number {
  * The draw with its weight: the higher, the better; always negative. A member of twice the weight has the best score
  * for twice as many addresses.
  */
-export function score(addressHash: number, nameHash: number, weight: number): number {
-  return Math.log((draw(addressHash, nameHash) + 0.5) / 4_294_967_296) / weight;
+export function score(draw: number, weight: number): number {
+  return Math.log((draw + 0.5) / 4_294_967_296) / weight;
 }
 
-/** Equal scores happen once in 2^32 draws; then the name decides, so that all hosts still agree. */
-export function ranksBefore(
-  score: number,
-  name: MemberName,
-  otherScore: number,
-  otherName: MemberName,
-): boolean {
-  return score > otherScore || (score === otherScore && name < otherName);
+/** What a member has for one address. */
+export type Ticket = { readonly name: MemberName; readonly weight: number };
+
+/**
+ * Whether `left` comes before `right` with these draws. Of equal weights the draws alone tell it, without a logarithm.
+ * Equal draws happen once in 2^32; then the name decides, so that all hosts still agree.
+ */
+export function ranksBefore(left: Ticket, leftDraw: number, right: Ticket, rightDraw: number): boolean {
+  const lead =
+    left.weight === right.weight
+      ? leftDraw - rightDraw
+      : score(leftDraw, left.weight) - score(rightDraw, right.weight);
+  return lead > 0 || (lead === 0 && left.name < right.name);
 }
 
 /** Whether `left` wins `ip` from `right` at equal epochs. Weights play no part: hosts may see them differently for a while. */
 export function winsTie(ip: string, left: MemberName, right: MemberName): boolean {
   const address = hashText(ip);
-  return ranksBefore(draw(address, hashText(left)), left, draw(address, hashText(right)), right);
+  const lead = draw(address, hashText(left)) - draw(address, hashText(right));
+  return lead > 0 || (lead === 0 && left < right);
 }
