@@ -7,6 +7,7 @@ import {
   encodeArpProbe,
   encodeArpRequest,
 } from '../../src/iface/arp-codec.ts';
+import { requestFrame, unicastProbeFrame } from '../../src/iface/frames.ts';
 import { Wire } from '../../src/iface/io/wire.ts';
 import { encodeNaAnnouncement, encodeNsProbe, type NdMessage } from '../../src/iface/nd-codec.ts';
 import type { IfIndex, Mac } from '../../src/iface/types.ts';
@@ -79,6 +80,58 @@ test('a probe is answered by the host that has the address, in both families', O
   await waitFor(() => expected.every((claim) => claims(heard).includes(claim)), { describe: 'both answers' });
   assert.ok(heard.every((each) => each.ifIndex === nic && each.at >= before && each.at <= bootTimeMs()));
   assert.equal(wire.counters().sent, 2);
+});
+
+test(
+  'a host asked by unicast answers by unicast, for what it has alone, in both families',
+  OPTIONS,
+  async (t) => {
+    const { nic, other } = await makeCable(t);
+    const { wire, heard } = open(t);
+    wire.watch(nic, OUR_MAC);
+    other.ip('addr add 192.0.2.10/32 dev peer0 noprefixroute');
+    other.ip('addr add 2001:db8::10/128 dev peer0 nodad noprefixroute');
+    const ours = '2001:db8::1' as Ip;
+    const asked = ['192.0.2.10', '192.0.2.2', '2001:db8::10', '2001:db8::2'] as unknown as readonly Ip[];
+    const ask = (ips: readonly Ip[]) =>
+      wire.send(
+        nic,
+        ips.map((each) => unicastProbeFrame(OUR_MAC, each, THEIR_MAC, ours)),
+      );
+    ask(asked);
+    const has = (address: string) => `${THEIR_MAC} has ${address}`;
+    await waitFor(() => asked.every((each) => claims(heard).includes(has(each))), {
+      describe: 'four answers',
+    });
+    const answers = heard.filter(({ message }) => asked.includes(claimOf(message).ip));
+    assert.deepEqual([...new Set(answers.map(({ message }) => message.ethernetDestination))], [OUR_MAC]);
+
+    other.ip('addr del 192.0.2.10/32 dev peer0');
+    other.ip('addr del 2001:db8::10/128 dev peer0');
+    heard.length = 0;
+    ask(asked);
+    await waitFor(() => claims(heard).filter((claim) => /::2$|\.2$/.test(claim)).length >= 2, {
+      describe: 'answers for the addresses that are still there',
+    });
+    assert.ok(!claims(heard).some((claim) => claim.endsWith('10')), claims(heard).join());
+  },
+);
+
+test('a request from the host’s own address is answered, as a gateway’s is', OPTIONS, async (t) => {
+  const { nic } = await makeCable(t);
+  const { wire, heard } = open(t);
+  wire.watch(nic, OUR_MAC);
+  for (const to of [undefined, THEIR_MAC]) {
+    heard.length = 0;
+    wire.send(nic, [
+      requestFrame(OUR_MAC, '192.0.2.1' as Ip, '192.0.2.2' as Ip, to),
+      requestFrame(OUR_MAC, '2001:db8::1' as Ip, '2001:db8::2' as Ip, to),
+    ]);
+    const expected = [`${THEIR_MAC} has 192.0.2.2`, `${THEIR_MAC} has 2001:db8::2`];
+    await waitFor(() => expected.every((claim) => claims(heard).includes(claim)), {
+      describe: 'both answers',
+    });
+  }
 });
 
 test('a probe of another host is heard, one’s own frames are not', OPTIONS, async (t) => {

@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type ArpMessage, decodeArp } from '../../../src/iface/arp-codec.ts';
-import { announcementFrames, probeFrame } from '../../../src/iface/frames.ts';
+import {
+  announcementFrames,
+  probeFrame,
+  requestFrame,
+  unicastProbeFrame,
+} from '../../../src/iface/frames.ts';
 import { MAC_BROADCAST, MAC_ZERO } from '../../../src/iface/mac.ts';
 import { decodeNd, type NdMessage } from '../../../src/iface/nd-codec.ts';
 import type { Mac } from '../../../src/iface/types.ts';
@@ -78,4 +83,34 @@ test('what a probe says is "wants", what an announcement says is "has", of this 
     assert.deepEqual(claimOf(arp(frame)), { ip: V4, mac: MINE, kind: 'has' });
   }
   assert.deepEqual(claimOf(nd(announcementFrames(MINE, V6)[0])), { ip: V6, mac: MINE, kind: 'has' });
+});
+
+const THEIRS = '02:00:00:00:00:03' as Mac;
+
+test('a v4 unicast probe differs from a probe in nothing but whom it goes to', () => {
+  const probe = arp(unicastProbeFrame(MINE, V4, THEIRS, '192.0.2.2' as Ip));
+  assert.deepEqual(probe, { ...arp(probeFrame(MINE, V4)), ethernetDestination: THEIRS });
+});
+
+test('a v6 unicast probe asks from the own address, so that the answer goes to nobody else', () => {
+  const source = '2001:db8::2' as Ip;
+  const probe = nd(unicastProbeFrame(MINE, V6, THEIRS, source));
+  assert.deepEqual([probe.sourceIp, probe.linkLayer, probe.target], [source, MINE, V6]);
+  assert.deepEqual([probe.ethernetDestination, probe.destinationIp], [THEIRS, 'ff02::1:ff10:2030']);
+  const anonymous = nd(unicastProbeFrame(MINE, V6, THEIRS, undefined));
+  assert.deepEqual(anonymous, { ...nd(probeFrame(MINE, V6)), ethernetDestination: THEIRS });
+});
+
+test('a request asks from the own address, everybody or one station', () => {
+  const request = arp(requestFrame(MINE, '192.0.2.2' as Ip, V4, undefined));
+  assert.deepEqual(
+    [request.senderIp, request.targetIp, request.ethernetDestination],
+    ['192.0.2.2', V4, MAC_BROADCAST],
+  );
+  assert.equal(arp(requestFrame(MINE, '192.0.2.2' as Ip, V4, THEIRS)).ethernetDestination, THEIRS);
+  const solicitation = nd(requestFrame(MINE, '2001:db8::2' as Ip, V6, undefined));
+  assert.deepEqual(
+    [solicitation.sourceIp, solicitation.ethernetDestination],
+    ['2001:db8::2', '33:33:ff:10:20:30'],
+  );
 });

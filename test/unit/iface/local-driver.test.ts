@@ -3,12 +3,15 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { Entry, LocalState, MemberName } from '../../../src/election/types.ts';
+import { decodeArp } from '../../../src/iface/arp-codec.ts';
 import { LocalDriver, type NamedReport } from '../../../src/iface/io/local-driver.ts';
 import { Ownership } from '../../../src/iface/io/ownership.ts';
 import type { RequestOutcome, Rtnetlink } from '../../../src/iface/io/rtnetlink.ts';
 import type { Wire } from '../../../src/iface/io/wire.ts';
 import { type AddressKey, addressKey, type Observed } from '../../../src/iface/observed.ts';
-import type { AddressRequest, KernelAddress, Link } from '../../../src/iface/types.ts';
+import type { AddressRequest, KernelAddress, Link, Mac } from '../../../src/iface/types.ts';
+import type { WireClaim } from '../../../src/iface/wire-claims.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
 import { defaultRoute, ETH0, kernelAddress, link } from '../../support/fake-host.ts';
@@ -25,6 +28,12 @@ class OldKernel {
   readonly reports: NamedReport[] = [];
   /** What the kernel answers to an add, by address. */
   readonly errors = new Map<Ip, string>();
+  readonly changes: (readonly [Ip, LocalState])[] = [];
+  readonly claims: WireClaim[] = [];
+  readonly frames: Uint8Array[] = [];
+  beforeStep: () => void = () => {};
+  /** While set, the kernel is busy. */
+  busy: Promise<void> | undefined;
   driver: LocalDriver;
   links: readonly Link[] = [link(ETH0, 'eth0')];
 
@@ -43,9 +52,16 @@ class OldKernel {
       addresses: this.addresses,
       routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
     });
-    const apply = (requests: readonly AddressRequest[]) =>
-      Promise.resolve(requests.map((request) => this.#apply(request)));
-    const wire = { watch() {}, unwatch() {}, send: () => ({ sent: 1, dropped: 0 }) };
+    const apply = async (requests: readonly AddressRequest[]) => {
+      const outcomes = requests.map((request) => this.#apply(request));
+      await this.busy;
+      return outcomes;
+    };
+    const send = (_: number, frames: readonly Uint8Array[]) => {
+      this.frames.push(...frames);
+      return { sent: frames.length, dropped: 0 };
+    };
+    const wire = { watch() {}, unwatch() {}, send };
     return new LocalDriver({
       // Only what the driver uses of both.
       rtnetlink: { observed, apply } as unknown as Rtnetlink,
@@ -56,6 +72,9 @@ class OldKernel {
       logger: SILENT_LOGGER,
       onReport: (report) => void this.reports.push(report),
       onChange: () => {},
+      onLocalChange: (changes) => void this.changes.push(...changes),
+      onClaim: (_, claim) => void this.claims.push(claim),
+      beforeStep: () => this.beforeStep(),
     });
   }
 
@@ -68,6 +87,13 @@ class OldKernel {
 
   get record(): string {
     return join(this.directory, 'addresses.json');
+  }
+
+  grant(entry: Entry, ...ips: readonly Ip[]): void {
+    this.driver.plan(
+      ips.map((ip) => ({ ip, services: ['default/a'], entry })),
+      [],
+    );
   }
 
   want(...ips: readonly Ip[]): void {
@@ -225,4 +251,108 @@ test('what expired while lbd was away and was put back by somebody else is not o
   kernel.want();
   await kernel.driver.removeAll();
   assert.ok(kernel.has(X));
+});
+
+const HAND_OVER: Entry = { kind: 'hand-over', from: 'node-a' as MemberName };
+const OTHERS = '02:00:00:00:00:99' as Mac;
+
+/** The kernel does not answer until the returned function is called. */
+function hold(kernel: OldKernel): () => void {
+  let release = () => {};
+  kernel.busy = new Promise((resolve) => {
+    release = resolve;
+  });
+  return () => {
+    kernel.busy = undefined;
+    release();
+  };
+}
+
+test('what an address has come to is told in the turn in which the kernel says so', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  kernel.grant(HAND_OVER, X);
+  assert.deepEqual(kernel.changes, [[X, 'taking']]);
+  await kernel.until(X, 'held');
+  assert.deepEqual(kernel.changes.at(-1), [X, 'held']);
+  assert.equal(kernel.driver.state(X), 'held');
+  kernel.driver.withdraw([X]);
+  assert.deepEqual(kernel.changes.at(-1), [X, 'absent']);
+  await waitFor(() => !kernel.has(X), { describe: `${X} to go` });
+});
+
+test('a removal overtakes what waits to be added, and what was withdrawn is not added any more', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  kernel.grant(HAND_OVER, X);
+  await kernel.until(X, 'held');
+  const release = hold(kernel);
+  const ips = Array.from({ length: 200 }, (_, index) => `192.0.2.${20 + index}` as Ip);
+  kernel.grant(HAND_OVER, X, ...ips);
+  const withdrawn = ips.at(-1) ?? X;
+  kernel.driver.withdraw([X, withdrawn]);
+  release();
+  await kernel.until(ips.at(-2) ?? X, 'held');
+  const asked = (line: string) => kernel.asked.indexOf(line);
+  assert.ok(asked(`delete ${X}`) <= 1 + 64, `removed after ${asked(`delete ${X}`)} requests`);
+  assert.equal(asked(`add ${withdrawn}`), -1);
+  assert.equal(kernel.state(withdrawn), undefined);
+});
+
+test('what waits to be renewed is not, once that is forbidden', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  kernel.grant(HAND_OVER, X);
+  await kernel.until(X, 'held');
+  const release = hold(kernel);
+  kernel.grant(HAND_OVER, X, Y);
+  // Two requests for a renewal: the first of these waits behind the addition.
+  kernel.driver.allowRenewals(false);
+  kernel.driver.allowRenewals(true);
+  kernel.driver.allowRenewals(false);
+  release();
+  await kernel.until(Y, 'held');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(kernel.asked, [`add ${X}`, `add ${Y}`]);
+  kernel.driver.allowRenewals(true);
+  await waitFor(() => kernel.asked.includes(`replace ${X}`), { describe: 'a renewal' });
+});
+
+test('the election has its say before anything is decided here', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  kernel.beforeStep = () => kernel.driver.allowRenewals(false);
+  kernel.grant(HAND_OVER, X);
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(kernel.has(X), false);
+  kernel.beforeStep = () => {};
+  kernel.driver.allowRenewals(true);
+  await kernel.until(X, 'held');
+});
+
+test('every claim is passed on, also of addresses that concern nobody here', (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  const claim: WireClaim = { ip: '192.0.2.1' as Ip, mac: OTHERS, kind: 'has' };
+  kernel.driver.claimHeard(ETH0, claim);
+  assert.deepEqual(kernel.claims, [claim]);
+});
+
+test('askReference() asks from the host’s own address, by unicast those whose station is known', (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  const [gateway] = kernel.driver.gateways(ETH0);
+  assert.equal(gateway, '192.0.2.1');
+  const far = '198.51.100.1' as Ip;
+  assert.equal(kernel.driver.askReference(ETH0, [gateway, X, far], new Map([[X, OTHERS]])), 2);
+  const asked = kernel.frames.map((frame) => {
+    const decoded = decodeArp(frame);
+    assert.ok(decoded.ok);
+    const { senderIp, targetIp, ethernetDestination } = decoded.value;
+    return [senderIp, targetIp, ethernetDestination];
+  });
+  assert.deepEqual(asked, [
+    ['192.0.2.2', '192.0.2.1', 'ff:ff:ff:ff:ff:ff'],
+    ['192.0.2.2', X, OTHERS],
+  ]);
 });
