@@ -96,13 +96,20 @@ export class IncomingHandOvers {
     if (soon < batch.resendAt) batch.resendAt = soon;
   }
 
-  /** It cannot be held after all. */
-  refuse(ip: Ip, claim: Claim | undefined): void {
+  /** It cannot be held after all; the owner, whose claim stands, turns to the next. */
+  decline(ip: Ip, standing: Claim | undefined): void {
+    const batch = this.#pending.get(ip);
+    this.forget(ip);
+    if (batch === undefined || standing === undefined) return;
+    this.#send(batch.endpoint, this.#message('declined', batch.seq, [standing]));
+  }
+
+  /** It is not taken by hand-over any more; the owner knows, or is gone. */
+  forget(ip: Ip): void {
     const batch = this.#pending.get(ip);
     if (batch === undefined) return;
     this.#pending.delete(ip);
     batch.pending.delete(ip);
-    if (claim !== undefined) this.#send(batch.endpoint, this.#message('declined', batch.seq, [claim]));
     this.#forgetIfDone(batch);
   }
 

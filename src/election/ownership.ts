@@ -104,7 +104,6 @@ export class Ownership {
   #meta: MemberMeta;
   #segments: ReadonlySet<SegmentKey>;
   #wanted: Wanted | undefined;
-  #isDraining = false;
   #preemptAt: Instant = NEVER;
 
   constructor(options: OwnershipOptions) {
@@ -150,7 +149,7 @@ export class Ownership {
 
   /** Whether a drained host holds nothing any more. */
   drainDone(): boolean {
-    return this.#isDrained() && this.#holdings.grants.size === 0 && this.#outgoing.size === 0;
+    return this.#meta.drained && this.#holdings.grants.size === 0 && this.#outgoing.size === 0;
   }
 
   /** Who has to know first that this member is gone: the heirs of its addresses. */
@@ -168,6 +167,7 @@ export class Ownership {
   inspect(): OwnershipState {
     return {
       name: this.#name,
+      meta: this.#meta,
       items: this.#items,
       holdings: this.#holdings,
       eligibility: this.#eligibility,
@@ -258,6 +258,7 @@ export class Ownership {
   isolated(segment: SegmentKey, now: Instant): void {
     if (this.#isolated.has(segment)) return;
     this.#isolated.add(segment);
+    this.#settling.isolated(this.#standings.living());
     this.#settleSegment(segment, now);
     this.#finish(now);
   }
@@ -265,7 +266,7 @@ export class Ownership {
   /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
   returned(segment: SegmentKey, now: Instant): void {
     if (!this.#isolated.delete(segment)) return;
-    this.#settling.returned(now);
+    this.#settling.returned((name) => this.#standings.of(name).isGone, now);
     this.#mail.catchUp(segment);
     this.#settleSegment(segment, now);
     this.#finish(now);
@@ -310,7 +311,7 @@ export class Ownership {
       this.#giveMisplaced();
       this.#askForMisplaced(now);
     } else {
-      this.#isDraining = command === 'drain';
+      this.#meta = { ...this.#meta, drained: command === 'drain' };
       if (this.#updateSelf()) this.#candidatesChanged(now);
       this.#settleAll(this.#holdings.ownAddresses(), now);
     }
@@ -354,7 +355,7 @@ export class Ownership {
     this.#unowned.delete(ip);
     this.#wakeUps.delete(ip);
     this.#outgoing.forget(ip);
-    this.#incoming.refuse(ip, this.#holdings.claims.get(ip));
+    this.#incoming.decline(ip, this.#holdings.claims.get(ip));
     this.#withdraw(ip);
   }
 
@@ -371,13 +372,13 @@ export class Ownership {
     let changed = false;
     for (const name of names) {
       if (name === this.#name) continue;
-      const { standing, isBack, concernsClaims } = this.#standings.update(name);
+      const { standing, isBack, concernsClaims } = this.#standings.update(name, now);
       const { member, isGone } = standing;
       if (this.#eligibility.memberChanged(name, member?.meta, !isGone)) {
         changed = true;
         if (isGone || member?.meta.drained === true) this.#outgoing.memberGone(name);
       }
-      if (isBack) this.#settling.memberBack(now);
+      if (isBack) this.#settling.memberBack(name, now);
       if (concernsClaims) concerned.push(name);
     }
     for (const name of concerned) this.#settleAll([...this.#holdings.claims.ownedBy(name)], now);
@@ -454,10 +455,6 @@ export class Ownership {
     if (!this.#outgoing.isOverlapping(ip)) this.#holdings.withdraw(ip);
   }
 
-  #withdrawUnlessHandedOver(ip: Ip, owner: MemberName): void {
-    if (!this.#incoming.isPending(ip, owner)) this.#withdraw(ip);
-  }
-
   // --- hand-over ------------------------------------------------------------------------------------------------
 
   #onOffer(message: HandOver, from: Endpoint, now: Instant): void {
@@ -476,7 +473,7 @@ export class Ownership {
     const standing = this.#holdings.claims.get(offered.ip);
     if (standing?.owner === this.#name && standing.epoch > offered.epoch) return standing;
     if (standing?.owner !== from || standing.epoch !== offered.epoch) return 'decline';
-    if (item === undefined || this.#isDrained() || !this.#settling.isConfirmed) return 'decline';
+    if (item === undefined || this.#meta.drained || !this.#settling.isConfirmed) return 'decline';
     if (!this.#reachesHere(item.place)) return 'decline';
     // The owner's view is the fresher one when ours is not.
     const mustAgree = this.#wanted?.fresh === true;
@@ -485,7 +482,7 @@ export class Ownership {
 
   /** An accepted hand-over that does not come about. */
   #refuse(ip: Ip, now: Instant): void {
-    this.#incoming.refuse(ip, this.#holdings.claims.get(ip));
+    this.#incoming.decline(ip, this.#holdings.claims.get(ip));
     this.#withdraw(ip);
     this.#settle(ip, now);
   }
@@ -558,6 +555,7 @@ export class Ownership {
   }
 
   #settleFree(item: Item, now: Instant): void {
+    this.#incoming.forget(item.place.ip);
     const since = this.#markUnowned(item, now);
     if (this.#isMyTurn(item, since, now)) this.#takeFirst(item, now);
     else this.#withdraw(item.place.ip);
@@ -572,6 +570,7 @@ export class Ownership {
   #settleMine(item: Item, claim: Claim, now: Instant): void {
     const { place } = item;
     const { ip } = place;
+    this.#incoming.forget(ip);
     this.#markOwned(item);
     if (!this.#reachesHere(place)) {
       this.#outgoing.forget(ip);
@@ -608,15 +607,17 @@ export class Ownership {
     const { member, isGone } = this.#standings.of(owner);
     if (member !== undefined && !isGone && this.#eligibility.reaches(owner, item.place)) {
       this.#markOwned(item);
-      this.#withdrawUnlessHandedOver(ip, owner);
+      if (!this.#incoming.isPending(ip, owner)) this.#withdraw(ip);
       return this.#mindOwner(item, claim, member, now);
     }
     item.requestAt = undefined;
+    // Who offered it cannot let go of it any more: now the wire decides.
+    this.#incoming.forget(ip);
     // A claim may come before the word of its owner.
     const knownAt = after(this.#holdings.claims.since(ip) ?? now, this.#settings.settleMs);
     if (member !== undefined || now >= knownAt) return this.#settleOrphan(item, claim, owner, now);
     this.#markOwned(item);
-    this.#withdrawUnlessHandedOver(ip, owner);
+    this.#withdraw(ip);
     this.#wakeUps.set(ip, knownAt);
   }
 
@@ -627,9 +628,7 @@ export class Ownership {
     // Until then the heir may have to wait for the old owner's kernel.
     const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
     const isLeased = leaseEndsAt !== NEVER && leaseEndsAt > unownedSince;
-    if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) {
-      return this.#withdrawUnlessHandedOver(ip, owner);
-    }
+    if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) return this.#withdraw(ip);
     if (predecessor === undefined) return this.#takeFirst(item, now);
     const entry = this.#holdings.grants.get(ip)?.entry;
     if (entry?.kind === 'take-over' && samePredecessor(entry.predecessor, predecessor)) return;
@@ -692,12 +691,8 @@ export class Ownership {
     return item && this.#eligibility.heir(item.place, skipped);
   }
 
-  #isDrained(): boolean {
-    return this.#meta.drained || this.#isDraining;
-  }
-
   #updateSelf(): boolean {
-    return this.#eligibility.memberChanged(this.#name, this.#meta, !this.#isDraining);
+    return this.#eligibility.memberChanged(this.#name, this.#meta, true);
   }
 
   // --- effects --------------------------------------------------------------------------------------------------
@@ -723,6 +718,7 @@ export class Ownership {
 /** What explanations are made of. */
 export type OwnershipState = {
   readonly name: MemberName;
+  readonly meta: MemberMeta;
   readonly items: ReadonlyMap<Ip, Item>;
   readonly holdings: Holdings;
   readonly eligibility: Eligibility;

@@ -1,13 +1,14 @@
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import type { ElectionSettings } from './settings.ts';
+import type { MemberName } from './types.ts';
 
 /**
  * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join; a
- * return from isolation waits for the others that return, so that a switch that comes up port by port does not give
- * everything to its first port; a host that was paused waits for a neighbour's word.
+ * return from isolation waits for those who may have been isolated as well, so that a switch that comes up port by port
+ * does not give everything to its first port; a host that was paused waits for a neighbour's word.
  */
 
-/** Members still coming back put off the end of the wait after an isolation, but not beyond this. */
+/** Members that lived before an isolation and are still away put off the end of the wait, but not beyond this. */
 export const RETURN_SETTLE_LIMIT_MS = 10_000;
 
 export class Settling {
@@ -20,6 +21,8 @@ export class Settling {
   #isSettled = false;
   #isOpen = false;
   #isConfirmed = true;
+  /** Members that lived when this host was isolated; after its return, those of them that are away. */
+  readonly #awaited = new Set<MemberName>();
 
   constructor(settings: ElectionSettings, startedAt: Instant) {
     this.#settings = settings;
@@ -58,15 +61,22 @@ export class Settling {
     this.#isConfirmed = isConfirmed;
   }
 
-  /** This host was isolated and is not any more. */
-  returned(now: Instant): void {
+  /** Nobody is heard any more; these were there until now. */
+  isolated(living: Iterable<MemberName>): void {
+    for (const name of living) this.#awaited.add(name);
+  }
+
+  /** Somebody is heard again. */
+  returned(isAway: (name: MemberName) => boolean, now: Instant): void {
+    for (const name of this.#awaited) if (!isAway(name)) this.#awaited.delete(name);
     this.#openAt = Math.max(this.#coldUntil, after(now, this.#settings.returnSettleMs)) as Instant;
     this.#limit = Math.max(this.#openAt, after(now, RETURN_SETTLE_LIMIT_MS)) as Instant;
     this.#isOpen = false;
   }
 
-  /** Another member is there again: after an isolation there may be more. */
-  memberBack(now: Instant): void {
+  /** Another member is there again; it needs a moment to take back what is its own. */
+  memberBack(name: MemberName, now: Instant): void {
+    this.#awaited.delete(name);
     if (this.#isOpen || !this.#isSettled) return;
     const put = earliest(this.#limit, after(now, this.#settings.returnSettleMs));
     if (put > this.#openAt) this.#openAt = put;
@@ -74,7 +84,8 @@ export class Settling {
 
   /** Returns what just ended: all addresses are to be looked at, or those without an owner. */
   advance(now: Instant): 'cold-start' | 'return' | undefined {
-    const opens = !this.#isOpen && now >= this.#openAt;
+    const opens = !this.#isOpen && now >= this.#opensAt();
+    if (opens) this.#awaited.clear();
     const settles = !this.#isSettled && now >= this.#coldUntil;
     this.#isOpen ||= opens;
     this.#isSettled ||= settles;
@@ -84,6 +95,10 @@ export class Settling {
 
   deadline(): Instant {
     if (!this.#isSettled) return this.#coldUntil;
-    return this.#isOpen ? NEVER : this.#openAt;
+    return this.#isOpen ? NEVER : this.#opensAt();
+  }
+
+  #opensAt(): Instant {
+    return this.#awaited.size > 0 ? this.#limit : this.#openAt;
   }
 }

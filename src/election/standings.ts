@@ -1,4 +1,4 @@
-import { after, type Instant, NEVER } from '../lib/time.ts';
+import { after, type Instant, instant, NEVER } from '../lib/time.ts';
 import { isUsable, segmentKey } from './eligibility.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { Member, MemberName, Predecessor, Segment, SegmentKey, Silence } from './types.ts';
@@ -10,8 +10,9 @@ export type Standing = {
   readonly silence: Silence | undefined;
   /** Dead, left, or silent by a watcher's word. */
   readonly isGone: boolean;
-  /** The subnets that it had before its latest change: of one that says that it lost a subnet. */
+  /** The subnets that it had before it said something else, and when it did. */
   readonly formerSegments: readonly Segment[];
+  readonly movedAt: Instant;
 };
 
 export type StandingNews = {
@@ -40,8 +41,13 @@ export class Standings {
     return this.#known.get(name) ?? UNKNOWN;
   }
 
+  /** Those that live, as far as known here. */
+  *living(): Iterable<MemberName> {
+    for (const [name, { isGone }] of this.#known) if (!isGone) yield name;
+  }
+
   /** Looks at a member again. */
-  update(name: MemberName): StandingNews {
+  update(name: MemberName, now: Instant): StandingNews {
     const before = this.of(name);
     const member = this.#members().get(name);
     if (member === undefined) {
@@ -53,7 +59,8 @@ export class Standings {
     const segments = before.member?.meta.segments ?? [];
     const isMoved = segments !== member.meta.segments;
     const formerSegments = isMoved ? segments : before.formerSegments;
-    const standing: Standing = { member, silence, isGone, formerSegments };
+    const movedAt = isMoved ? now : before.movedAt;
+    const standing: Standing = { member, silence, isGone, formerSegments, movedAt };
     this.#known.set(name, standing);
     const isBack = !isGone && (before.isGone || before.member === undefined);
     const concernsClaims =
@@ -74,18 +81,22 @@ export class Standings {
     keys: readonly SegmentKey[],
     settings: ElectionSettings,
   ): Predecessor | undefined {
-    const { member, silence, isGone, formerSegments } = this.of(name);
+    const standing = this.of(name);
+    const { member, silence, isGone } = standing;
     if (member === undefined) return undefined;
     const isHere = ({ subnet }: Segment): boolean => keys.includes(segmentKey(subnet));
-    const segment = member.meta.segments.find(isHere) ?? formerSegments.find(isHere);
+    const current = member.meta.segments.find(isHere);
+    const segment = current ?? standing.formerSegments.find(isHere);
     if (segment === undefined) return undefined;
     const { mac, ip } = segment;
-    const { since } = member;
-    const { lifetimeMs } = member.meta;
-    const leaseEndsAt = silence?.leaseEndsAt ?? (lifetimeMs === 0 ? NEVER : after(since, lifetimeMs));
+    if (isGone && silence !== undefined && member.state !== 'left') {
+      const notBefore = after(silence.lastHeardAt, settings.takeoverFloorMs);
+      return { name, mac, ip, notBefore, leaseEndsAt: silence.leaseEndsAt };
+    }
     // Who left or lost its subnet said so itself, and who died without a watcher has been silent for long.
-    const isSilent = isGone && silence !== undefined && member.state !== 'left';
-    const notBefore = isSilent ? after(silence.lastHeardAt, settings.takeoverFloorMs) : since;
+    const notBefore = current === undefined ? standing.movedAt : member.since;
+    const { lifetimeMs } = member.meta;
+    const leaseEndsAt = lifetimeMs === 0 ? NEVER : after(notBefore, lifetimeMs);
     return { name, mac, ip, notBefore, leaseEndsAt };
   }
 }
@@ -103,4 +114,10 @@ function near(left: Instant, right: Instant): boolean {
   return left === right || Math.abs(left - right) <= SILENCE_TOLERANCE_MS;
 }
 
-const UNKNOWN: Standing = { member: undefined, silence: undefined, isGone: false, formerSegments: [] };
+const UNKNOWN: Standing = {
+  member: undefined,
+  silence: undefined,
+  isGone: false,
+  formerSegments: [],
+  movedAt: instant(0),
+};

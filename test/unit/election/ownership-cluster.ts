@@ -89,15 +89,20 @@ export class Host {
     this.index = index;
     this.name = nameOf(index);
     this.meta = metaOf(index);
-    this.ownership = new Ownership({
-      name: this.name,
+    this.ownership = Host.machine(cluster, this, restored);
+  }
+
+  /** A machine that starts now, with the claims of an earlier life. */
+  static machine(cluster: Cluster, host: Host, restored: readonly Claim[]): Ownership {
+    return new Ownership({
+      name: host.name,
       settings: cluster.settings,
       random: cluster.random,
-      out: this.out,
-      members: () => this.members,
-      silence: (name) => this.silences.get(name),
-      broadcast: (update) => cluster.gossip(this, update),
-      meta: this.meta,
+      out: host.out,
+      members: () => host.members,
+      silence: (name) => host.silences.get(name),
+      broadcast: (update) => cluster.gossip(host, update),
+      meta: host.meta,
       restored,
       startedAt: cluster.now,
     });
@@ -135,6 +140,8 @@ export class Cluster {
   /** Undefined: the packet goes its way. */
   blocked: ((from: Host, to: Host) => boolean) | undefined;
   refuses: ((host: Host, ip: Ip) => boolean) | undefined;
+  /** Hosts whose port is dead: nobody hears them, whatever they answer. */
+  readonly unplugged = new Set<Host>();
   readonly #gossipMs: number;
   readonly #loss: number;
   #happenings: Happening[] = [];
@@ -195,7 +202,7 @@ export class Cluster {
       if (effect.kind === 'send') this.#deliver(host, effect.to, effect.message);
       else if (effect.kind === 'report') host.reports.push(effect.report);
       else if (effect.kind === 'exchange') this.#exchange(host, effect.with);
-      else if (effect.kind === 'grants-changed') this.#iface(host);
+      else if (effect.kind === 'grants-changed') this.settleIface(host);
     }
     for (const [ip, grant] of host.taking) if (grant.entry.kind === 'take-over') this.#tryTakeOver(host, ip);
   }
@@ -204,7 +211,7 @@ export class Cluster {
     for (const to of this.hosts) {
       if (to === from) continue;
       this.later(1 + this.random() * this.#gossipMs, () => {
-        if (!to.lives || this.blocked?.(from, to) === true) return;
+        if (!to.lives || this.#isBlocked(from, to)) return;
         this.do(to, () => to.ownership.claimsHeard([update], from.name, this.now));
       });
     }
@@ -266,9 +273,21 @@ export class Cluster {
 
   // --- results ----------------------------------------------------------------------------------------------------
 
-  /** Who answers for `ip`. */
+  /** Who answers for `ip`, and is heard. */
   serving(ip: Ip): readonly MemberName[] {
-    return this.hosts.filter((host) => host.held.has(ip)).map((host) => host.name);
+    return this.hosts
+      .filter((host) => host.held.has(ip) && !this.unplugged.has(host))
+      .map((host) => host.name);
+  }
+
+  unplug(host: Host): void {
+    this.unplugged.add(host);
+    for (const ip of host.held) this.#count(ip);
+  }
+
+  plug(host: Host): void {
+    this.unplugged.delete(host);
+    for (const ip of host.held) this.#count(ip);
   }
 
   owners(ips: Iterable<Ip>): Map<Ip, string> {
@@ -288,6 +307,10 @@ export class Cluster {
     assert.equal(digests.size, 1, 'digests of equal tables');
   }
 
+  #isBlocked(from: Host, to: Host): boolean {
+    return this.unplugged.has(from) || this.unplugged.has(to) || this.blocked?.(from, to) === true;
+  }
+
   // --- the wire and the kernels -----------------------------------------------------------------------------------
 
   #next(): Instant {
@@ -299,7 +322,8 @@ export class Cluster {
     return next;
   }
 
-  #iface(host: Host): void {
+  /** iface compares what it is granted with what it has. */
+  settleIface(host: Host): void {
     const grants = host.ownership.grants();
     for (const ip of [...host.held]) {
       if (grants.has(ip)) continue;
@@ -351,6 +375,10 @@ export class Cluster {
 
   #serves(host: Host, ip: Ip, does: boolean): void {
     if (!does) host.held.delete(ip);
+    this.#count(ip);
+  }
+
+  #count(ip: Ip): void {
     const count = this.serving(ip).length;
     const gapSince = this.#gaps.get(ip);
     if (count === 0) this.#gaps.set(ip, this.now);
@@ -370,7 +398,7 @@ export class Cluster {
     const to = this.hosts.find((host) => host.meta.endpoint.ip === endpoint.ip);
     if (to === undefined || this.random() < this.#loss) return;
     this.later(0.2 + this.random(), () => {
-      if (!to.lives || this.blocked?.(from, to) === true) return;
+      if (!to.lives || this.#isBlocked(from, to)) return;
       this.do(to, () => this.#receive(to, from, message));
     });
   }
@@ -390,7 +418,7 @@ export class Cluster {
 
   /** A push/pull between two hosts. */
   exchange(left: Host, right: Host): void {
-    if (!left.lives || !right.lives || this.blocked?.(left, right) === true) return;
+    if (!left.lives || !right.lives || this.#isBlocked(left, right)) return;
     const [ours, theirs] = [left.ownership.persistentClaims(), right.ownership.persistentClaims()];
     this.do(right, () => right.ownership.claimsExchanged(ours, this.now));
     this.do(left, () => left.ownership.claimsExchanged(theirs, this.now));
