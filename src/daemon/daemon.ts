@@ -95,10 +95,7 @@ export class Daemon {
     });
     this.#wire = new Wire({
       logger,
-      onFrame: (ifIndex, message) => {
-        const claim = claimOf(message);
-        if (claim.kind === 'has') this.#local.claimHeard(ifIndex, claim);
-      },
+      onFrame: (ifIndex, message, at) => this.#local.claimHeard(ifIndex, claimOf(message), at),
     });
     this.#local = new LocalDriver({
       rtnetlink: this.#rtnetlink,

@@ -112,6 +112,14 @@ export class HeldAddresses {
     if (defend) this.#parts.announcing.once(ip, ifIndex, now);
   }
 
+  announce(ips: readonly Ip[], now: Instant): void {
+    const { entries, announcing } = this.#parts;
+    for (const ip of ips) {
+      const entry = entries.get(ip);
+      if (entry?.status === 'held') announcing.start(ip, entry.target.ifIndex, now);
+    }
+  }
+
   /** The NIC came back, or has another hardware address. */
   announceAll(ifIndex: IfIndex, now: Instant): void {
     const { entries, announcing } = this.#parts;

@@ -174,6 +174,8 @@ export class LocalAddresses {
         return this.#onKernel(event.present, event.gone, now);
       case 'withdraw':
         return this.#onWithdraw(event.ips, now);
+      case 'announce':
+        return this.#held.announce(event.ips, now);
       case 'renewals':
         return this.#onRenewals(event.allowed, event.ifIndex, now);
       case 'claim-heard':

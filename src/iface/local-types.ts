@@ -32,6 +32,8 @@ export type Event =
     }
   /** These are to go at once: this host must not have them, or cannot know whether it may. Wanted again by the next `desired-changed` that has them. */
   | { readonly kind: 'withdraw'; readonly ips: readonly Ip[] }
+  /** Those of these that are held are announced anew: somebody else who answered for them has let go. */
+  | { readonly kind: 'announce'; readonly ips: readonly Ip[] }
   /** While not allowed, nothing is renewed or added there; on all NICs when `ifIndex` is undefined. */
   | { readonly kind: 'renewals'; readonly allowed: boolean; readonly ifIndex: IfIndex | undefined }
   /** A frame on the wire of that NIC said so. */

@@ -75,6 +75,14 @@ export class Probing {
     if (question !== undefined && question.sent > 0) question.sent -= 1;
   }
 
+  /** What was asked for `ip` so far counts for nothing: asks from the beginning, from `at` on. */
+  restart(ip: Ip, at: Instant): void {
+    const question = this.#questions.get(ip);
+    if (question === undefined) return;
+    question.sent = 0;
+    this.#due.set(ip, at);
+  }
+
   isAsking(ip: Ip): boolean {
     return this.#questions.has(ip);
   }

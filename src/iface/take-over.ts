@@ -42,7 +42,7 @@ const FABRIC_POLL_INTERVAL_MS = 250;
 const FABRIC_MS = 1_000;
 export const YIELD_MS = 100;
 /** Somebody who asks for an address over and over and never takes it keeps it from nobody. */
-const YIELDS = 3;
+export const YIELDS = 3;
 /** How long silence is believed, also for addresses of the group that come later. */
 export const FREE_BELIEVED_MS = 200;
 

@@ -2,7 +2,7 @@ import type { Entry as Entitlement } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import { after, doublingPauseMs, earliest, type Instant } from '../lib/time.ts';
 import { CONFLICT_RETRY_MS, type ProbeFrame, Probing, probeBudget } from './probing.ts';
-import { type StillServed, type TakeOverState, TakeOvers } from './take-over.ts';
+import { type StillServed, type TakeOverState, TakeOvers, YIELD_MS, YIELDS } from './take-over.ts';
 import type { IfIndex, Mac, WireEvidence } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
 
@@ -37,6 +37,8 @@ type Entitled = {
   isSpent: boolean;
   /** Questions in a row that somebody else answered. */
   conflicts: number;
+  /** How often another one that asked went first. */
+  yields: number;
 };
 
 /** `asked`: wait for it. `answered`: somebody else has it until `retryAt`. */
@@ -75,7 +77,7 @@ export class WireQuestions {
       this.#entitled.set(ip, { ...known, entry });
       return true;
     }
-    this.#entitled.set(ip, { entry, since: now, isSpent: isHeld, conflicts: 0 });
+    this.#entitled.set(ip, { entry, since: now, isSpent: isHeld, conflicts: 0, yields: 0 });
     if (entry.kind !== 'first' && !isHeld) this.forget(ip);
     return true;
   }
@@ -98,6 +100,7 @@ export class WireQuestions {
     if (entitled !== undefined) {
       entitled.isSpent = true;
       entitled.conflicts = 0;
+      entitled.yields = 0;
     }
     this.forget(ip);
   }
@@ -152,7 +155,7 @@ export class WireQuestions {
   /** A claim of another host on an address that is not held here. Returns whether to look at the address again. */
   heard({ ip, mac, kind }: WireClaim, ifIndex: IfIndex, ownMac: Mac | undefined, now: Instant): boolean {
     if (kind === 'wants') {
-      if (ownMac !== undefined) this.#takeOvers.wanted(ip, mac, ownMac, ifIndex, now);
+      if (ownMac !== undefined) this.#wanted(ip, mac, ownMac, ifIndex, now);
       return false;
     }
     const who = this.#takeOvers.heard(ip, mac, ifIndex, now);
@@ -187,6 +190,19 @@ export class WireQuestions {
 
   deadline(): Instant {
     return earliest(this.probing.deadline(), this.#takeOvers.deadline());
+  }
+
+  /**
+   * Somebody else probes for `ip`, too: two hosts that do not know of each other must not both find it free. The one
+   * with the lower MAC goes on (RFC 5227 2.1.1 would have both give up).
+   */
+  #wanted(ip: Ip, mac: Mac, ownMac: Mac, ifIndex: IfIndex, now: Instant): void {
+    this.#takeOvers.wanted(ip, mac, ownMac, ifIndex, now);
+    const entitled = this.#entitled.get(ip);
+    if (entitled === undefined || mac >= ownMac || entitled.yields >= YIELDS || !this.probing.isAsking(ip))
+      return;
+    entitled.yields += 1;
+    this.probing.restart(ip, after(now, YIELD_MS));
   }
 
   #conflictPauseMs(ip: Ip, wasAsked: boolean): number {

@@ -124,6 +124,11 @@ export class LocalDriver {
     if (ips.length > 0) this.#deliver({ kind: 'withdraw', ips });
   }
 
+  /** Announces those of these that are held, as if they were new: somebody else who answered for them has let go. */
+  announce(ips: readonly Ip[]): void {
+    if (ips.length > 0) this.#deliver({ kind: 'announce', ips });
+  }
+
   /** Whether addresses on that NIC, or on all, may be renewed and added. */
   allowRenewals(allowed: boolean, ifIndex?: IfIndex): void {
     this.#deliver({ kind: 'renewals', allowed, ifIndex });

@@ -316,3 +316,30 @@ test('1,000 addresses are taken over within the floor and their announcements’
   const announced = new Set(host.frames.flatMap(({ frame, ip }) => (frame === 'announce' ? [ip] : [])));
   assert.equal(announced.size, 1_000);
 });
+
+test('two hosts that ask for the same address: the one with the lower MAC goes first, the other looks again', () => {
+  const lower = '02:00:00:00:00:01' as Mac;
+  const yielding = new FakeHost().start().want(VIP).advance(140);
+  yielding.hear(VIP, lower, 'wants').advance(200);
+  assert.equal(yielding.holds(VIP), false);
+  yielding.advance(60);
+  assert.equal(yielding.holds(VIP), true);
+  const first = new FakeHost().start().want(VIP).advance(140);
+  first.hear(VIP, NEIGHBOUR, 'wants').advance(10);
+  assert.equal(first.holds(VIP), true);
+});
+
+test('a host that only ever asks keeps nobody from an address', () => {
+  const host = new FakeHost().start().want(VIP);
+  for (let round = 0; round < 80; round++) host.hear(VIP, '02:00:00:00:00:01' as Mac, 'wants').advance(10);
+  assert.equal(host.holds(VIP), true);
+});
+
+test('announce: what is held is announced again in a series, the rest is not', () => {
+  const host = new FakeHost().start().want(VIP).advance(5_000);
+  host.frames.length = 0;
+  host.deliver({ kind: 'announce', ips: [VIP as Ip, OTHER as Ip] });
+  host.advance(5_000);
+  assert.equal(host.frames.length, 5);
+  assert.ok(host.frames.every(({ ip, frame }) => ip === VIP && frame === 'announce'));
+});
