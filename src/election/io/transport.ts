@@ -1,0 +1,243 @@
+import { type Ip, type Prefix, parseIp } from '../../lib/ip.ts';
+import type { Logger } from '../../lib/logger.ts';
+import { bootTimeMs } from '../../sys/clock.ts';
+import { decodeMessage, encodeMessage } from '../codec.ts';
+import type { Effect } from '../effects.ts';
+import type { Hello, Message, State } from '../message.ts';
+import type { Endpoint, MemberName, Segment, SegmentKey } from '../types.ts';
+import { Envelope, type Refusal } from './envelope.ts';
+import type { GossipKey } from './key-ring.ts';
+import type { Link, LinkEnd } from './link.ts';
+import { Links } from './links.ts';
+import { Sealer } from './sealer.ts';
+import { SourceFilter } from './source-filter.ts';
+import { UdpSockets } from './udp-sockets.ts';
+
+/** One line a reason in so long tells that packets are refused; the counters have them all. */
+const REFUSALS_LOGGED_EVERY_MS = 60_000;
+
+export type TransportOptions = {
+  readonly port: number;
+  /** Empty: every address of the host. */
+  readonly bind: readonly Ip[];
+  readonly label: string;
+  /** Undefined: nothing is sealed, because the configuration says `insecure = true`. */
+  readonly keys: readonly GossipKey[] | undefined;
+  /** Source addresses; empty: all. */
+  readonly allow: readonly Prefix[];
+  readonly logger: Logger;
+  /** This host's state, wanting a reply, at the time when an exchange begins. */
+  readonly state: () => State;
+  readonly hello: () => Hello;
+  readonly onMessage: (message: Message, arrival: Arrival) => void;
+  /** The peer answered on a watch connection, under its own name. */
+  readonly onWatchOpened: (peer: MemberName, segment: SegmentKey) => void;
+  /** One that was asked for ended or could not be made; not after `watch-close`. */
+  readonly onWatchClosed: (peer: MemberName, segment: SegmentKey, how: LinkEnd) => void;
+  /** A clock that never goes back; default: the boot-time clock. */
+  readonly nowMs?: () => number;
+};
+
+/** How a message came. */
+export type Arrival = {
+  /** Over TCP with this host's own port, because the peer's is one that nobody listens on. */
+  readonly from: Endpoint;
+  /** The host's own address that it came to belongs to this segment. */
+  readonly segment: SegmentKey | undefined;
+  /** For a reply over TCP. */
+  readonly connection: number | undefined;
+};
+
+/** The effects of the election that go over the network. */
+export type NetworkEffect = Extract<
+  Effect,
+  { readonly kind: 'send' | 'exchange' | 'reply' | 'watch-open' | 'watch-close' | 'watch-send' }
+>;
+
+/** Where an authentic packet came from, while it waits for its session's proof. */
+type Origin = { readonly ip: Ip; readonly port: number; readonly localIp: Ip | undefined };
+
+/** Everything between the election and the network: sockets, sealing, source addresses, limits. Messages in, messages out. */
+export class Transport {
+  readonly #options: TransportOptions;
+  readonly #envelope: Envelope;
+  readonly #sealer: Sealer<Origin>;
+  readonly #filter: SourceFilter;
+  readonly #udp: UdpSockets;
+  readonly #links: Links;
+  readonly #nowMs: () => number;
+  #addresses: ReadonlyMap<SegmentKey, Ip> = new Map();
+  #segmentOf: ReadonlyMap<Ip, SegmentKey> = new Map();
+  readonly #refused = new Map<string, number>();
+  readonly #refusalLoggedAtMs = new Map<string, number>();
+  #sent = 0;
+  #sentBytes = 0;
+  #received = 0;
+  #receivedBytes = 0;
+
+  constructor(options: TransportOptions) {
+    const { port, bind, label, keys, allow, logger } = options;
+    this.#options = options;
+    this.#nowMs = options.nowMs ?? bootTimeMs;
+    this.#envelope = new Envelope(label, keys);
+    this.#sealer = new Sealer(this.#envelope, this.#nowMs);
+    this.#filter = new SourceFilter(allow);
+    this.#udp = new UdpSockets({
+      port,
+      bind,
+      logger,
+      onPacket: (packet, address, from, localIp) => this.#receive(packet, address, from, localIp),
+    });
+    this.#links = new Links({
+      ...options,
+      envelope: this.#envelope,
+      filter: this.#filter,
+      onMessage: (message, link) => this.#deliverFromLink(message, link),
+    });
+  }
+
+  /** Rejects with an LbdError when the port cannot be had. */
+  async start(): Promise<void> {
+    try {
+      await this.#udp.start();
+      await this.#links.start();
+    } catch (thrown) {
+      this.close();
+      throw thrown;
+    }
+  }
+
+  /** This host's own addresses in its segments: packets for a segment go out from there. */
+  setSegments(segments: readonly Segment[]): void {
+    const keyOf = ({ subnet }: Segment): SegmentKey => `${subnet.network}/${subnet.length}` as SegmentKey;
+    this.#addresses = new Map(segments.map((segment) => [keyOf(segment), segment.ip]));
+    this.#segmentOf = new Map(segments.map((segment) => [segment.ip, keyOf(segment)]));
+    this.#udp.setAddresses(new Set(this.#segmentOf.keys()));
+  }
+
+  /** From now on the first key seals and each of them opens; connections stay. */
+  setKeys(keys: readonly GossipKey[]): void {
+    this.#envelope.setKeys(keys);
+  }
+
+  perform(effect: NetworkEffect): void {
+    switch (effect.kind) {
+      case 'send':
+        return this.#send(encodeMessage(effect.message), effect.to, this.#addressIn(effect.segment));
+      case 'exchange':
+        return this.#links.exchange(effect.with);
+      case 'reply':
+        return this.#links.reply(effect.connection, effect.message);
+      case 'watch-open': {
+        const { peer, segment, to } = effect;
+        return this.#links.openWatch(peer, segment, to, this.#addressIn(segment));
+      }
+      case 'watch-close':
+        return this.#links.closeWatch(effect.peer, effect.segment);
+      case 'watch-send':
+        return this.#links.sendToWatched(effect.peer, effect.segment, effect.message);
+    }
+  }
+
+  /** Totals since the start, for metrics; `refused` by reason. */
+  counters(): TransportCounters {
+    const { send, overflow } = this.#udp.failures;
+    return {
+      sent: this.#sent,
+      sentBytes: this.#sentBytes,
+      received: this.#received,
+      receivedBytes: this.#receivedBytes,
+      sendFailures: send,
+      sendOverflows: overflow,
+      late: this.#sealer.lateCount,
+      refused: Object.fromEntries(this.#refused),
+      sessions: this.#sealer.sessions,
+      connections: this.#links.counters,
+    };
+  }
+
+  /** Ends all connections after what was sent on them. Nothing is told of any of them afterwards. */
+  close(): void {
+    this.#udp.close();
+    this.#links.close();
+  }
+
+  #addressIn(segment: SegmentKey | undefined): Ip | undefined {
+    return segment === undefined ? undefined : this.#addresses.get(segment);
+  }
+
+  #send(message: Uint8Array, to: Endpoint, from: Ip | undefined): void {
+    this.#sendPacket(this.#sealer.seal(message), to, from);
+  }
+
+  #sendPacket(packet: Uint8Array, to: Endpoint, from: Ip | undefined): void {
+    this.#sent++;
+    this.#sentBytes += packet.length;
+    this.#udp.send(packet, to, from);
+  }
+
+  #receive(packet: Buffer, address: string, port: number, localIp: Ip | undefined): void {
+    this.#received++;
+    this.#receivedBytes += packet.length;
+    if (!this.#filter.allows(address)) return this.#refuse('source', address);
+    const origin = { ip: address as Ip, port, localIp };
+    const opened = this.#sealer.open(packet, origin);
+    switch (opened.kind) {
+      case 'refused':
+        return this.#refuse(opened.why, address);
+      case 'fresh':
+        return this.#deliver(opened.body, origin);
+      case 'held':
+      case 'challenged':
+        if (opened.answer !== undefined) this.#sendPacket(opened.answer, origin, localIp);
+        return;
+      case 'proven':
+        for (const { body, context } of opened.held) this.#deliver(body, context);
+    }
+  }
+
+  #deliver(body: Uint8Array, { ip: address, port, localIp }: Origin): void {
+    // A socket writes some v6 addresses otherwise than lbd, and link-local ones with a zone that no message can carry.
+    const ip = address.includes(':') ? parseIp(address) : address;
+    if (ip === undefined) return this.#refuse('source', address);
+    const decoded = decodeMessage(body);
+    if (!decoded.ok) return this.#refuse(`malformed-${decoded.error.code}`, ip);
+    const segment = localIp === undefined ? undefined : this.#segmentOf.get(localIp);
+    this.#options.onMessage(decoded.value, { from: { ip, port }, segment, connection: undefined });
+  }
+
+  #deliverFromLink(message: Message, link: Link): void {
+    const { localIp } = link;
+    this.#options.onMessage(message, {
+      from: { ip: link.remoteIp, port: this.#options.port },
+      segment: localIp === undefined ? undefined : this.#segmentOf.get(localIp),
+      connection: link.id,
+    });
+  }
+
+  #refuse(why: Refusal | 'source' | `malformed-${string}`, address: string): void {
+    const count = (this.#refused.get(why) ?? 0) + 1;
+    this.#refused.set(why, count);
+    // Nothing else is done for most of them: they are duplicates, or come in floods.
+    if (why === 'replayed' || why === 'own') return;
+    const nowMs = this.#nowMs();
+    const loggedAtMs = this.#refusalLoggedAtMs.get(why);
+    if (loggedAtMs !== undefined && nowMs - loggedAtMs < REFUSALS_LOGGED_EVERY_MS) return;
+    this.#refusalLoggedAtMs.set(why, nowMs);
+    this.#options.logger.warn({ why, from: address, count }, 'gossip.packet.refused');
+  }
+}
+
+export type TransportCounters = {
+  readonly sent: number;
+  readonly sentBytes: number;
+  readonly received: number;
+  readonly receivedBytes: number;
+  readonly sendFailures: number;
+  readonly sendOverflows: number;
+  /** Authentic packets that came too late to mean anything. */
+  readonly late: number;
+  readonly refused: Readonly<Record<string, number>>;
+  readonly sessions: { readonly proven: number; readonly unproven: number; readonly held: number };
+  readonly connections: Links['counters'];
+};

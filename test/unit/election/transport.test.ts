@@ -1,0 +1,452 @@
+import assert from 'node:assert/strict';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import { connect, createServer, type Socket } from 'node:net';
+import { afterEach, test } from 'node:test';
+import { encodeMessage } from '../../../src/election/codec.ts';
+import { Envelope } from '../../../src/election/io/envelope.ts';
+import { type GossipKey, newKey } from '../../../src/election/io/key-ring.ts';
+import { SealedStream } from '../../../src/election/io/sealed-stream.ts';
+import { type Arrival, Transport, type TransportOptions } from '../../../src/election/io/transport.ts';
+import type { Hello, Message, State } from '../../../src/election/message.ts';
+import type { Endpoint, MemberName, Segment, SegmentKey } from '../../../src/election/types.ts';
+import type { Mac } from '../../../src/iface/types.ts';
+import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
+import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
+import { waitFor } from '../../support/wait.ts';
+
+const PORT = 20_000 + (process.pid % 20_000);
+const KEYS = [newKey()];
+const ALICE_IP = '127.0.0.11' as Ip;
+const BOB_IP = '127.0.0.12' as Ip;
+const SEGMENT = '127.9.0.0/24' as SegmentKey;
+
+type Event =
+  | { readonly kind: 'message'; readonly message: Message; readonly arrival: Arrival }
+  | { readonly kind: 'opened' | 'closed'; readonly peer: string; readonly how?: string };
+
+/** One host: a transport and everything that it told. */
+class Host {
+  readonly name: MemberName;
+  readonly ip: Ip;
+  readonly events: Event[] = [];
+  readonly warnings: object[] = [];
+  readonly transport: Transport;
+
+  constructor(name: string, ip: Ip, options: Partial<TransportOptions> = {}) {
+    this.name = name as MemberName;
+    this.ip = ip;
+    this.transport = new Transport({
+      port: PORT,
+      bind: [ip],
+      label: 'default',
+      keys: KEYS,
+      allow: [],
+      logger: { ...SILENT_LOGGER, warn: (fields) => this.warnings.push(fields) },
+      state: () => stateOf(this.name, true),
+      hello: () => helloOf(this.name),
+      onMessage: (message, arrival) => this.events.push({ kind: 'message', message, arrival }),
+      onWatchOpened: (peer) => this.events.push({ kind: 'opened', peer }),
+      onWatchClosed: (peer, _segment, how) => this.events.push({ kind: 'closed', peer, how }),
+      ...options,
+    });
+  }
+
+  get endpoint(): Endpoint {
+    return { ip: this.ip, port: PORT };
+  }
+
+  send(message: Message, to: Host | Endpoint, segment?: SegmentKey): void {
+    const endpoint = to instanceof Host ? to.endpoint : to;
+    this.transport.perform({ kind: 'send', to: endpoint, message, segment });
+  }
+
+  watch(peer: Host, to = peer.endpoint): void {
+    this.transport.perform({ kind: 'watch-open', peer: peer.name, to, segment: SEGMENT });
+  }
+
+  message(kind: Message['kind']): Promise<Extract<Event, { kind: 'message' }>> {
+    return waitFor(
+      () =>
+        this.events.find(
+          (event): event is Extract<Event, { kind: 'message' }> =>
+            event.kind === 'message' && event.message.kind === kind,
+        ),
+      { describe: `${kind} at ${this.name}` },
+    );
+  }
+
+  event(kind: 'opened' | 'closed'): Promise<Extract<Event, { kind: 'opened' | 'closed' }>> {
+    return waitFor(
+      () =>
+        this.events.find(
+          (event): event is Extract<Event, { kind: 'opened' | 'closed' }> => event.kind === kind,
+        ),
+      { describe: `${kind} at ${this.name}` },
+    );
+  }
+
+  refusals(why: string): Promise<number> {
+    return waitFor(() => this.transport.counters().refused[why], { describe: `a packet refused: ${why}` });
+  }
+}
+
+function stateOf(from: MemberName, wantsReply: boolean): State {
+  return { kind: 'state', from, wantsReply, members: [], claims: [] };
+}
+
+function helloOf(from: MemberName): Hello {
+  return { kind: 'hello', from, incarnation: 7 };
+}
+
+function nack(from: Host, seq: number): Message {
+  return { kind: 'nack', from: from.name, seq };
+}
+
+function segment(ip: Ip): Segment {
+  return { subnet: { network: '127.9.0.0' as Ip, length: 24 }, ip, mac: '02:00:00:00:00:01' as Mac };
+}
+
+const hosts: Host[] = [];
+const closers: (() => void)[] = [];
+
+afterEach(() => {
+  for (const host of hosts.splice(0)) host.transport.close();
+  for (const close of closers.splice(0)) close();
+});
+
+async function start(name: string, ip: Ip, options: Partial<TransportOptions> = {}): Promise<Host> {
+  const host = new Host(name, ip, options);
+  hosts.push(host);
+  await host.transport.start();
+  return host;
+}
+
+async function both(
+  options: Partial<TransportOptions> = {},
+): Promise<{ readonly alice: Host; readonly bob: Host }> {
+  return { alice: await start('alice', ALICE_IP, options), bob: await start('bob', BOB_IP, options) };
+}
+
+for (const keys of [KEYS, undefined]) {
+  test(`send delivers the first message too, with its sender (${keys ? 'sealed' : 'insecure'})`, async () => {
+    const { alice, bob } = await both({ keys });
+    alice.send(nack(alice, 1), bob);
+    const { message, arrival } = await bob.message('nack');
+    assert.deepEqual(message, nack(alice, 1));
+    assert.deepEqual(arrival, { from: alice.endpoint, segment: undefined, connection: undefined });
+    assert.equal(bob.transport.counters().sessions.proven, 1);
+  });
+}
+
+test('send with a segment leaves from the address there and arrives at the segment of the other', async () => {
+  const { alice, bob } = await both();
+  const [aliceThere, bobThere] = ['127.9.0.1' as Ip, '127.9.0.2' as Ip];
+  alice.transport.setSegments([segment(aliceThere)]);
+  bob.transport.setSegments([segment(bobThere)]);
+  const { arrival } = await waitFor(
+    () => {
+      alice.send(nack(alice, 1), { ip: bobThere, port: PORT }, SEGMENT);
+      return bob.events.find(
+        (event) =>
+          event.kind === 'message' &&
+          event.arrival.from.ip === aliceThere &&
+          event.arrival.segment === SEGMENT,
+      ) as Extract<Event, { kind: 'message' }> | undefined;
+    },
+    { describe: 'a message from one segment address to the other' },
+  );
+  assert.deepEqual(arrival.from, { ip: aliceThere, port: PORT });
+});
+
+test('send with a segment whose address is not there yet leaves from another, and counts no failure', async () => {
+  const { alice, bob } = await both();
+  alice.transport.setSegments([segment('192.0.2.77' as Ip)]);
+  alice.send(nack(alice, 1), bob, SEGMENT);
+  const { arrival } = await bob.message('nack');
+  assert.equal(arrival.from.ip, ALICE_IP);
+  assert.equal(alice.transport.counters().sendFailures, 0);
+});
+
+test('exchange sends the state, and gives the reply as a message', async () => {
+  const { alice, bob } = await both();
+  alice.transport.perform({ kind: 'exchange', with: bob.endpoint });
+  const { message, arrival } = await bob.message('state');
+  assert.deepEqual(message, stateOf(alice.name, true));
+  assert.deepEqual(arrival.from, alice.endpoint);
+  assert.ok(arrival.connection !== undefined);
+  bob.transport.perform({
+    kind: 'reply',
+    connection: arrival.connection,
+    message: stateOf(bob.name, false),
+  });
+  assert.deepEqual((await alice.message('state')).message, stateOf(bob.name, false));
+  await waitFor(
+    () =>
+      alice.transport.counters().connections.open === 0 && bob.transport.counters().connections.open === 0,
+    {
+      describe: 'the connection to be closed on both sides',
+    },
+  );
+});
+
+test('exchange with a host that is not there is given up, and the next one works', async () => {
+  const alice = await start('alice', ALICE_IP);
+  alice.transport.perform({ kind: 'exchange', with: { ip: BOB_IP, port: PORT } });
+  await waitFor(() => alice.transport.counters().connections.open === 0, { describe: 'a refused exchange' });
+  const bob = await start('bob', BOB_IP);
+  alice.transport.perform({ kind: 'exchange', with: bob.endpoint });
+  await bob.message('state');
+});
+
+test('watch-open says who watches, and carries messages both ways', async () => {
+  const { alice, bob } = await both();
+  alice.watch(bob);
+  assert.equal((await alice.event('opened')).peer, 'bob');
+  assert.deepEqual((await bob.message('hello')).message, helloOf(alice.name));
+  alice.transport.perform({
+    kind: 'watch-send',
+    peer: bob.name,
+    segment: SEGMENT,
+    message: nack(alice, 5),
+  });
+  const { arrival } = await bob.message('nack');
+  assert.ok(arrival.connection !== undefined);
+  bob.transport.perform({ kind: 'reply', connection: arrival.connection, message: nack(bob, 6) });
+  assert.deepEqual((await alice.message('nack')).message, nack(bob, 6));
+});
+
+test('watch-open tells how a connection ends: by the peer, refused, without an answer, by another name', async () => {
+  const { alice, bob } = await both();
+  alice.watch(bob);
+  await alice.event('opened');
+  bob.transport.close();
+  assert.equal((await alice.event('closed')).how, 'fin');
+
+  alice.events.length = 0;
+  alice.watch(bob);
+  assert.equal((await alice.event('closed')).how, 'rst');
+
+  alice.events.length = 0;
+  const other = await start('carol', '127.0.0.13' as Ip);
+  alice.watch(bob, other.endpoint);
+  assert.equal((await alice.event('closed')).how, 'timeout');
+});
+
+test('watch-open tells of a reset and of a peer that accepts and says nothing', async () => {
+  const alice = await start('alice', ALICE_IP);
+  const bob = new Host('bob', BOB_IP);
+  const accepted: Socket[] = [];
+  const server = createServer((socket) => accepted.push(socket));
+  closers.push(() => server.close());
+  server.listen(PORT, BOB_IP);
+  await once(server, 'listening');
+  alice.watch(bob);
+  const socket = await waitFor(() => accepted[0], { describe: 'the connection' });
+  socket.resetAndDestroy();
+  assert.equal((await alice.event('closed')).how, 'rst');
+
+  alice.events.length = 0;
+  alice.watch(bob);
+  const closed = await alice.event('closed');
+  assert.equal(closed.how, 'timeout');
+});
+
+test('watch-close ends a connection without a word', async () => {
+  const { alice, bob } = await both();
+  alice.watch(bob);
+  await alice.event('opened');
+  alice.transport.perform({ kind: 'watch-close', peer: bob.name, segment: SEGMENT });
+  await waitFor(() => bob.transport.counters().connections.open === 0, { describe: 'the end at the peer' });
+  assert.deepEqual(
+    alice.events.filter((event) => event.kind === 'closed'),
+    [],
+  );
+});
+
+test('a watcher that connects anew takes the place of its older connection', async () => {
+  const { alice, bob } = await both();
+  alice.watch(bob);
+  await alice.event('opened');
+  const twin = await start('alice', '127.0.0.14' as Ip);
+  twin.watch(bob);
+  await twin.event('opened');
+  assert.equal((await alice.event('closed')).how, 'fin');
+  assert.equal(bob.transport.counters().connections.open, 1);
+});
+
+test('close() sends what was sent before it', async () => {
+  const { alice, bob } = await both();
+  alice.watch(bob);
+  await alice.event('opened');
+  const farewell: Message = {
+    kind: 'farewell',
+    from: alice.name,
+    incarnation: 7,
+    why: 'restarting',
+    leaseLeftMs: 1_000,
+  };
+  alice.transport.perform({ kind: 'watch-send', peer: bob.name, segment: SEGMENT, message: farewell });
+  alice.transport.close();
+  assert.deepEqual((await bob.message('farewell')).message, farewell);
+});
+
+test('packets and connections of a source that is not allowed are turned away', async () => {
+  const allow = parsePrefix('127.0.0.12/32');
+  assert.ok(allow.ok);
+  const alice = await start('alice', ALICE_IP);
+  const bob = await start('bob', BOB_IP, { allow: [allow.value] });
+  alice.send(nack(alice, 1), bob);
+  assert.equal(await bob.refusals('source'), 1);
+  alice.transport.perform({ kind: 'exchange', with: bob.endpoint });
+  await waitFor(() => bob.transport.counters().connections.turnedAway === 1, {
+    describe: 'the connection to be refused',
+  });
+  assert.deepEqual(bob.events, []);
+});
+
+test('packets under another key or label change nothing, and are logged once for all', async () => {
+  const alice = await start('alice', ALICE_IP, { keys: [newKey()] });
+  const carol = await start('carol', '127.0.0.13' as Ip, { label: 'staging' });
+  const bob = await start('bob', BOB_IP);
+  for (let seq = 0; seq < 5; seq++) alice.send(nack(alice, seq), bob);
+  carol.send(nack(carol, 1), bob);
+  await bob.refusals('label');
+  await waitFor(() => bob.transport.counters().refused['key'] === 5, { describe: 'five packets' });
+  assert.deepEqual(bob.warnings, [
+    { why: 'key', from: ALICE_IP, count: 1 },
+    { why: 'label', from: '127.0.0.13', count: 1 },
+  ]);
+  assert.deepEqual(bob.events, []);
+  assert.deepEqual(bob.transport.counters().sessions, { proven: 0, unproven: 0, held: 0 });
+});
+
+test('a datagram of anything is refused', async () => {
+  const bob = await start('bob', BOB_IP);
+  const socket = createSocket('udp4');
+  closers.push(() => socket.close());
+  socket.send('GET / HTTP/1.1', PORT, BOB_IP);
+  assert.equal(await bob.refusals('size'), 1);
+});
+
+test('a message that is sealed right and none all the same is refused with its reason', async () => {
+  const bob = await start('bob', BOB_IP);
+  const client = await rawStream(bob);
+  client.socket.write(client.stream.seal(Buffer.of(1, 250)));
+  await once(client.socket, 'close');
+  assert.equal(bob.transport.counters().connections.malformed, 1);
+  assert.equal(bob.transport.counters().connections.open, 0);
+});
+
+type RawStream = { readonly socket: Socket; readonly stream: SealedStream };
+
+/** A connection with both preambles, whose records the test writes itself. */
+async function rawStream(to: Host, keys: readonly GossipKey[] = KEYS): Promise<RawStream> {
+  const stream = new SealedStream(new Envelope('default', keys));
+  const socket = connect({ host: to.ip, port: PORT, localAddress: '127.0.0.99' });
+  closers.push(() => socket.destroy());
+  socket.on('error', () => {});
+  socket.write(stream.preamble());
+  const [data] = (await once(socket, 'data')) as [Buffer];
+  assert.deepEqual(stream.push(data), []);
+  return { socket, stream };
+}
+
+test('a connection that says nothing of lbd is closed at its first bytes', async () => {
+  const bob = await start('bob', BOB_IP);
+  const socket = connect({ host: BOB_IP, port: PORT });
+  socket.on('error', () => {});
+  socket.resume();
+  socket.write('GET /metrics HTTP/1.1\r\nHost: bob\r\n\r\n');
+  await once(socket, 'close');
+  assert.equal(bob.transport.counters().connections.failed, 1);
+});
+
+test('connections that say nothing at all are bounded for each address, and end after two seconds', async () => {
+  const bob = await start('bob', BOB_IP);
+  const sockets = Array.from({ length: 40 }, () => connect({ host: BOB_IP, port: PORT }));
+  closers.push(() => {
+    for (const socket of sockets) socket.destroy();
+  });
+  for (const socket of sockets) socket.on('error', () => {});
+  const closed = sockets.map((socket) => once(socket, 'close'));
+  await waitFor(() => bob.transport.counters().connections.turnedAway === 8, {
+    describe: '8 of 40 to be turned away',
+  });
+  for (const socket of sockets) socket.resume();
+  await Promise.all(closed);
+  await waitFor(() => bob.transport.counters().connections.open === 0, { describe: 'no connection left' });
+});
+
+test('a peer that does not read is dropped before it costs more than a state', async () => {
+  const bob = await start('bob', BOB_IP);
+  const { socket, stream } = await rawStream(bob);
+  socket.write(stream.seal(encodeMessage(stateOf('mallory' as MemberName, true))));
+  const { arrival } = await bob.message('state');
+  socket.pause();
+  const claims = Array.from({ length: 60_000 }, (_, index) => ({
+    ip: `2001:db8::${(index + 1).toString(16)}` as Ip,
+    owner: bob.name,
+    epoch: 1,
+  }));
+  const large: State = { ...stateOf(bob.name, false), claims };
+  const connection = arrival.connection ?? 0;
+  for (let count = 0; count < 12; count++) {
+    bob.transport.perform({ kind: 'reply', connection, message: large });
+  }
+  await waitFor(() => bob.transport.counters().connections.open === 0, { describe: 'the slow peer to go' });
+  assert.ok(bob.transport.counters().connections.undelivered > 0);
+});
+
+test('setKeys() changes the key under open connections and packets without a loss', async () => {
+  const [old, fresh] = [newKey(), newKey()];
+  const { alice, bob } = await both({ keys: [old] });
+  alice.watch(bob);
+  await alice.event('opened');
+  let seq = 0;
+  for (const keys of [[old, fresh], [fresh, old], [fresh]]) {
+    for (const host of [alice, bob]) {
+      host.transport.setKeys(keys);
+      seq++;
+      alice.send(nack(alice, seq), bob);
+      alice.transport.perform({
+        kind: 'watch-send',
+        peer: bob.name,
+        segment: SEGMENT,
+        message: nack(alice, seq),
+      });
+      await waitFor(() => bob.events.filter(({ kind }) => kind === 'message').length === 1 + 2 * seq, {
+        describe: `both messages of step ${seq}`,
+      });
+    }
+  }
+  assert.deepEqual(
+    alice.events.filter(({ kind }) => kind === 'closed'),
+    [],
+  );
+});
+
+test('start() names who else may have the port', async () => {
+  const server = createServer();
+  closers.push(() => server.close());
+  server.listen(PORT, BOB_IP);
+  await once(server, 'listening');
+  const bob = new Host('bob', BOB_IP);
+  await assert.rejects(bob.transport.start(), (error: Error) => {
+    assert.match(error.message, /cannot listen on TCP 127\.0\.0\.12:\d+: .*EADDRINUSE.*MetalLB/);
+    return true;
+  });
+});
+
+test('start() without addresses listens on all of them', async () => {
+  const alice = await start('alice', ALICE_IP, { bind: [] });
+  const bob = await start('bob', BOB_IP, { port: PORT + 1 });
+  bob.transport.perform({
+    kind: 'send',
+    to: { ip: ALICE_IP, port: PORT },
+    message: nack(bob, 1),
+    segment: undefined,
+  });
+  const { arrival } = await alice.message('nack');
+  assert.equal(arrival.from.ip, BOB_IP);
+});
