@@ -44,6 +44,11 @@ export class IncomingHandOvers {
     this.#send = send;
   }
 
+  /** Offers that are not settled with their owner. */
+  get size(): number {
+    return this.#batches.size;
+  }
+
   /** Whether `ip` was accepted from `from` and is not yet held. */
   isPending(ip: Ip, from: MemberName): boolean {
     return this.#pending.get(ip)?.from === from;

@@ -152,6 +152,14 @@ export class Ownership {
     return this.#meta.drained && this.#holdings.grants.size === 0 && this.#outgoing.size === 0;
   }
 
+  /**
+   * Whether an address is on its way from or to this host. A process that ends now leaves it answered by two until the
+   * kernel's lifetime ends: a planned end waits, for at most the hand-over's timeout per batch.
+   */
+  isHandingOver(): boolean {
+    return this.#outgoing.size > 0 || this.#incoming.size > 0;
+  }
+
   /** Who has to know first that this member is gone: the heirs of its addresses. */
   heirsOf(name: MemberName): ReadonlySet<MemberName> {
     const heirs = new Set<MemberName>();
@@ -418,6 +426,10 @@ export class Ownership {
   #local(ip: Ip, state: LocalState, now: Instant): void {
     this.#holdings.setLocal(ip, state);
     const grant = this.#holdings.grants.get(ip);
+    if (state !== 'held' && this.#outgoing.moveOf(ip) !== undefined) {
+      this.#outgoing.forget(ip);
+      this.#settle(ip, now);
+    }
     if (grant === undefined) {
       if (state === 'held' && !this.#settling.isSettled) this.#settle(ip, now);
     } else if (state === 'held') this.#held(grant, now);
@@ -504,7 +516,7 @@ export class Ownership {
       this.#learn(claim, now);
       const own = this.#holdings.ownClaim(claim.ip);
       const item = this.#items.get(claim.ip);
-      if (own === undefined || item === undefined || !this.#holdings.grants.has(claim.ip)) continue;
+      if (own === undefined || item === undefined || this.#holdings.local(claim.ip) !== 'held') continue;
       const agrees =
         this.#wanted?.fresh !== true ||
         !this.#eligibility.isCandidate(this.#name, item.place) ||
@@ -519,7 +531,7 @@ export class Ownership {
   /** What another ranks higher for goes there, one bounded batch after the other. */
   #giveMisplaced(): void {
     for (const ip of this.#holdings.ownAddresses()) {
-      const heir = this.#heirOf(ip);
+      const heir = this.#holdings.local(ip) === 'held' ? this.#heirOf(ip) : undefined;
       if (heir !== undefined && heir !== this.#name) this.#outgoing.wish(ip, 'rebalance', heir);
     }
   }
@@ -591,13 +603,13 @@ export class Ownership {
     if (isServed || (isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
   }
 
-  /** Ours, but this host may not have it any more. */
+  /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */
   #leave(item: Item, claim: Claim, now: Instant): void {
     const { ip } = claim;
-    const isServed = this.#holdings.grants.has(ip) || this.#holdings.local(ip) === 'held';
+    const isHeld = this.#holdings.local(ip) === 'held';
     const heir = this.#eligibility.heir(item.place);
-    if (this.#settling.isSettled && (heir === undefined || !isServed)) return this.#release(ip, now);
-    if (isServed) this.#keep(claim);
+    if (this.#settling.isSettled && (heir === undefined || !isHeld)) return this.#release(ip, now);
+    if (isHeld) this.#keep(claim);
     if (this.#settling.isSettled && heir !== undefined) this.#outgoing.wish(ip, 'leave', heir);
   }
 

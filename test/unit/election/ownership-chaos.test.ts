@@ -137,7 +137,7 @@ class Chaos {
   #restartQuickly(host: Host): void {
     const { cluster } = this;
     // A planned end waits for the hand-overs under way; a crash in the middle of one leaves two until the lease ends.
-    if (!host.lives || host.ownership.inspect().outgoing.size > 0) return;
+    if (!host.lives || cluster.unplugged.has(host) || host.ownership.isHandingOver()) return;
     host.lives = false;
     const claims = host.ownership.persistentClaims();
     const { now } = cluster;
@@ -167,7 +167,7 @@ class Chaos {
       cluster.introduce(host, other);
       cluster.introduce(other, host);
     }
-    cluster.later(50, () => cluster.exchange(host, this.#pick(cluster.hosts)));
+    for (const other of cluster.hosts) cluster.later(10, () => cluster.exchange(host, other));
   }
 
   /** Endpoints move, nodes are excluded, some hosts see it later than others. */

@@ -195,6 +195,7 @@ export class Cluster {
 
   /** One step of a host, with what follows from it. */
   do(host: Host, step: () => void): void {
+    if (!host.lives) return;
     step();
     const effects = host.out.splice(0);
     host.effects.push(...effects);
@@ -265,9 +266,9 @@ export class Cluster {
     const silence: Silence = { why: 'silent', lastHeardAt: diedAt, leaseEndsAt: after(diedAt, 10_000) };
     for (const to of this.hosts) {
       if (to === host) continue;
-      this.later(detectedMs + this.random() * spreadMs, () =>
-        this.tell(to, host, { state: 'suspect' }, silence),
-      );
+      this.later(detectedMs + this.random() * spreadMs, () => {
+        if (!host.lives) this.tell(to, host, { state: 'suspect' }, silence);
+      });
     }
   }
 
