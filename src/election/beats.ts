@@ -32,6 +32,11 @@ export class Beats {
     return this.#seq;
   }
 
+  /** Whether an ack of that number answers a question of the watch, also one that is settled by now. */
+  isPing(seq: number): boolean {
+    return seq > WATCH_PING_SEQ && seq <= this.#pingSeq;
+  }
+
   /** The number of a new inquiry. */
   nextPing(): number {
     this.#pingSeq += 1;

@@ -65,9 +65,8 @@ export class Isolation {
   /** What is due: `ask` whoever might answer, or `isolated`, once. */
   advance(now: Instant): 'ask' | 'isolated' | undefined {
     if (this.#isolated || !this.#hadPeers) return undefined;
-    const silentMs = now - this.#heardAt;
-    if (silentMs < this.#timing.isolationAskMs) return undefined;
-    if (silentMs >= this.#timing.isolationMs && this.#slots >= MIN_SEGMENT_SLOTS) {
+    if (now < after(this.#heardAt, this.#timing.isolationAskMs)) return undefined;
+    if (now >= after(this.#heardAt, this.#timing.isolationMs) && this.#slots >= MIN_SEGMENT_SLOTS) {
       this.#isolated = true;
       this.#slots = 0;
       this.#askAt = NEVER;

@@ -17,9 +17,13 @@ export type RingMember = {
   incarnation: number;
   /** As the members see it: alive, not suspected. */
   alive: boolean;
-  /** Under a verdict from here. */
+  /** Under a verdict from here, also when it is no neighbour any more. */
   silent: boolean;
 };
+
+/** Suspected or silent neighbours that are still watched, on each side. */
+const PASSED_LIMIT = 2;
+export const NEIGHBOUR_LIMIT = 2 * (PASSED_LIMIT + 1);
 
 export class Ring {
   readonly #segment: SegmentKey;
@@ -74,8 +78,8 @@ export class Ring {
   }
 
   /**
-   * The next and the previous member; where that one is suspected or silent, also the nearest beyond that is not. At
-   * most four, none twice.
+   * The next and the previous member; where these are suspected or silent, up to PASSED_LIMIT such on each side, and the
+   * nearest beyond. None twice.
    */
   neighbours(): readonly RingMember[] {
     const found: RingMember[] = [];
@@ -112,7 +116,7 @@ export class Ring {
       const member = this.#order[(((start + walked * step) % length) + length) % length];
       if (member === undefined) return;
       const present = member.alive && !member.silent;
-      if ((walked === 0 || present) && !found.includes(member)) found.push(member);
+      if ((walked < PASSED_LIMIT || present) && !found.includes(member)) found.push(member);
       if (present) return;
     }
   }

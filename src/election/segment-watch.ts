@@ -6,14 +6,14 @@ import { Confirmation } from './confirmation.ts';
 import { Edge } from './edge.ts';
 import { Isolation } from './isolation.ts';
 import type { Farewell, Heartbeat } from './message.ts';
-import { Ring, type RingMember } from './ring.ts';
+import { NEIGHBOUR_LIMIT, Ring, type RingMember } from './ring.ts';
 import type { Endpoint, MemberName, SegmentKey, Silence } from './types.ts';
 import { ASKS_PER_SLOT, SEGMENT_ASKS, type WatchTiming } from './watch-timing.ts';
 import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
 
 /**
  * One segment of this host: the neighbours on its ring, whether anybody is heard, whether this host's own claims are
- * confirmed. Every packet on the hot path touches one edge and allocates nothing; the edges are at most four.
+ * confirmed. Every packet on the hot path touches one edge and allocates nothing; the edges are few.
  *
  * Who cannot hear never claims: there is no verdict while this host is isolated or unconfirmed, nor before somebody else
  * was heard during the inquiry.
@@ -24,6 +24,8 @@ const OPEN_DELAY_MS = 200;
 const OPEN_RETRY_MS = 1_000;
 /** How long a peer whose watch connection ended has to answer. */
 const VERIFY_MS = 20;
+/** Members that are dead and tried while this host is isolated; the oldest goes first. */
+const FORMER_LIMIT = 16;
 /** Heartbeats go over TCP as well for so long after a peer asked that way. */
 const TCP_HOLD_MS = 5_000;
 /** A peer under a verdict is asked for again so often. */
@@ -52,6 +54,7 @@ export class SegmentWatch {
   readonly #isolation: Isolation;
   readonly #confirmation: Confirmation;
   #edges: readonly Edge[] = [];
+  readonly #former: RingMember[] = [];
 
   constructor(key: SegmentKey, context: SegmentContext, now: Instant) {
     this.key = key;
@@ -107,15 +110,14 @@ export class SegmentWatch {
     this.#heard(false, now);
   }
 
-  /** Another member heard the neighbour for whom `pingSeq` asked. Returns whether that was a question of this segment. */
-  acked(pingSeq: number, now: Instant): boolean {
+  /** Another member heard the neighbour for whom `pingSeq` asked, if that was on this segment. */
+  acked(pingSeq: number, now: Instant): void {
     for (const edge of this.#edges) {
       if (edge.pingSeq !== pingSeq) continue;
       if (edge.phase !== 'judged') edge.calm(now);
       else if (edge.silence?.why === 'silent') this.#revive(edge, now);
-      return true;
+      return;
     }
-    return false;
   }
 
   farewell(message: Farewell, now: Instant): void {
@@ -152,22 +154,22 @@ export class SegmentWatch {
   }
 
   #acked(edge: Edge, beat: Heartbeat, now: Instant): void {
-    const first = !this.#confirmation.covers(edge.ackedSeq);
+    const known = !this.#confirmation.covers(edge.ackedSeq);
     edge.ackedSeq = beat.ackSeq;
     if (beat.ackSeq === edge.urgentSeq) edge.measured(now - edge.urgentAt);
     if (edge.connection === 'verifying' && beat.ackSeq >= edge.verifySeq) this.#verified(edge, now);
-    const covered = this.#confirmation.covers(beat.ackSeq);
-    // The gap that a confirmation under way is about is told once by each neighbour.
-    if (beat.gapMs > this.#timing.isolationMs && !(covered && first)) {
-      return this.#paused(beat.gapMs, now);
-    }
-    if (covered) this.#answered(beat, edge.member, now);
+    if (!this.#confirmation.covers(beat.ackSeq)) return;
+    // The silence before the first heartbeat of a confirmation is what that confirmation is about.
+    if (beat.gapMs > this.#timing.isolationMs && !known) return this.#paused(beat.gapMs, now);
+    this.#answered(beat, edge.member, now);
   }
 
   #fromStranger(beat: Heartbeat, from: Endpoint, connection: number | undefined, now: Instant): void {
     const { ackSeq } = beat;
+    const member = this.ring.get(beat.from);
+    if (member?.silent === true && !beat.isolated) this.#pardon(member, beat.incarnation, now);
     if (ackSeq > 0 && ackSeq <= this.#beats.seq && this.#confirmation.covers(ackSeq)) {
-      this.#answered(beat, this.ring.get(beat.from), now);
+      this.#answered(beat, member, now);
     }
     if (!beat.urgent) return;
     const answer = this.#make(beat.from, beat.seq, 0, beat.ownDigest, false, now);
@@ -210,8 +212,8 @@ export class SegmentWatch {
   }
 
   #unconfirmed(forMs: number, now: Instant): void {
+    if (!this.#confirmation.asking) this.#events.push({ kind: 'unconfirmed', segment: this.key, forMs });
     this.#confirmation.start(this.#beats.seq + 1, now);
-    this.#events.push({ kind: 'unconfirmed', segment: this.key, forMs });
     this.#advanceConfirmation(now);
   }
 
@@ -262,23 +264,32 @@ export class SegmentWatch {
     const neighbours = this.ring.neighbours();
     const kept = this.#edges;
     if (neighbours.length === kept.length && kept.every(({ member }) => neighbours.includes(member))) return;
-    for (const edge of kept) {
-      if (neighbours.includes(edge.member)) continue;
-      // Whoever is next to it now judges anew.
-      edge.member.silent = false;
-      this.#close(edge, NEVER);
-    }
+    for (const edge of kept) if (!neighbours.includes(edge.member)) this.#close(edge, NEVER);
     this.#edges = neighbours.map((member) => {
       const known = kept.find((edge) => edge.member === member);
       if (known !== undefined) return known;
+      member.silent = false;
       const edge = new Edge(member, after(now, OPEN_DELAY_MS), now);
       this.#send(edge, true, now);
       return edge;
     });
   }
 
+  /**
+   * A member is not there any more, as the members see it. Whoever is isolated sees all others die, and tries these:
+   * they may be back first. Returns whether it was there.
+   */
+  remove(name: MemberName, left: boolean): boolean {
+    const member = this.ring.get(name);
+    if (member === undefined) return false;
+    this.ring.remove(name);
+    if (left) this.#leftAlone();
+    else if (this.#former.push(member) > FORMER_LIMIT) this.#former.shift();
+    return true;
+  }
+
   /** The last peer left in good order. */
-  leftAlone(): void {
+  #leftAlone(): void {
     if (this.ring.size > 0) return;
     const was = this.#isolation.isolated;
     this.#isolation.leftAlone();
@@ -302,6 +313,9 @@ export class SegmentWatch {
     if (!this.#isolation.isolated) return;
     this.#beats.push({ kind: 'ask-reference', segment: this.key });
     this.#askStrangers(1, now);
+    const former = this.#former[Math.floor(this.#context.random() * this.#former.length)];
+    if (former === undefined) return;
+    this.#beats.send(former.to, this.key, this.#make(former.name, 0, 0, undefined, true, now));
   }
 
   advance(now: Instant): void {
@@ -339,11 +353,14 @@ export class SegmentWatch {
       return;
     }
     if (!edge.armed || (edge.excusedUntil !== undefined && now < edge.excusedUntil)) return;
-    const silentMs = now - edge.lastHeardAt;
-    if (silentMs < this.#timing.nudgeAfterMs || (edge.phase !== 'quiet' && now < edge.askAt)) return;
-    edge.askAt = after(now, this.#timing.everyMs);
-    if (silentMs < this.#timing.inquireAfterMs) {
+    const { lastHeardAt } = edge;
+    const { nudgeAfterMs, inquireAfterMs, inquiryMs, everyMs } = this.#timing;
+    if (now < after(lastHeardAt, nudgeAfterMs) || (edge.phase !== 'quiet' && now < edge.askAt)) return;
+    const inquireAt = after(lastHeardAt, inquireAfterMs);
+    edge.askAt = after(now, everyMs);
+    if (now < inquireAt) {
       edge.phase = 'nudging';
+      if (inquireAt < edge.askAt) edge.askAt = inquireAt;
       return this.#nudge(edge, now);
     }
     if (edge.phase !== 'inquiring') {
@@ -353,11 +370,13 @@ export class SegmentWatch {
     }
     if (this.#mayJudge(edge, now)) return this.#judgeSilent(edge, now);
     edge.inquirySlots += 1;
+    const judgeAt = after(edge.inquiredAt, inquiryMs);
+    if (now < judgeAt && judgeAt < edge.askAt) edge.askAt = judgeAt;
     this.#inquire(edge, now);
   }
 
   #mayJudge(edge: Edge, now: Instant): boolean {
-    if (now - edge.inquiredAt < this.#timing.inquiryMs) return false;
+    if (now < after(edge.inquiredAt, this.#timing.inquiryMs)) return false;
     if (edge.inquirySlots < this.#timing.inquirySlots || !this.confirmed) return false;
     return this.#isolation.heardAt >= edge.inquiredAt;
   }
@@ -416,26 +435,28 @@ export class SegmentWatch {
   }
 
   #revive(edge: Edge, now: Instant): void {
-    const { member, incarnation } = edge;
     edge.silence = undefined;
     edge.calm(now);
+    this.#pardon(edge.member, edge.incarnation, now);
+  }
+
+  #pardon(member: RingMember, incarnation: number, now: Instant): void {
     member.silent = false;
     this.#events.push({ kind: 'revived', name: member.name, incarnation, segment: this.key });
     this.relink(now);
   }
 
-  /** Whoever might answer, neighbours first. */
+  /** Whoever might answer: others of the segment, beside the neighbours, which are nudged. */
   #askAnybody(now: Instant): void {
-    for (const edge of this.#edges) this.#send(edge, true, now);
-    let asks = this.#edges.length;
-    if (this.ring.size > this.#edges.length) {
-      this.#askStrangers(SEGMENT_ASKS - asks, now);
-    } else {
-      for (; asks < SEGMENT_ASKS && this.#edges.length > 0; asks++) {
-        const edge = this.#edges[asks % this.#edges.length];
-        if (edge !== undefined) this.#send(edge, true, now);
-      }
+    for (const edge of this.#edges) {
+      if (edge.phase === 'quiet' || edge.phase === 'judged') this.#send(edge, true, now);
     }
+    const only = this.ring.size <= this.#edges.length ? this.#edges.length : 0;
+    for (let asks = 0; asks < SEGMENT_ASKS && only > 0; asks++) {
+      const edge = this.#edges[asks % only];
+      if (edge !== undefined) this.#send(edge, true, now);
+    }
+    this.#askStrangers(SEGMENT_ASKS, now);
     this.#beats.push({ kind: 'ask-reference', segment: this.key });
   }
 
@@ -575,10 +596,11 @@ export class SegmentWatch {
   }
 
   checkInvariants(): void {
-    assert(this.#edges.length <= 4, `${this.#edges.length} neighbours on ${this.key}`);
+    assert(this.#edges.length <= NEIGHBOUR_LIMIT, `${this.#edges.length} neighbours on ${this.key}`);
     assert(!(this.isolated && this.#confirmation.asking), `isolated and asking on ${this.key}`);
     for (const { phase, silence, member } of this.#edges) {
-      assert((phase === 'judged') === (silence !== undefined), `${member.name}: ${phase} and silence differ`);
+      const judged = phase === 'judged';
+      assert(judged === (silence !== undefined) && judged === member.silent, `${member.name}: ${phase}`);
     }
   }
 }

@@ -10,18 +10,19 @@ import type { ElectionSettings } from './settings.ts';
  *                        └ asks ────┴ isolated
  *
  * A nudge is ASKS_PER_SLOT urgent heartbeats, every `inquiryEveryMs`; the inquiry asks as well through `indirect` other
- * members and over the watch connection. The asks of a segment are SEGMENT_ASKS urgent heartbeats, to the neighbours
- * first and to others of the segment, and the reference addresses.
+ * members and over the watch connection. For a silent segment there are SEGMENT_ASKS urgent heartbeats beside, to others
+ * of the segment if there are such, and the reference addresses are asked.
  *
  * How likely is it that all of this is lost to a healthy neighbour, when each packet is lost with probability p? A
  * heartbeat is lost with p, an ask or its answer with a = 1 - (1-p)^2, an ask through another member with
  * b = 1 - (1-p)^4. With s slots of nudges, i slots of inquiry, k members asked each time, n neighbours of this host:
  *
- *   false verdict    p^3 · a^(2s) · (a^2 · b^k)^i         lan, p = 0.05, k = 0:  7e-25    p = 0.3, k = 0:  4e-8
- *   false isolation  p^(2n) · a^(5s)                      lan, p = 0.05, n = 1:  1e-28    p = 0.3, n = 1:  4e-9
+ *   false verdict    p^3 · a^(2s) · (a^2 · b^k)^i         lan, p = 0.05, k = 0:  8e-25    p = 0.3, k = 0:  4e-8
+ *   false isolation  p^(2n) · a^((3+2n)s)                 lan, p = 0.05, n = 1:  1e-28    p = 0.3, n = 1:  4e-9
  *
- * without counting on the watch connection or a reference. `test/unit/election/watch-odds.test.ts` checks the formulas
- * against the machine. Loss that comes in bursts longer than the asks is not loss but an outage: the wire decides then.
+ * for each heartbeat that is heard, without counting on the watch connection or a reference.
+ * `test/unit/election/watch-odds.test.ts` holds the machine against these formulas. Loss in bursts longer than the asks
+ * is not loss but an outage: there the wire decides.
  */
 export type WatchTiming = {
   readonly heartbeatMs: number;
@@ -40,7 +41,7 @@ export type WatchTiming = {
 };
 
 export const ASKS_PER_SLOT = 2;
-export const SEGMENT_ASKS = 5;
+export const SEGMENT_ASKS = 3;
 /** The least number of rounds of asks before a host calls itself isolated; late timers make it wait for them. */
 export const MIN_SEGMENT_SLOTS = 2;
 

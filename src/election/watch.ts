@@ -115,8 +115,10 @@ export class Watch {
 
   /** An ack. Returns whether it answers a ping-request of the watch, which is then done with. */
   acked(seq: number, now: Instant): boolean {
-    for (const { watch } of this.#list) if (watch.acked(seq, now)) return true;
-    return false;
+    if (!this.#context.beats.isPing(seq)) return false;
+    this.#notice(now);
+    for (const { watch } of this.#list) watch.acked(seq, now);
+    return true;
   }
 
   referenceHeard(segment: SegmentKey, now: Instant): void {
@@ -229,9 +231,7 @@ function place(watch: SegmentWatch, own: Segment, name: MemberName, member: Memb
     const to = { ip: there.ip, port: endpoint.port };
     return watch.ring.put(name, to, endpoint, member.incarnation, member.state === 'alive');
   }
-  const removed = watch.ring.remove(name);
-  if (removed && member?.state === 'left') watch.leftAlone();
-  return removed;
+  return watch.remove(name, member?.state === 'left');
 }
 
 function isSameSubnet(left: Segment, right: Segment): boolean {

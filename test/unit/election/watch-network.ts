@@ -19,6 +19,8 @@ export const DATA = '10.0.0.0/24' as SegmentKey;
 export const STORAGE = '10.0.1.0/24' as SegmentKey;
 const PORT = 7946;
 const LEASE_MS = 3_000;
+/** So much at one instant is a deadline that does not move. */
+const STILL_LIMIT = 1_000;
 
 export type Logged = { readonly at: number; readonly host: MemberName } & WatchEvent;
 export type LoggedReport = { readonly at: number; readonly host: MemberName } & Report;
@@ -75,6 +77,8 @@ export class Network {
   readonly hosts: readonly Host[];
   readonly events: Logged[] = [];
   readonly reports: LoggedReport[] = [];
+  /** How many events there were when a host started anew. */
+  readonly restarts: { readonly host: MemberName; readonly after: number }[] = [];
   readonly settings: ElectionSettings;
   readonly random: Random;
   sent = 0;
@@ -88,6 +92,7 @@ export class Network {
   readonly #segments: readonly SegmentKey[];
   readonly #jobs: Job[] = [];
   #order = 0;
+  #still = 0;
 
   constructor(options: NetworkOptions) {
     this.random = seededRandom(options.seed ?? 1);
@@ -168,6 +173,7 @@ export class Network {
   restart(host: Host, incarnation = host.incarnation): void {
     host.incarnation = incarnation;
     host.life += 1;
+    this.restarts.push({ host: host.name, after: this.events.length });
     this.#start(host);
   }
 
@@ -199,6 +205,8 @@ export class Network {
       const job = this.#jobs[0];
       if (job === undefined || job.at > end) break;
       this.#pop();
+      this.#still = job.at > this.now ? 0 : this.#still + 1;
+      assert.ok(this.#still < STILL_LIMIT, 'it stands still');
       this.now = job.at;
       job.run();
     }
@@ -254,7 +262,8 @@ export class Network {
     for (const effect of out) this.#carry(host, effect);
     out.length = 0;
     for (const event of watch.take()) this.events.push({ at: this.now, host: host.name, ...event });
-    const deadline = watch.deadline() + host.hiddenMs;
+    // What its clock hides is added and taken off again: not without rounding.
+    const deadline = watch.deadline() + host.hiddenMs + (host.hiddenMs > 0 ? 1e-6 : 0);
     if (deadline >= host.timerAt) return;
     host.timerAt = deadline;
     const { life } = host;
