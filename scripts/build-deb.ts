@@ -37,7 +37,7 @@ import { commandManual, configManual } from './debian/manual.ts';
 
 const ROOT = join(import.meta.dirname, '..');
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' };
-const MAINTAINER_SCRIPTS = ['postinst', 'prerm', 'postrm'];
+const MAINTAINER_SCRIPTS = ['preinst', 'postinst', 'prerm', 'postrm'];
 const CONFIG_FILES = ['/etc/lbd.toml'];
 
 process.chdir(ROOT);

@@ -130,6 +130,27 @@ describe('dpkg', { skip: obstacle }, () => {
     assert.equal(isEnabled(), true);
   });
 
+  for (const [what, before, asked] of [
+    ['an upgrade restarts one that runs', 'true', 'try-restart lbd.service'],
+    ['an install after a removal starts it again', 'dpkg --remove lbd', 'start lbd.service'],
+  ] as const) {
+    test(what, () => {
+      configure();
+      install('0.1.0');
+      // As if systemd ran here: deb-systemd-invoke only says what it is asked for.
+      const said = run(`
+        ${before}
+        mkdir -p /run/systemd/system
+        printf '#!/bin/sh\necho "$@" >>/asked\n' >/usr/local/bin/deb-systemd-invoke
+        printf '#!/bin/sh\n' >/usr/local/bin/systemctl
+        chmod 755 /usr/local/bin/*
+        PATH=/usr/local/bin:$PATH dpkg -i --force-unsafe-io --force-confold /lbd_0.1.1.deb >&2
+        cat /asked; ls /run`);
+      assert.match(said, new RegExp(`^${asked}$`, 'm'));
+      assert.doesNotMatch(said, /lbd-is-back/);
+    });
+  }
+
   test("remove sets lbd's sysctls back, and touches no address of anybody else", () => {
     install('0.1.0');
     const said = run(`
