@@ -5,7 +5,7 @@ import { Prober } from '../../support/prober.ts';
 import type { Machine } from './machine.ts';
 import { MachineLab } from './machine-lab.ts';
 import { buildRepository, type Repository } from './package.ts';
-import { CONFIG, configure, holds, serve, startWebServer, VIP, watchAddresses } from './story.ts';
+import { CONFIG, configure, holds, serve, startWebServer, VIP } from './story.ts';
 
 /** One machine with lbd running, a Service with an address, and the prober asking for it: where most tests begin. */
 export class Session {
@@ -13,21 +13,14 @@ export class Session {
   readonly machine: Machine;
   readonly prober: Prober;
   readonly repository: Repository;
-  #deleted: () => Promise<readonly string[]>;
-  #since: number;
+  #watchedFrom = 1;
+  #since = 0;
 
-  private constructor(
-    lab: MachineLab,
-    prober: Prober,
-    repository: Repository,
-    deleted: () => Promise<readonly string[]>,
-  ) {
+  private constructor(lab: MachineLab, prober: Prober, repository: Repository) {
     this.lab = lab;
     this.machine = lab.machine();
     this.prober = prober;
     this.repository = repository;
-    this.#deleted = deleted;
-    this.#since = labTimeMs();
   }
 
   /** `prepare` runs before lbd is started. */
@@ -44,7 +37,9 @@ export class Session {
       await holds(machine, VIP);
       const prober = await Prober.start(lab.client, { addresses: [VIP] });
       await prober.firstAnswer(VIP);
-      return new Session(lab, prober, repository, await watchAddresses(machine));
+      const session = new Session(lab, prober, repository);
+      await session.mark();
+      return session;
     } catch (error) {
       await lab.close();
       throw error;
@@ -53,14 +48,20 @@ export class Session {
 
   /** From now on nothing that happened before counts. */
   async mark(): Promise<void> {
-    this.#deleted = await watchAddresses(this.machine);
+    // The watch goes on from test to test, and only a boot ends it.
+    const lines = await this.machine.output(
+      `systemctl is-active --quiet watch || systemd-run --quiet --unit watch -p StandardOutput=append:/run/watched \\
+        ip -o monitor address && wc -l </run/watched`,
+    );
+    this.#watchedFrom = Number(lines) + 1;
     this.#since = labTimeMs();
   }
 
   /** Since the mark the address was never taken off the NIC, nor answered by anybody else. Resolves with the longest gap in ms. */
   async neverGone(): Promise<number> {
-    const about = (await this.#deleted()).filter((line) => line.includes(VIP));
-    assert.deepEqual(about, [], 'the address was taken off the NIC');
+    const changes = await this.machine.output(`tail -n +${this.#watchedFrom} /run/watched`);
+    const removals = changes.split('\n').filter((line) => line.startsWith('Deleted') && line.includes(VIP));
+    assert.deepEqual(removals, [], 'the address was taken off the NIC');
     assert.deepEqual(this.prober.duplicates(VIP), { probes: 0, overlapMs: 0 });
     return this.longestGapMs();
   }
@@ -75,7 +76,10 @@ export class Session {
   /** As it was at the start, whatever a test left behind. */
   async restore(): Promise<void> {
     await this.machine.writeFile('/etc/lbd.toml', CONFIG);
-    await this.machine.run('systemctl reset-failed lbd; systemctl start lbd', { mayFail: true });
+    await this.machine.run(
+      'systemctl is-active --quiet lbd || { systemctl reset-failed lbd; systemctl start lbd; }',
+      { mayFail: true },
+    );
     await holds(this.machine, VIP);
   }
 
@@ -83,6 +87,9 @@ export class Session {
     return this.lab.close();
   }
 }
+
+/** A request that got its page, and how long that took. */
+const ANSWERED = /^200 ([0-9.]+)$/;
 
 /** Requests of the web page at the address, one after the other, from the client. */
 export class Traffic {
@@ -93,18 +100,29 @@ export class Traffic {
   }
 
   static async start(session: Session): Promise<Traffic> {
-    const script = `while :; do curl -s -o /dev/null --max-time 20 -w '%{http_code}\\n' http://${VIP}/ || echo "failed $?"; sleep 0.05; done`;
+    const script = `while :; do
+      said=$(curl -s -o /dev/null --max-time 20 -w '%{http_code} %{time_total}' http://${VIP}/) &&
+        echo "$said" || echo "failed $? $said"
+      sleep 0.1
+    done`;
     const loop = await session.lab.client.spawn(['bash', '-c', script]);
-    await loop.waitForLine(/^200$/, { timeoutMs: 20_000 });
+    await loop.waitForLine(ANSWERED, { timeoutMs: 20_000 });
     return new Traffic(loop);
   }
 
-  async stop(): Promise<{ readonly answered: number; readonly lost: readonly string[] }> {
+  /** Resolves with the requests since the start: how many were answered, the slowest of them, and every other one as curl saw it. */
+  async stop(): Promise<{
+    readonly answered: number;
+    readonly slowestMs: number;
+    readonly lost: readonly string[];
+  }> {
     await this.#loop.stop('SIGKILL');
-    const lines = this.#loop.lines.map(({ text }) => text).filter((text) => text !== '');
+    const lines = this.#loop.lines.map(({ text }) => text);
+    const seconds = lines.flatMap((line) => ANSWERED.exec(line)?.[1] ?? []);
     return {
-      answered: lines.filter((line) => line === '200').length,
-      lost: lines.filter((line) => line !== '200' && line !== '000'),
+      answered: seconds.length,
+      slowestMs: Math.round(Math.max(...seconds.map(Number)) * 1_000),
+      lost: lines.filter((line) => !ANSWERED.test(line)),
     };
   }
 }
