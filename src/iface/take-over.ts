@@ -243,11 +243,8 @@ export class TakeOvers {
     if (phase.status === 'free' || phase.status === 'yielding' || phase.nextAt > now) return;
     if (phase.status === 'served') return this.#poll(group, phase, now, round);
     if (phase.sent < phase.probes) return this.#ask(group, phase, now, round);
-    const askAgainAt = after(predecessor.notBefore, -ASKING_MS);
     if (now >= predecessor.notBefore) this.#letGo(group, now, round);
-    else if (now >= askAgainAt) phase.nextAt = predecessor.notBefore;
-    // A host that only paused may answer again by then.
-    else group.phase = asking(askAgainAt);
+    else group.phase = askingUntil(predecessor.notBefore, now);
   }
 
   #ask(group: Group, phase: Extract<Phase, { status: 'asking' }>, now: Instant, round: Round): void {
@@ -384,6 +381,15 @@ export class TakeOvers {
 function asking(from: Instant): Extract<Phase, { status: 'asking' }> {
   const [probes, intervalMs] = [TAKE_OVER_PROBES, TAKE_OVER_PROBE_INTERVAL_MS];
   return { status: 'asking', probes, intervalMs, sent: 0, nextAt: from };
+}
+
+/** The wire was silent before the floor: a host that only paused may answer again by then, so the last word is asked for as late as it can be. */
+function askingUntil(floor: Instant, now: Instant): Phase {
+  const whole = asking(after(floor, -ASKING_MS));
+  if (whole.nextAt >= now) return whole;
+  const last = after(floor, -TAKE_OVER_PROBE_INTERVAL_MS);
+  if (last >= now) return { ...whole, sent: TAKE_OVER_PROBES - 1, nextAt: last };
+  return { ...whole, sent: TAKE_OVER_PROBES, nextAt: floor };
 }
 
 function nextPoll(group: Group, from: Instant): Instant {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import type { MemberName, Predecessor } from '../../../src/election/types.ts';
 import type { ProbeFrame } from '../../../src/iface/probing.ts';
 import { ASKING_MS, SAMPLES, type StillServed, TakeOvers, YIELD_MS } from '../../../src/iface/take-over.ts';
@@ -110,6 +111,15 @@ test('silence: three broadcasts 15 ms apart, free at the floor and not before', 
 test('asked later than the floor: free as soon as the question is over', () => {
   const bench = new Bench().joinWith({ ...PREDECESSOR, notBefore: T0 }, X).run(1_000);
   assert.deepEqual(bench.concluded, [{ at: ASKING_MS, ip: X, how: 'free' }]);
+});
+
+test('asked a little before the floor: one more probe, as late as it can be', () => {
+  const bench = new Bench().joinWith({ ...PREDECESSOR, notBefore: after(T0, 70) }, X).run(1_000);
+  assert.deepEqual(
+    bench.frames.map(({ at }) => at),
+    [0, 15, 30, 55],
+  );
+  assert.equal(bench.concluded[0]?.at, 70);
 });
 
 test('asked long before the floor: the wire is asked again right before it', () => {
@@ -394,4 +404,44 @@ test('an address on another NIC is asked for there', () => {
   const bench = new Bench();
   bench.takeOvers.join(X, ETH1 as IfIndex, PREDECESSOR, T0);
   assert.ok(bench.takeOvers.advance(T0).frames.every(({ ifIndex }) => ifIndex === ETH1));
+});
+
+test('property: never free before the floor, nor while the owner answers, and always soon after it stopped', () => {
+  const phase = fc.record({ serves: fc.boolean(), ms: fc.integer({ min: 60, max: 400 }) });
+  const options = {
+    leaseLeftMs: fc.integer({ min: 0, max: 3_000 }),
+    floorMs: fc.integer({ min: 0, max: 300 }),
+  };
+  fc.assert(
+    fc.property(
+      fc.array(phase, { maxLength: 20 }),
+      fc.record(options),
+      (phases, { leaseLeftMs, floorMs }) => {
+        const bench = new Bench();
+        const notBefore = after(T0, floorMs);
+        bench.joinWith({ ...PREDECESSOR, notBefore, leaseEndsAt: after(T0, leaseLeftMs) }, X, Y);
+        let silentSince = 0;
+        for (const { serves, ms } of phases) {
+          const from = bench.now - T0;
+          if (serves) bench.serves(X, Y);
+          else {
+            if (bench.stations.size > 0) silentSince = bench.now - T0;
+            bench.silence(X, Y, PREDECESSOR.ip);
+          }
+          bench.run(ms);
+          const at = bench.concluded[0]?.at;
+          if (at === undefined) continue;
+          // Who comes back after the last question is heard only then.
+          assert.ok(!serves || at - from <= 30, `free at ${at}, served since ${from}`);
+          assert.ok(at >= floorMs && at - silentSince >= 20, `free at ${at}, silent since ${silentSince}`);
+          return;
+        }
+        if (bench.stations.size > 0) silentSince = bench.now - T0;
+        bench.silence(X, Y, PREDECESSOR.ip).run(1_000);
+        const took = (bench.concluded[0]?.at ?? Number.NaN) - Math.max(silentSince, floorMs);
+        assert.ok(took <= 120, `${took} ms`);
+      },
+    ),
+    { numRuns: 500 },
+  );
 });
