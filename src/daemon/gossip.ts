@@ -1,0 +1,263 @@
+import type { Effect, Report } from '../election/effects.ts';
+import { Election, type ElectionEvent, type ElectionOptions } from '../election/election.ts';
+import { type NetworkEffect, Transport, type TransportOptions } from '../election/io/transport.ts';
+import type {
+  MemberMeta,
+  MemberName,
+  PersistentState,
+  Segment,
+  SegmentKey,
+  Wanted,
+} from '../election/types.ts';
+import type { LocalDriver } from '../iface/io/local-driver.ts';
+import { ownAddress } from '../iface/own-address.ts';
+import type { DesiredAddress, IfIndex } from '../iface/types.ts';
+import type { WireClaim } from '../iface/wire-claims.ts';
+import { compareIps, formatPrefix, type Ip, prefixContains } from '../lib/ip.ts';
+import type { Logger } from '../lib/logger.ts';
+import { type Instant, NEVER } from '../lib/time.ts';
+import { bootTimeMs } from '../sys/clock.ts';
+import { Entitlement } from './entitlement.ts';
+
+/** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
+const TIMER_MAX_MS = 0x7fff_ffff;
+const MAX_SEGMENTS = 8;
+
+export type GossipOptions = {
+  readonly name: MemberName;
+  /** What this host says of itself, but for its segments. */
+  readonly meta: Omit<MemberMeta, 'segments' | 'endpoint' | 'drained'> & { readonly port: number };
+  readonly settings: ElectionOptions['settings'];
+  readonly isolation: ElectionOptions['isolation'];
+  readonly random: ElectionOptions['random'];
+  /** Asked when nobody is heard; empty: the gateways of the NIC. */
+  readonly reference: readonly Ip[];
+  readonly restored: PersistentState | undefined;
+  readonly transport: Pick<TransportOptions, 'port' | 'bind' | 'label' | 'keys' | 'allow'>;
+  readonly local: LocalDriver;
+  readonly logger: Logger;
+  readonly onReport: (report: Report) => void;
+  /** `persistent()` changed. */
+  readonly onPersist: () => void;
+  /** What status shows changed. */
+  readonly onChange: () => void;
+};
+
+type OwnSegment = { readonly segment: Segment; readonly ifIndex: IfIndex };
+
+/**
+ * Runs the election on the network and the clock, and hands its grants to the local addresses. What they tell comes
+ * back through `localChanged()` and `claimHeard()`. Owns its timer and the transport.
+ */
+export class Gossip {
+  readonly election: Election;
+  readonly #options: GossipOptions;
+  readonly #transport: Transport;
+  readonly #entitlement: Entitlement;
+  #segments: ReadonlyMap<SegmentKey, OwnSegment> = new Map();
+  /** Undefined in a map means renewals are allowed; only what changes is told. */
+  readonly #forbidden = new Set<IfIndex>();
+  #timer: NodeJS.Timeout | undefined;
+  #armedFor: Instant = NEVER;
+  #closed = false;
+
+  constructor(options: GossipOptions) {
+    this.#options = options;
+    const { local, logger } = options;
+    this.#segments = ownSegments(local);
+    this.election = new Election({
+      name: options.name,
+      meta: this.#meta(),
+      settings: options.settings,
+      isolation: options.isolation,
+      random: options.random,
+      restored: options.restored,
+      leaseLeftMs: (now) => local.leaseLeftMs(now),
+      now: bootTimeMs(),
+    });
+    this.#entitlement = new Entitlement(() => this.election.grants());
+    this.#transport = new Transport({
+      ...options.transport,
+      logger,
+      state: () => this.election.state(true, bootTimeMs()),
+      hello: () => ({ kind: 'hello', from: options.name, incarnation: this.election.swim.incarnation }),
+      onMessage: (message, arrival) => this.#step({ kind: 'message', message, ...arrival }),
+      onWatchOpened: (peer, segment) => this.#step({ kind: 'watch-opened', peer, segment }),
+      onWatchClosed: (peer, segment, how) => this.#step({ kind: 'watch-closed', peer, segment, how }),
+    });
+  }
+
+  /** Rejects with an LbdError when the port cannot be had. */
+  async start(): Promise<void> {
+    this.#transport.setSegments([...this.#segments.values()].map(({ segment }) => segment));
+    await this.#transport.start();
+    this.#step({ kind: 'time-passed' });
+  }
+
+  /** Ends the gossip; `restarting` and `leaving` are told to the others first. */
+  async close(why: 'restarting' | 'leaving'): Promise<void> {
+    this.#step({ kind: 'farewell', why });
+    this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#transport.close();
+  }
+
+  /** Who wants what, then what of it this host may hold. */
+  plan(wanted: Wanted, desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
+    this.#step({ kind: 'wanted-changed', wanted });
+    this.#deliver(this.#entitlement.planned(desired, candidates));
+  }
+
+  /** Tells what the addresses on this host have come to. */
+  localChanged(
+    changes: Parameters<NonNullable<ConstructorParameters<typeof LocalDriver>[0]['onLocalChange']>>[0],
+  ): void {
+    this.#step({ kind: 'local-changed', changes: [...changes] });
+  }
+
+  /** A frame on the wire: a reference that answers proves that the NIC works. */
+  claimHeard(ifIndex: IfIndex, claim: WireClaim): void {
+    if (claim.kind !== 'has') return;
+    for (const [key, own] of this.#segments) {
+      if (own.ifIndex !== ifIndex || !prefixContains(own.segment.subnet, claim.ip)) continue;
+      if (this.#references(own).includes(claim.ip)) this.#step({ kind: 'reference-heard', segment: key });
+    }
+  }
+
+  /** The host's own NICs or addresses may have changed. */
+  hostChanged(): void {
+    const segments = ownSegments(this.#options.local);
+    if (describe(segments) === describe(this.#segments)) return;
+    this.#segments = segments;
+    this.#transport.setSegments([...segments.values()].map(({ segment }) => segment));
+    this.#step({ kind: 'meta-changed', meta: this.#meta() });
+  }
+
+  /** Before the local addresses decide anything: whether this host was running is for the election to find out first. */
+  beforeLocalStep(now: Instant): void {
+    if (now >= this.#armedFor) this.#step({ kind: 'time-passed' });
+  }
+
+  step(event: ElectionEvent): void {
+    this.#step(event);
+  }
+
+  counters(): ReturnType<Transport['counters']> {
+    return this.#transport.counters();
+  }
+
+  setKeys(keys: Parameters<Transport['setKeys']>[0]): void {
+    this.#transport.setKeys(keys);
+  }
+
+  #step(event: ElectionEvent): void {
+    if (this.#closed) return;
+    const effects = this.election.step(event, bootTimeMs());
+    this.#arm();
+    if (effects.length > 0) this.#carryOut(effects);
+  }
+
+  /** Addresses first: what this host must not hold any more goes before anything is said about it. */
+  #carryOut(effects: readonly Effect[]): void {
+    if (effects.some(({ kind }) => kind === 'renewals-changed')) this.#renewalsChanged();
+    if (effects.some(({ kind }) => kind === 'grants-changed')) {
+      this.#deliver(this.#entitlement.grantsChanged());
+      this.#options.onChange();
+    }
+    for (const effect of effects) {
+      switch (effect.kind) {
+        case 'grants-changed':
+        case 'renewals-changed':
+          break;
+        case 'ask-reference':
+          this.#askReference(effect.segment);
+          break;
+        case 'persist':
+          this.#options.onPersist();
+          break;
+        case 'report':
+          this.#options.onReport(effect.report);
+          break;
+        default:
+          this.#transport.perform(effect satisfies NetworkEffect);
+      }
+    }
+  }
+
+  #deliver(events: ReturnType<Entitlement['grantsChanged']>): void {
+    const { local } = this.#options;
+    for (const event of events) {
+      if (event.kind === 'withdraw') local.withdraw(event.ips);
+      else if (event.kind === 'desired-changed') local.plan(event.addresses, event.candidates);
+    }
+  }
+
+  /** A NIC with several subnets may renew when each of them may. */
+  #renewalsChanged(): void {
+    const forbidden = new Set<IfIndex>();
+    for (const [key, { ifIndex }] of this.#segments) if (!this.election.mayRenew(key)) forbidden.add(ifIndex);
+    for (const ifIndex of this.#forbidden.difference(forbidden)) {
+      this.#forbidden.delete(ifIndex);
+      this.#options.local.allowRenewals(true, ifIndex);
+    }
+    for (const ifIndex of forbidden.difference(this.#forbidden)) {
+      this.#forbidden.add(ifIndex);
+      this.#options.local.allowRenewals(false, ifIndex);
+    }
+  }
+
+  #askReference(key: SegmentKey): void {
+    const own = this.#segments.get(key);
+    if (own !== undefined) this.#options.local.askReference(own.ifIndex, this.#references(own));
+  }
+
+  #references({ segment, ifIndex }: OwnSegment): readonly Ip[] {
+    const configured = this.#options.reference;
+    const all = configured.length > 0 ? configured : this.#options.local.gateways(ifIndex);
+    return all.filter((ip) => prefixContains(segment.subnet, ip));
+  }
+
+  #meta(): MemberMeta {
+    const { port, ...meta } = this.#options.meta;
+    const segments = [...this.#segments.values()].map(({ segment }) => segment);
+    const ip = this.#options.transport.bind[0] ?? segments[0]?.ip ?? ('127.0.0.1' as Ip);
+    return { ...meta, endpoint: { ip, port }, segments, drained: false };
+  }
+
+  #arm(): void {
+    const deadline = this.election.deadline();
+    if (deadline === this.#armedFor && this.#timer !== undefined) return;
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#armedFor = deadline;
+    if (deadline === NEVER) return;
+    const pause = Math.min(TIMER_MAX_MS, Math.max(0, Math.ceil(deadline - bootTimeMs())));
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#step({ kind: 'time-passed' });
+    }, pause);
+  }
+}
+
+/** Every subnet of the NICs that carry local addresses, with this host's own address in it. */
+function ownSegments(local: LocalDriver): ReadonlyMap<SegmentKey, OwnSegment> {
+  const host = local.host();
+  const found = new Map<SegmentKey, OwnSegment>();
+  for (const nic of local.nics()) {
+    if (!nic.up) continue;
+    for (const subnet of nic.subnets) {
+      const ip = ownAddress(host, nic, subnet.network);
+      const key = formatPrefix(subnet) as SegmentKey;
+      if (ip === undefined || found.has(key)) continue;
+      found.set(key, { segment: { subnet, ip, mac: nic.mac }, ifIndex: nic.ifIndex });
+    }
+  }
+  const sorted = [...found].sort(([, left], [, right]) =>
+    compareIps(left.segment.subnet.network, right.segment.subnet.network),
+  );
+  return new Map(sorted.slice(0, MAX_SEGMENTS));
+}
+
+function describe(segments: ReadonlyMap<SegmentKey, OwnSegment>): string {
+  return JSON.stringify([...segments]);
+}
