@@ -431,7 +431,7 @@ export class Ownership {
       this.#settle(ip, now);
     }
     if (grant === undefined) {
-      if (state === 'held' && !this.#settling.isSettled) this.#settle(ip, now);
+      if (state === 'absent' || (state === 'held' && !this.#settling.isSettled)) this.#settle(ip, now);
     } else if (state === 'held') this.#held(grant, now);
     else if (state === 'failed') this.#failed(grant, now);
     else if (state === 'conflict' && grant.entry.kind === 'hand-over') this.#refuse(ip, now);
@@ -569,8 +569,8 @@ export class Ownership {
   #settleFree(item: Item, now: Instant): void {
     this.#incoming.forget(item.place.ip);
     const since = this.#markUnowned(item, now);
-    if (this.#isMyTurn(item, since, now)) this.#takeFirst(item, now);
-    else this.#withdraw(item.place.ip);
+    if (!this.#isMyTurn(item, since, now)) this.#withdraw(item.place.ip);
+    else if (this.#isVacant(item.place.ip, 'first')) this.#takeFirst(item, now);
   }
 
   #takeFirst(item: Item, now: Instant): void {
@@ -641,6 +641,7 @@ export class Ownership {
     const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
     const isLeased = leaseEndsAt !== NEVER && leaseEndsAt > unownedSince;
     if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) return this.#withdraw(ip);
+    if (!this.#isVacant(ip, predecessor === undefined ? 'first' : 'take-over')) return;
     if (predecessor === undefined) return this.#takeFirst(item, now);
     const entry = this.#holdings.grants.get(ip)?.entry;
     if (entry?.kind === 'take-over' && samePredecessor(entry.predecessor, predecessor)) return;
@@ -673,6 +674,17 @@ export class Ownership {
     const turnAt = rank === 0 ? abstainUntil : (Math.max(from, abstainUntil) as Instant);
     if (now < turnAt) this.#wakeUps.set(place.ip, turnAt);
     return now >= turnAt;
+  }
+
+  /**
+   * Whether iface has nothing left of an earlier grant of another kind. What it still holds by that is not to be kept
+   * by a new one that would have to ask the wire first: it goes, and is looked at again when it is gone.
+   */
+  #isVacant(ip: Ip, kind: Entry['kind']): boolean {
+    if (this.#holdings.grants.get(ip)?.entry.kind === kind || this.#holdings.local(ip) === 'absent')
+      return true;
+    this.#withdraw(ip);
+    return false;
   }
 
   #isHeirHere({ place }: Item): boolean {
