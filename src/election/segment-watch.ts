@@ -1,6 +1,7 @@
 import { assert } from '../lib/assert.ts';
 import type { Random } from '../lib/prng.ts';
 import { after, type Instant, NEVER } from '../lib/time.ts';
+import { Asking } from './asking.ts';
 import type { Beats } from './beats.ts';
 import { Confirmation } from './confirmation.ts';
 import { Edge } from './edge.ts';
@@ -8,7 +9,7 @@ import { Isolation } from './isolation.ts';
 import type { Farewell, Heartbeat } from './message.ts';
 import { NEIGHBOUR_LIMIT, Ring, type RingMember } from './ring.ts';
 import type { Endpoint, MemberName, SegmentKey, Silence } from './types.ts';
-import { ASKS_PER_SLOT, SEGMENT_ASKS, type WatchTiming } from './watch-timing.ts';
+import type { WatchTiming } from './watch-timing.ts';
 import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
 
 /**
@@ -24,8 +25,6 @@ const OPEN_DELAY_MS = 200;
 const OPEN_RETRY_MS = 1_000;
 /** How long a peer whose watch connection ended has to answer. */
 const VERIFY_MS = 20;
-/** Members that are dead and tried while this host is isolated; the oldest goes first. */
-const FORMER_LIMIT = 16;
 /** Heartbeats go over TCP as well for so long after a peer asked that way. */
 const TCP_HOLD_MS = 5_000;
 /** A peer under a verdict is asked for again so often. */
@@ -53,8 +52,8 @@ export class SegmentWatch {
   readonly #events: WatchEvent[];
   readonly #isolation: Isolation;
   readonly #confirmation: Confirmation;
+  readonly #asking: Asking;
   #edges: readonly Edge[] = [];
-  readonly #former: RingMember[] = [];
 
   constructor(key: SegmentKey, context: SegmentContext, now: Instant) {
     this.key = key;
@@ -65,6 +64,10 @@ export class SegmentWatch {
     this.ring = new Ring(key, context.beats.name);
     this.#isolation = new Isolation(context.timing, now);
     this.#confirmation = new Confirmation(context.timing);
+    const { beats, timing, random, releases } = context;
+    const { ring } = this;
+    const isolation = this.#isolation;
+    this.#asking = new Asking({ key, beats, ring, isolation, indirect: timing.indirect, random, releases });
   }
 
   get isolated(): boolean {
@@ -97,7 +100,7 @@ export class SegmentWatch {
     if (edge.phase === 'judged' && !beat.isolated) this.#revive(edge, now);
     if (!edge.member.alive && !beat.isolated) this.#vouch(edge, now);
     // Long silence before it means that it may have been paused without knowing: it is to learn that at once.
-    if (beat.urgent || gapMs > this.#timing.isolationMs) this.#answer(edge, connection, now);
+    if (beat.urgent || gapMs > this.#timing.isolationMs) this.#asking.answer(edge, connection, now);
   }
 
   /** Any other packet of a peer on this segment. */
@@ -171,16 +174,7 @@ export class SegmentWatch {
     if (ackSeq > 0 && ackSeq <= this.#beats.seq && this.#confirmation.covers(ackSeq)) {
       this.#answered(beat, member, now);
     }
-    if (!beat.urgent) return;
-    const answer = this.#make(beat.from, beat.seq, 0, beat.ownDigest, false, now);
-    if (connection === undefined) this.#beats.send(from, this.key, answer);
-    else this.#beats.push({ kind: 'reply', connection, message: answer });
-  }
-
-  #answer(edge: Edge, connection: number | undefined, now: Instant): void {
-    if (connection === undefined) return this.#send(edge, false, now);
-    const message = this.#make(edge.member.name, edge.peerSeq, edge.gapMs, edge.theirDigest, false, now);
-    this.#beats.push({ kind: 'reply', connection, message });
+    if (beat.urgent) this.#asking.answerStranger(beat, from, connection, now);
   }
 
   #vouch(edge: Edge, now: Instant): void {
@@ -234,8 +228,8 @@ export class SegmentWatch {
   #advanceConfirmation(now: Instant): void {
     if (!this.#confirmation.advance(now)) return;
     if (this.#nobodyLeft(now)) return this.#confirm();
-    for (const edge of this.#edges) this.#send(edge, true, now);
-    this.#askStrangers(1, now);
+    this.#asking.sendAll(this.#edges, true, now);
+    this.#asking.strangers(1, this.#edges, now);
   }
 
   /** The segment is heard, but of all peers asked none answers: there is nobody who could know better. */
@@ -270,7 +264,7 @@ export class SegmentWatch {
       if (known !== undefined) return known;
       member.silent = false;
       const edge = new Edge(member, after(now, OPEN_DELAY_MS), now);
-      this.#send(edge, true, now);
+      this.#asking.send(edge, true, now);
       return edge;
     });
   }
@@ -284,7 +278,7 @@ export class SegmentWatch {
     if (member === undefined) return false;
     this.ring.remove(name);
     if (left) this.#leftAlone();
-    else if (this.#former.push(member) > FORMER_LIMIT) this.#former.shift();
+    else this.#asking.remember(member);
     return true;
   }
 
@@ -294,7 +288,7 @@ export class SegmentWatch {
     const was = this.#isolation.isolated;
     this.#isolation.leftAlone();
     if (was) this.#events.push({ kind: 'returned', segment: this.key });
-    if (this.#confirmation.asking) this.#confirm();
+    if (was || this.#confirmation.asking) this.#confirm();
   }
 
   closeAll(): void {
@@ -306,16 +300,11 @@ export class SegmentWatch {
   tick(count: number, now: Instant): void {
     const pressing = !this.confirmed || count % MEASURE_TICKS === 0;
     for (const edge of this.#edges) {
-      this.#send(edge, pressing || !edge.armed, now);
+      this.#asking.send(edge, pressing || !edge.armed, now);
       if (edge.connection !== 'closed' || !edge.armed) continue;
       if (now >= edge.openAt && edge.phase !== 'judged') this.#open(edge);
     }
-    if (!this.#isolation.isolated) return;
-    this.#beats.push({ kind: 'ask-reference', segment: this.key });
-    this.#askStrangers(1, now);
-    const former = this.#former[Math.floor(this.#context.random() * this.#former.length)];
-    if (former === undefined) return;
-    this.#beats.send(former.to, this.key, this.#make(former.name, 0, 0, undefined, true, now));
+    if (this.#isolation.isolated) this.#asking.farAndWide(this.#edges, now);
   }
 
   advance(now: Instant): void {
@@ -325,7 +314,7 @@ export class SegmentWatch {
         this.#isolate();
         break;
       case 'ask':
-        this.#askAnybody(now);
+        this.#asking.anybody(this.#edges, now);
         break;
       case undefined:
         break;
@@ -361,7 +350,7 @@ export class SegmentWatch {
     if (now < inquireAt) {
       edge.phase = 'nudging';
       if (inquireAt < edge.askAt) edge.askAt = inquireAt;
-      return this.#nudge(edge, now);
+      return this.#asking.nudge(edge, now);
     }
     if (edge.phase !== 'inquiring') {
       edge.phase = 'inquiring';
@@ -372,7 +361,9 @@ export class SegmentWatch {
     edge.inquirySlots += 1;
     const judgeAt = after(edge.inquiredAt, inquiryMs);
     if (now < judgeAt && judgeAt < edge.askAt) edge.askAt = judgeAt;
-    this.#inquire(edge, now);
+    this.#asking.inquire(edge, now);
+    // There is no verdict before somebody else was heard.
+    if (this.#isolation.heardAt < edge.inquiredAt) this.#asking.witnesses(edge, this.#edges, now);
   }
 
   #mayJudge(edge: Edge, now: Instant): boolean {
@@ -381,40 +372,10 @@ export class SegmentWatch {
     return this.#isolation.heardAt >= edge.inquiredAt;
   }
 
-  #nudge(edge: Edge, now: Instant): void {
-    for (let asks = 0; asks < ASKS_PER_SLOT; asks++) this.#send(edge, true, now);
-  }
-
-  #inquire(edge: Edge, now: Instant): void {
-    this.#nudge(edge, now);
-    const { name, to } = edge.member;
-    if (edge.connection === 'open') {
-      const message = this.#make(name, edge.peerSeq, edge.gapMs, edge.theirDigest, true, now);
-      this.#beats.push({ kind: 'watch-send', peer: name, segment: this.key, message });
-    }
-    const { indirect } = this.#timing;
-    const seq = edge.pingSeq;
-    for (const relay of this.ring.relays(name, indirect, this.#context.random)) {
-      this.#beats.send(relay.to, this.key, {
-        kind: 'ping-request',
-        from: this.#beats.name,
-        seq,
-        target: name,
-        targetEndpoint: to,
-        updates: [],
-      });
-    }
-    // No verdict before somebody else was heard.
-    if (this.#isolation.heardAt >= edge.inquiredAt) return;
-    for (const other of this.#edges) if (other !== edge) this.#send(other, true, now);
-    this.#askStrangers(1, now);
-    this.#beats.push({ kind: 'ask-reference', segment: this.key });
-  }
-
   #recheck(edge: Edge, now: Instant): void {
     edge.askAt = after(now, RECHECK_MS);
     edge.pingSeq = this.#beats.nextPing();
-    this.#inquire(edge, now);
+    this.#asking.inquire(edge, now);
   }
 
   #judgeSilent(edge: Edge, now: Instant): void {
@@ -444,31 +405,6 @@ export class SegmentWatch {
     member.silent = false;
     this.#events.push({ kind: 'revived', name: member.name, incarnation, segment: this.key });
     this.relink(now);
-  }
-
-  /** Whoever might answer: others of the segment, beside the neighbours, which are nudged. */
-  #askAnybody(now: Instant): void {
-    for (const edge of this.#edges) {
-      if (edge.phase === 'quiet' || edge.phase === 'judged') this.#send(edge, true, now);
-    }
-    const only = this.ring.size <= this.#edges.length ? this.#edges.length : 0;
-    for (let asks = 0; asks < SEGMENT_ASKS && only > 0; asks++) {
-      const edge = this.#edges[asks % only];
-      if (edge !== undefined) this.#send(edge, true, now);
-    }
-    this.#askStrangers(SEGMENT_ASKS, now);
-    this.#beats.push({ kind: 'ask-reference', segment: this.key });
-  }
-
-  #askStrangers(count: number, now: Instant): void {
-    if (this.ring.size <= this.#edges.length) return;
-    for (let asked = 0; asked < count; asked++) {
-      const other = this.ring.any(this.#context.random);
-      if (other === undefined) return;
-      const edge = this.#edge(other.name);
-      if (edge !== undefined) this.#send(edge, true, now);
-      else this.#beats.send(other.to, this.key, this.#make(other.name, 0, 0, undefined, true, now));
-    }
   }
 
   // --- watch connections ----------------------------------------------------------------------------------------
@@ -503,7 +439,7 @@ export class SegmentWatch {
     edge.verifySeq = this.#beats.seq + 1;
     const { name, to } = edge.member;
     this.#beats.push({ kind: 'watch-open', peer: name, to, segment: this.key });
-    this.#nudge(edge, now);
+    this.#asking.nudge(edge, now);
   }
 
   #verified(edge: Edge, now: Instant, connection: 'open' | 'closed' = 'closed'): void {
@@ -539,32 +475,6 @@ export class SegmentWatch {
     if (edge.connection === 'closed') return;
     edge.connection = 'closed';
     this.#beats.push({ kind: 'watch-close', peer: edge.member.name, segment: this.key });
-  }
-
-  // --- sending --------------------------------------------------------------------------------------------------
-
-  #send(edge: Edge, urgent: boolean, now: Instant): void {
-    const { member } = edge;
-    const message = this.#make(member.name, edge.peerSeq, edge.gapMs, edge.theirDigest, urgent, now);
-    if (urgent) {
-      edge.urgentSeq = message.seq;
-      edge.urgentAt = now;
-    }
-    this.#beats.send(member.to, this.key, message);
-    if (now >= edge.tcpUntil || edge.connection !== 'open') return;
-    this.#beats.push({ kind: 'watch-send', peer: member.name, segment: this.key, message });
-  }
-
-  #make(
-    peer: MemberName,
-    peerSeq: number,
-    gapMs: number,
-    theirDigest: number | undefined,
-    urgent: boolean,
-    now: Instant,
-  ): Heartbeat {
-    const isolated = this.#isolation.isolated && this.#context.releases();
-    return this.#beats.make(this.key, peer, peerSeq, gapMs, theirDigest, urgent, isolated, now);
   }
 
   #edge(name: MemberName): Edge | undefined {

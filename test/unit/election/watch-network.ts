@@ -71,6 +71,8 @@ export type NetworkOptions = {
   readonly settings?: Partial<ElectionSettings>;
   /** Of a timer, beside what the network does. */
   readonly jitterMs?: number;
+  /** One way: from, to. */
+  readonly latencyMs?: readonly [number, number];
 };
 
 export class Network {
@@ -90,6 +92,7 @@ export class Network {
   referencePasses: (host: MemberName, segment: SegmentKey) => boolean = () => true;
   now = 1_000;
   readonly #segments: readonly SegmentKey[];
+  readonly #latencyMs: readonly [number, number];
   readonly #jobs: Job[] = [];
   #order = 0;
   #still = 0;
@@ -99,6 +102,7 @@ export class Network {
     this.loss = options.loss ?? 0;
     this.reference = options.reference ?? false;
     this.jitterMs = options.jitterMs ?? 0;
+    this.#latencyMs = options.latencyMs ?? [0.1, 0.5];
     this.settings = { ...PROFILES.lan, ...options.settings };
     this.#segments = options.segments ?? [DATA];
     this.hosts = Array.from({ length: options.hosts }, (_, index) => this.#boot(index));
@@ -428,7 +432,8 @@ export class Network {
   }
 
   #latency(): number {
-    return 0.1 + this.random() * 0.4;
+    const [from, to] = this.#latencyMs;
+    return from + this.random() * (to - from);
   }
 
   #at_({ ip }: Endpoint): Host | undefined {

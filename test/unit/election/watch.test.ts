@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PROFILES } from '../../../src/election/settings.ts';
 import type { MemberName } from '../../../src/election/types.ts';
 import { DATA, type Host, type Logged, Network, type Path } from './watch-network.ts';
 
@@ -364,4 +365,35 @@ test('Watch finds no fault when UDP is lost between hosts and TCP is not, says s
   const before = network.sent;
   network.run(10_000);
   assert.ok(network.sent - before < 10 * 42 * 4, 'it stays excited');
+});
+
+test('Watch keeps the promises of each profile: nothing at its latency and loss, a verdict and isolation in time', () => {
+  for (const [profile, latencyMs, loss] of [
+    ['fast', [0.05, 0.2], 0.01],
+    ['lan', [0.1, 2], 0.05],
+    ['wan', [20, 80], 0.05],
+  ] as const) {
+    const settings = PROFILES[profile];
+    const judgeMs = settings.heartbeatMs * settings.missedHeartbeats + settings.inquiryMs;
+    const network = new Network({ hosts: 6, latencyMs, loss, settings, jitterMs: 2 });
+    network.run(600_000);
+    assert.deepEqual(network.of('verdict'), []);
+    assert.deepEqual(network.of('isolated'), []);
+    const victim = network.host(2);
+    const cutAt = network.now;
+    cut(network, victim);
+    network.run(judgeMs * 3);
+    for (const { host, at, silence } of network.of('verdict')) {
+      assert.ok(
+        host !== victim.name && Math.abs(at - silence.lastHeardAt - judgeMs) <= settings.inquiryEveryMs,
+      );
+    }
+    assert.equal(network.of('verdict').length, 2);
+    const [isolated] = network.of('isolated');
+    assert.equal(isolated?.host, victim.name);
+    assert.ok((isolated?.at ?? 0) <= cutAt + latencyMs[1] + settings.isolationMs + 3, profile);
+    mend(network);
+    network.run(3_000);
+    assert.equal(victim.watch.mayRenew(DATA), true);
+  }
 });
