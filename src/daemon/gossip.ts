@@ -172,6 +172,9 @@ export class Gossip {
         case 'ask-reference':
           this.#askReference(effect.segment);
           break;
+        case 'announce':
+          this.#options.local.announce(effect.ips);
+          break;
         case 'persist':
           this.#options.onPersist();
           break;

@@ -1,3 +1,4 @@
+import type { Ip } from '../lib/ip.ts';
 import type { Message } from './message.ts';
 import type { Claim, Endpoint, Member, MemberName, SegmentKey, Silence } from './types.ts';
 
@@ -34,6 +35,8 @@ export type Effect =
   | { readonly kind: 'grants-changed' }
   /** `mayRenew()` is to be looked at again, at once. */
   | { readonly kind: 'renewals-changed' }
+  /** Clients may have learnt another host's hardware address for these, which this host holds. */
+  | { readonly kind: 'announce'; readonly ips: readonly Ip[] }
   /** `persistent()` changed. */
   | { readonly kind: 'persist' }
   | { readonly kind: 'report'; readonly report: Report };

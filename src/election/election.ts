@@ -1,3 +1,4 @@
+import type { Mac } from '../iface/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { Random } from '../lib/prng.ts';
 import { earliest, type Instant } from '../lib/time.ts';
@@ -5,6 +6,7 @@ import type { Effect } from './effects.ts';
 import { segmentKey } from './eligibility.ts';
 import type { Farewell, Heartbeat, Message, State, Verdict } from './message.ts';
 import { Ownership } from './ownership.ts';
+import { Reannouncing } from './reannouncing.ts';
 import type { ElectionSettings } from './settings.ts';
 import { fromSilenceUpdate, toSilenceUpdate } from './silence.ts';
 import { Swim } from './swim.ts';
@@ -69,6 +71,8 @@ export type ElectionEvent =
   | { readonly kind: 'meta-changed'; readonly meta: MemberMeta }
   /** What became of grants, or of addresses that an earlier life left in the kernel. */
   | { readonly kind: 'local-changed'; readonly changes: readonly (readonly [Ip, LocalState])[] }
+  /** Somebody on the wire says that it has an address that this host holds. */
+  | { readonly kind: 'rival-heard'; readonly ip: Ip; readonly mac: Mac }
   | { readonly kind: 'seeds'; readonly endpoints: readonly Endpoint[] }
   | { readonly kind: 'command'; readonly command: 'drain' | 'undrain' | 'rebalance' }
   /** lbd ends: `restarting` keeps the addresses, `leaving` has given them up. */
@@ -87,6 +91,7 @@ export class Election {
   readonly #swim: Swim;
   readonly #watch: Watch;
   readonly #ownership: Ownership;
+  readonly #reannouncing = new Reannouncing();
   #meta: MemberMeta;
   #memberCount: number;
   /** When `Swim` and `Ownership` want to go on. */
@@ -152,8 +157,10 @@ export class Election {
     if (now >= this.#swim.deadline()) this.#swim.advance(now);
     if (now >= this.#watch.deadline()) this.#watch.advance(now);
     if (now >= this.#ownership.deadline()) this.#ownership.advance(now);
+    const announced = this.#reannouncing.take(now);
+    if (announced.length > 0) this.#out.push({ kind: 'announce', ips: announced });
     this.#join(now);
-    this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline());
+    this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline(), this.#reannouncing.deadline());
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
   }
 
@@ -232,6 +239,8 @@ export class Election {
       case 'local-changed':
         for (const [ip, state] of event.changes) this.#ownership.localChanged(ip, state, now);
         return;
+      case 'rival-heard':
+        return this.#onRival(event.ip, event.mac, now);
       case 'seeds':
         return this.#swim.seeds(event.endpoints, now);
       case 'command':
@@ -309,6 +318,16 @@ export class Election {
     if (member === undefined) return;
     difference.exchangedAt = now;
     this.#out.push({ kind: 'exchange', with: member.meta.endpoint });
+  }
+
+  /** Of two members the claims decide: the one that is wrong is told, and lets go. */
+  #onRival(ip: Ip, mac: Mac, now: Instant): void {
+    for (const { name, meta } of this.#swim.members().values()) {
+      if (!meta.segments.some((segment) => segment.mac === mac)) continue;
+      this.#ownership.rivalHeard(ip, name, now);
+      this.#reannouncing.heard(ip, now);
+      return;
+    }
   }
 
   #onMeta(meta: MemberMeta, now: Instant): void {

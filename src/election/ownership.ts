@@ -250,6 +250,12 @@ export class Ownership {
     this.#finish(now);
   }
 
+  /** A member answers for an address that this host holds: if it knows an older claim, it learns of the newer one now. */
+  rivalHeard(ip: Ip, rival: MemberName, now: Instant): void {
+    const standing = this.claims().get(ip);
+    if (standing !== undefined && standing.owner !== rival) this.#mail.tell(rival, standing, now);
+  }
+
   /** What iface made of a grant. */
   localChanged(ip: Ip, state: LocalState, now: Instant): void {
     this.#local(ip, state, now);

@@ -107,6 +107,7 @@ export class HeldAddresses {
   /** Somebody else says that he has it. */
   rivalHeard(ip: Ip, entry: Held, mac: Mac, now: Instant): void {
     const { ifIndex } = entry.target;
+    if (!this.renewals.isAllowed(ifIndex)) return;
     const { defend, report } = hearRival(entry, mac, now);
     if (report) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
     if (defend) this.#parts.announcing.once(ip, ifIndex, now);

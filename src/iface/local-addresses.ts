@@ -475,8 +475,11 @@ export class LocalAddresses {
     for (const served of round.served) this.#report({ kind: 'still-served', ...served });
     for (const { ip, ifIndex, to } of round.frames)
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
-    for (const { ip, ifIndex } of this.#announcing.advance(now))
-      this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
+    for (const { ip, ifIndex } of this.#announcing.advance(now)) {
+      // A host that may not be the owner any more does not turn clients to itself.
+      if (this.#held.renewals.isAllowed(ifIndex))
+        this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
+    }
   }
 
   #report(report: Report): void {

@@ -129,8 +129,9 @@ export class SimProcess {
 
   timePassed(): void {
     const now = this.#host.clock();
-    if (this.local.deadline() <= now) this.#toLocal({ kind: 'time-passed' });
+    // Whether this host was running is for the election to find out, before any address is renewed.
     if (this.election.deadline() <= now) this.#step({ kind: 'time-passed' });
+    if (this.local.deadline() <= now) this.#toLocal({ kind: 'time-passed' });
     this.#arm();
   }
 
@@ -176,6 +177,8 @@ export class SimProcess {
       case 'ask-reference':
         if (this.#options.reference === true) this.#ask(GATEWAY_IP);
         return;
+      case 'announce':
+        return this.#toLocal({ kind: 'announce', ips: effect.ips });
       case 'renewals-changed':
         return this.#renewalsChanged();
       case 'persist':
@@ -280,8 +283,13 @@ export class SimProcess {
       case 'state-changed':
         changes.push([effect.ip, effect.state]);
         return;
-      case 'report':
-        return this.#keep(effect.report);
+      case 'report': {
+        const { report } = effect;
+        this.#keep(report);
+        if (report.kind === 'rival-heard')
+          this.#step({ kind: 'rival-heard', ip: report.ip, mac: report.mac });
+        return;
+      }
       case 'evidence-changed':
         return;
       default:
