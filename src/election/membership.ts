@@ -26,8 +26,8 @@ const MAX_INCARNATION = Number.MAX_SAFE_INTEGER - 2 * MAX_INCARNATION_JUMP;
 const OUTBID_PAUSE_MS = 5_000;
 
 /**
- * `outdated`: somebody holds a member for alive in the very incarnation that is suspect or gone here; only that member
- * can put it right, so it should be told.
+ * `outdated`: somebody holds a member for alive in the very incarnation that is suspect or gone here, and only that member
+ * can put it right, so it should be told; or somebody holds this host for suspect or gone in an earlier incarnation.
  */
 export type Outcome = 'nothing' | 'news' | 'outdated';
 
@@ -318,7 +318,8 @@ export class Membership {
   #aboutSelf(update: MemberUpdate, now: Instant): Outcome {
     const { incarnation, meta } = this.#self;
     const ahead = update.incarnation - incarnation;
-    if (this.#leaving || ahead < 0 || ahead > MAX_INCARNATION_JUMP) return 'nothing';
+    if (this.#leaving || ahead > MAX_INCARNATION_JUMP) return 'nothing';
+    if (ahead < 0) return update.state === 'alive' ? 'nothing' : 'outdated';
     if (update.state === 'alive') {
       if (update.meta === undefined || (ahead === 0 && sameMeta(update.meta, meta))) return 'nothing';
       if (!sameEndpoint(update.meta.endpoint, meta.endpoint) && !this.#outbid(update.meta.endpoint, now)) {
