@@ -113,7 +113,7 @@ export class Host {
   }
 }
 
-type Happening = { readonly at: Instant; readonly order: number; readonly happen: () => void };
+type Happening = { readonly at: Instant; readonly happen: () => void };
 
 export type ClusterOptions = {
   readonly hosts: number;
@@ -145,7 +145,6 @@ export class Cluster {
   readonly #gossipMs: number;
   readonly #loss: number;
   #happenings: Happening[] = [];
-  #order = 0;
   readonly #doubles = new Map<Ip, Instant>();
   readonly #gaps = new Map<Ip, Instant>();
 
@@ -175,12 +174,7 @@ export class Cluster {
       const next = this.#next();
       if (next > until) break;
       this.now = next > this.now ? next : this.now;
-      for (let index = this.#happenings.length - 1; index >= 0; index--) {
-        const happening = this.#happenings[index];
-        if (happening === undefined || happening.at > this.now) continue;
-        this.#happenings.splice(index, 1);
-        happening.happen();
-      }
+      while ((this.#happenings.at(-1)?.at ?? NEVER) <= this.now) this.#happenings.pop()?.happen();
       for (const host of this.hosts) {
         if (host.lives && host.ownership.deadline() <= this.now)
           this.do(host, () => host.ownership.advance(this.now));
@@ -219,10 +213,17 @@ export class Cluster {
   }
 
   later(ms: number, happen: () => void): void {
-    this.#order += 1;
-    this.#happenings.push({ at: after(this.now, ms), order: this.#order, happen });
-    // The last is the next, so that those due are found from the end.
-    this.#happenings.sort((left, right) => right.at - left.at || right.order - left.order);
+    const happening: Happening = { at: after(this.now, ms), happen };
+    // The last is the next, so that those due are taken from the end.
+    let low = 0;
+    let high = this.#happenings.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const other = this.#happenings[middle];
+      if (other !== undefined && other.at > happening.at) low = middle + 1;
+      else high = middle;
+    }
+    this.#happenings.splice(low, 0, happening);
   }
 
   // --- members ----------------------------------------------------------------------------------------------------

@@ -218,3 +218,141 @@ test('after isolation others keep what they took, and nothing of others is taken
   cluster.checkAgreement(IPS);
   assert.ok(cluster.now > returnedAt);
 });
+
+/** All ports of a switch go and come back, one after the other, in a random order. */
+function rebootSwitch(cluster: Cluster, downMs: number, overMs: number): void {
+  for (const host of cluster.hosts) cluster.unplug(host);
+  cluster.run(150);
+  for (const host of cluster.hosts) cluster.do(host, () => host.ownership.isolated(SEGMENT, cluster.now));
+  // Nobody judges while isolated; SWIM finds everybody dead in the end.
+  cluster.run(6_000);
+  for (const host of cluster.hosts) cluster.tellAll(host, { state: 'dead' });
+  cluster.run(downMs);
+  for (const host of cluster.hosts) {
+    cluster.later(overMs * cluster.random(), () => {
+      if (!host.lives) return;
+      const there = cluster.hosts.filter((other) => other !== host && !cluster.unplugged.has(other));
+      cluster.plug(host);
+      cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+      cluster.later(50, () => {
+        for (const other of there) {
+          cluster.introduce(host, other);
+          cluster.introduce(other, host);
+        }
+      });
+    });
+  }
+}
+
+test('after a switch rebooted, hosts that return over 5 s in any order take back their own and nothing else', () => {
+  for (const hosts of [2, 3, 10]) {
+    for (let seed = 1; seed <= 20; seed++) {
+      const cluster = new Cluster({ hosts, seed });
+      cluster.want(wantedOf(IPS));
+      cluster.run(3_000);
+      const before = cluster.owners(IPS);
+      rebootSwitch(cluster, 24_000, 5_000);
+      cluster.run(20_000);
+      assert.deepEqual(cluster.owners(IPS), before, `${hosts} hosts, seed ${seed}`);
+      cluster.checkAgreement(IPS);
+      for (const ip of IPS) assert.equal(cluster.hosts[0]?.ownership.claims().get(ip)?.epoch, 1);
+    }
+  }
+});
+
+test('a host that does not come back from a common isolation is replaced after the bounded wait', () => {
+  const cluster = settled(3);
+  const gone = cluster.host(2);
+  cluster.later(1_000, () => {
+    gone.lives = false;
+  });
+  rebootSwitch(cluster, 10_000, 1_000);
+  cluster.run(12_000);
+  assert.ok(
+    IPS.some((ip) => cluster.serving(ip).length === 0),
+    'the others wait for it',
+  );
+  cluster.run(6_000);
+  for (const ip of IPS) assert.equal(cluster.serving(ip).filter((name) => name !== gone.name).length, 1);
+});
+
+test('an address whose heir knows nothing of it is taken by the next, after a pause', () => {
+  const cluster = settled(3);
+  const ip = address(1_000);
+  const [, , ignorant] = cluster.hosts;
+  assert.ok(ignorant !== undefined);
+  const rank = (index: number) => {
+    const { eligibility, items } = cluster.host(index).ownership.inspect();
+    const place = items.get(ip)?.place;
+    return place && eligibility.rankOf(cluster.host(index).name, place);
+  };
+  cluster.want(wantedOf([...IPS, ip]), cluster.hosts.slice(0, 2));
+  const isHeir = rank(0) !== 0 && rank(1) !== 0;
+  cluster.run(500);
+  assert.equal(cluster.serving(ip).length, isHeir ? 0 : 1);
+  cluster.run(10_000);
+  assert.equal(cluster.serving(ip).length, 1);
+});
+
+test('a kernel that refuses an address lets the next host have it', () => {
+  const cluster = new Cluster({ hosts: 3 });
+  cluster.refuses = (host) => host.index === 0;
+  cluster.want(wantedOf(IPS));
+  cluster.run(12_000);
+  cluster.checkAgreement(IPS);
+  for (const ip of IPS) assert.equal(cluster.serving(ip).length, 1);
+  assert.equal(cluster.host(0).held.size, 0);
+});
+
+test('a restart finds its addresses in the kernel, and keeps them from the first moment on', () => {
+  const cluster = settled(3);
+  const host = cluster.host(0);
+  const own = [...host.held];
+  const claims = host.ownership.persistentClaims();
+  host.ownership = Host.machine(cluster, host, claims);
+  cluster.do(host, () => {
+    host.ownership.wantedChanged(wantedOf(IPS), cluster.now);
+    host.ownership.localsChanged(
+      own.map((ip) => [ip, 'held'] as const),
+      cluster.now,
+    );
+  });
+  assert.deepEqual(new Set(host.ownership.grants().keys()), new Set(own));
+  cluster.run(5_000);
+  cluster.checkAgreement(IPS);
+  for (const ip of own) assert.equal(cluster.takes.get(ip), 1);
+});
+
+test('an owner that says that it lost the subnet is replaced, and its claim is superseded', () => {
+  const cluster = settled(3);
+  const host = cluster.host(0);
+  const own = [...host.held];
+  cluster.setMeta(host, { segments: [] });
+  assert.equal(host.held.size, 0);
+  const [heir] = cluster.hosts.filter((other) => other.taking.size > 0);
+  assert.ok(heir !== undefined);
+  for (const [, { entry }] of heir.taking) {
+    assert.equal(entry.kind, 'take-over');
+    if (entry.kind === 'take-over') assert.equal(entry.predecessor.leaseEndsAt, after(cluster.now, 10_000));
+  }
+  cluster.run(1_000);
+  for (const ip of own) assert.equal(cluster.serving(ip).length, 1);
+  cluster.checkAgreement(IPS);
+});
+
+test('what is wanted no more is released by its owner, with a fresh view only', () => {
+  const cluster = settled(3);
+  const [ip, ...rest] = IPS;
+  assert.ok(ip !== undefined);
+  cluster.want(wantedOf(rest, { fresh: false }));
+  cluster.run(500);
+  assert.deepEqual(cluster.serving(ip), []);
+  assert.notEqual(cluster.host(0).ownership.claims().get(ip)?.owner, undefined);
+  cluster.want(wantedOf(rest));
+  cluster.run(500);
+  assert.equal(cluster.host(0).ownership.claims().get(ip)?.owner, undefined);
+  cluster.want(wantedOf(IPS));
+  cluster.run(1_000);
+  cluster.checkAgreement(IPS);
+  assert.equal(cluster.serving(ip).length, 1);
+});
