@@ -267,12 +267,12 @@ test('a host that does not come back from a common isolation is replaced after t
     gone.lives = false;
   });
   rebootSwitch(cluster, 10_000, 1_000);
-  cluster.run(12_000);
+  cluster.run(9_500);
   assert.ok(
     IPS.some((ip) => cluster.serving(ip).length === 0),
     'the others wait for it',
   );
-  cluster.run(6_000);
+  cluster.run(4_000);
   for (const ip of IPS) assert.equal(cluster.serving(ip).filter((name) => name !== gone.name).length, 1);
 });
 
