@@ -1,14 +1,16 @@
 import type { Ip } from '../lib/ip.ts';
 import type { Random } from '../lib/prng.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { AddressRules, type Item } from './address-rules.ts';
 import { ClaimMail } from './claim-mail.ts';
 import type { Claims } from './claims.ts';
 import type { Effect } from './effects.ts';
-import { Eligibility, type Place, segmentKey } from './eligibility.ts';
+import { Eligibility, type Place } from './eligibility.ts';
 import { IncomingHandOvers } from './hand-over-in.ts';
 import { OutgoingHandOvers } from './hand-over-out.ts';
-import { Holdings, RETURN } from './holdings.ts';
+import { Holdings } from './holdings.ts';
 import type { ClaimUpdate, HandOver, HandOverDone } from './message.ts';
+import { OwnHost } from './own-host.ts';
 import type { ElectionSettings } from './settings.ts';
 import { Settling } from './settling.ts';
 import { Standings } from './standings.ts';
@@ -21,36 +23,23 @@ import type {
   Member,
   MemberMeta,
   MemberName,
-  Predecessor,
   SegmentKey,
   Silence,
   Wanted,
   WantedAddress,
 } from './types.ts';
-import { WakeUps } from './wake-ups.ts';
 
 /**
- * Which of the wanted addresses this host should hold, and how it comes to hold them. Level-triggered: `#settle(ip)`
- * looks at the claim that stands, at the members and at what the host can do, and moves one address to where it should
- * be; events only say which addresses to look at.
+ * Which of the wanted addresses this host should hold, and how it comes to hold them: takes what happens, keeps what is
+ * known, and has the addresses looked at that it concerns. What is right for one of them is told by `address-rules.ts`,
+ * who may have it by `eligibility.ts`, who has it by `claims.ts`, how it moves by plan by `hand-over-out.ts` and
+ * `hand-over-in.ts`.
  *
- *   free     nobody claims it      the heir claims it and is granted a first use
- *   mine     this host owns it     granted, unless it may not have it any more: then it goes to its heir by hand-over
- *   theirs   another owns it       left alone while the owner lives and can serve it, whoever ranks higher by now
- *   orphaned its owner is gone     the heir is granted a take-over, and claims it once the wire let it be held
- *
- * The heir is the candidate of the highest rank. One that does not act (it cannot reach the API server and knows
- * nothing of the address, its kernel refuses) is followed by the next after a pause per rank.
  * A claim that is newer than ours ends our grant in the same step, unless it is the agreed end of a hand-over.
  *
  * The state is mutable and owned by the instance, because a cluster has 10,000 addresses and 1,000 members.
  */
 
-/** On top of the cold start's wait, for each better candidate that does nothing. */
-const FALLBACK_MS = 1_000;
-/** An owner whose view is as fresh as ours hands over by itself; after this it is asked to. */
-const REQUEST_AFTER_MS = 300;
-const REQUEST_RETRY_MS = 1_000;
 const REQUEST_DECLINED_MS = 5_000;
 /** The kernel refused an address: others may try, and this host again after this. */
 export const ABSTAIN_MS = 60_000;
@@ -74,22 +63,12 @@ export type OwnershipOptions = {
   readonly startedAt: Instant;
 };
 
-export type Item = {
-  readonly place: Place;
-  /** Since when nobody that lives owns it, as far as known here. */
-  unownedSince: Instant | undefined;
-  /** When its owner, who may not have it, is asked to hand it over (again). */
-  requestAt: Instant | undefined;
-  /** Until then this host does not try. */
-  abstainUntil: Instant;
-};
-
 export class Ownership {
-  readonly #name: MemberName;
+  readonly #host: OwnHost;
   readonly #settings: ElectionSettings;
   readonly #members: OwnershipOptions['members'];
   readonly #out: Effect[];
-  readonly #items = new Map<Ip, Item>();
+  readonly #rules: AddressRules;
   readonly #holdings: Holdings;
   readonly #eligibility = new Eligibility();
   readonly #standings: Standings;
@@ -97,34 +76,36 @@ export class Ownership {
   readonly #outgoing: OutgoingHandOvers;
   readonly #incoming: IncomingHandOvers;
   readonly #mail: ClaimMail;
-  /** Wanted, and without an owner that lives. */
-  readonly #unowned = new Set<Ip>();
-  readonly #wakeUps = new WakeUps();
-  readonly #isolated = new Set<SegmentKey>();
-  #meta: MemberMeta;
-  #segments: ReadonlySet<SegmentKey>;
   #wanted: Wanted | undefined;
   #preemptAt: Instant = NEVER;
 
   constructor(options: OwnershipOptions) {
     const { name, settings, random, out, members, startedAt } = options;
-    this.#name = name;
+    this.#host = new OwnHost(name, options.meta);
     this.#settings = settings;
     this.#members = members;
     this.#out = out;
-    this.#meta = options.meta;
-    this.#segments = keysOf(options.meta);
-    this.#holdings = new Holdings(name, out, options.broadcast, (ip) => this.#items.has(ip));
+    this.#holdings = new Holdings(name, out, options.broadcast, (ip) => this.#rules.items.has(ip));
     this.#standings = new Standings(members, options.silence);
     this.#settling = new Settling(settings, startedAt);
     this.#mail = new ClaimMail(name, random, members, out);
     const send = (to: Endpoint, message: HandOver | HandOverDone): void => this.#send(to, message);
     this.#incoming = new IncomingHandOvers(name, settings, send);
     this.#outgoing = new OutgoingHandOvers(name, settings, Math.floor(random() * 0x7fff_ffff), {
-      heirOf: (ip, tried) => this.#heirOf(ip, tried),
+      heirOf: (ip, tried) => this.#rules.heirOf(ip, tried),
       endpointOf: (member) => members().get(member)?.meta.endpoint,
       ownClaim: (ip) => this.#holdings.ownClaim(ip),
       send,
+    });
+    this.#rules = new AddressRules(this.#host, {
+      settings,
+      holdings: this.#holdings,
+      eligibility: this.#eligibility,
+      standings: this.#standings,
+      settling: this.#settling,
+      outgoing: this.#outgoing,
+      incoming: this.#incoming,
+      mail: this.#mail,
     });
     for (const claim of options.restored) this.#holdings.claims.merge(claim, startedAt);
     this.#updateSelf();
@@ -149,7 +130,7 @@ export class Ownership {
 
   /** Whether a drained host holds nothing any more. */
   drainDone(): boolean {
-    return this.#meta.drained && this.#holdings.grants.size === 0 && this.#outgoing.size === 0;
+    return this.#host.meta.drained && this.#holdings.grants.size === 0 && this.#outgoing.size === 0;
   }
 
   /**
@@ -165,7 +146,7 @@ export class Ownership {
     const heirs = new Set<MemberName>();
     const skipped = new Set([name]);
     for (const ip of this.#holdings.claims.ownedBy(name)) {
-      const heir = this.#heirOf(ip, skipped);
+      const heir = this.#rules.heirOf(ip, skipped);
       if (heir !== undefined) heirs.add(heir);
     }
     return heirs;
@@ -174,16 +155,16 @@ export class Ownership {
   /** For status and explanations (`explain.ts`). */
   inspect(): OwnershipState {
     return {
-      name: this.#name,
-      meta: this.#meta,
-      items: this.#items,
+      name: this.#host.name,
+      meta: this.#host.meta,
+      items: this.#rules.items,
       holdings: this.#holdings,
       eligibility: this.#eligibility,
       standings: this.#standings,
       settling: this.#settling,
       outgoing: this.#outgoing,
       members: this.#members,
-      reachesHere: (place) => this.#reachesHere(place),
+      reachesHere: (place) => this.#host.reaches(place),
     };
   }
 
@@ -191,7 +172,7 @@ export class Ownership {
   deadline(): Instant {
     return earliest(
       this.#settling.deadline(),
-      this.#wakeUps.deadline(),
+      this.#rules.wakeUps.deadline(),
       this.#outgoing.deadline(),
       this.#incoming.deadline(),
       this.#mail.deadline(),
@@ -204,9 +185,10 @@ export class Ownership {
   wantedChanged(wanted: Wanted, now: Instant): void {
     const before = this.#wanted;
     this.#wanted = wanted;
+    this.#host.isViewFresh = wanted.fresh;
     if (!sameSet(before?.excludedNodes, wanted.excludedNodes)) {
       if (this.#eligibility.excludedNodesChanged(wanted.excludedNodes)) this.#candidatesChanged(now);
-      for (const ip of this.#items.keys()) this.#settle(ip, now);
+      for (const ip of this.#rules.items.keys()) this.#rules.settle(ip, now);
     }
     if (before?.addresses !== wanted.addresses) this.#diffWanted(wanted.addresses, now);
     if (wanted.fresh) this.#releaseUnwanted(now);
@@ -221,11 +203,10 @@ export class Ownership {
 
   /** This host's own subnets, weight or drain changed. */
   ownChanged(meta: MemberMeta, now: Instant): void {
-    this.#meta = meta;
-    this.#segments = keysOf(meta);
+    this.#host.setMeta(meta);
     if (this.#updateSelf()) this.#candidatesChanged(now);
-    this.#settleAll(this.#holdings.ownAddresses(), now);
-    this.#settleAll([...this.#unowned], now);
+    this.#rules.settleAll(this.#holdings.ownAddresses(), now);
+    this.#rules.settleAll([...this.#rules.unowned], now);
     this.#finish(now);
   }
 
@@ -270,19 +251,18 @@ export class Ownership {
 
   /** This host hears nobody on that segment: its grants there end, its claims stay. */
   isolated(segment: SegmentKey, now: Instant): void {
-    if (this.#isolated.has(segment)) return;
-    this.#isolated.add(segment);
+    if (!this.#host.setIsolated(segment, true)) return;
     this.#settling.isolated(this.#standings.living());
-    this.#settleSegment(segment, now);
+    this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }
 
   /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
   returned(segment: SegmentKey, now: Instant): void {
-    if (!this.#isolated.delete(segment)) return;
+    if (!this.#host.setIsolated(segment, false)) return;
     this.#settling.returned((name) => this.#standings.of(name).isGone, now);
     this.#mail.catchUp(segment);
-    this.#settleSegment(segment, now);
+    this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }
 
@@ -290,8 +270,8 @@ export class Ownership {
   confirmationChanged(isConfirmed: boolean, now: Instant): void {
     if (this.#settling.isConfirmed === isConfirmed) return;
     this.#settling.setConfirmed(isConfirmed);
-    this.#settleAll([...this.#unowned], now);
-    if (isConfirmed) this.#settleAll(this.#holdings.ownAddresses(), now);
+    this.#rules.settleAll([...this.#rules.unowned], now);
+    if (isConfirmed) this.#rules.settleAll(this.#holdings.ownAddresses(), now);
     this.#finish(now);
   }
 
@@ -325,18 +305,18 @@ export class Ownership {
       this.#giveMisplaced();
       this.#askForMisplaced(now);
     } else {
-      this.#meta = { ...this.#meta, drained: command === 'drain' };
+      this.#host.setMeta({ ...this.#host.meta, drained: command === 'drain' });
       if (this.#updateSelf()) this.#candidatesChanged(now);
-      this.#settleAll(this.#holdings.ownAddresses(), now);
+      this.#rules.settleAll(this.#holdings.ownAddresses(), now);
     }
     this.#finish(now);
   }
 
   advance(now: Instant): void {
     const ended = this.#settling.advance(now);
-    if (ended === 'cold-start') this.#settleAll(this.#items.keys(), now);
-    else if (ended === 'return') this.#settleAll([...this.#unowned], now);
-    this.#settleAll(this.#wakeUps.take(now), now);
+    if (ended === 'cold-start') this.#rules.settleAll(this.#rules.items.keys(), now);
+    else if (ended === 'return') this.#rules.settleAll([...this.#rules.unowned], now);
+    this.#rules.settleAll(this.#rules.wakeUps.take(now), now);
     for (const ip of this.#incoming.advance(now)) this.#refuse(ip, now);
     if (now >= this.#preemptAt) {
       this.#preemptAt = NEVER;
@@ -349,33 +329,39 @@ export class Ownership {
 
   #diffWanted(addresses: ReadonlyMap<Ip, WantedAddress>, now: Instant): void {
     for (const [ip, { nodes }] of addresses) {
-      const item = this.#items.get(ip);
+      const item = this.#rules.items.get(ip);
       if (item === undefined) {
         const place = this.#eligibility.addPlace(ip, nodes);
-        this.#items.set(ip, { place, unownedSince: undefined, requestAt: undefined, abstainUntil: now });
-        this.#settle(ip, now);
+        this.#rules.items.set(ip, {
+          place,
+          unownedSince: undefined,
+          requestAt: undefined,
+          abstainUntil: now,
+        });
+        this.#rules.settle(ip, now);
       } else if (!sameSet(item.place.nodes, nodes)) {
         item.place.nodes = nodes;
-        this.#settle(ip, now);
+        this.#rules.settle(ip, now);
       }
     }
-    if (this.#items.size === addresses.size) return;
-    for (const [ip, item] of this.#items) if (!addresses.has(ip)) this.#forget(ip, item);
+    if (this.#rules.items.size === addresses.size) return;
+    for (const [ip, item] of this.#rules.items) if (!addresses.has(ip)) this.#forget(ip, item);
   }
 
   #forget(ip: Ip, item: Item): void {
-    this.#items.delete(ip);
+    this.#rules.items.delete(ip);
     this.#eligibility.removePlace(item.place);
-    this.#unowned.delete(ip);
-    this.#wakeUps.delete(ip);
+    this.#rules.unowned.delete(ip);
+    this.#rules.wakeUps.delete(ip);
     this.#outgoing.forget(ip);
     this.#incoming.decline(ip, this.#holdings.claims.get(ip));
-    this.#withdraw(ip);
+    this.#rules.withdraw(ip);
   }
 
   /** With a fresh view only: what an old one does not know may be wanted all the same. */
   #releaseUnwanted(now: Instant): void {
-    for (const ip of this.#holdings.ownAddresses()) if (!this.#items.has(ip)) this.#release(ip, now);
+    for (const ip of this.#holdings.ownAddresses())
+      if (!this.#rules.items.has(ip)) this.#rules.release(ip, now);
   }
 
   // --- members --------------------------------------------------------------------------------------------------
@@ -385,7 +371,7 @@ export class Ownership {
     const concerned: MemberName[] = [];
     let changed = false;
     for (const name of names) {
-      if (name === this.#name) continue;
+      if (name === this.#host.name) continue;
       const { standing, isBack, concernsClaims } = this.#standings.update(name, now);
       const { member, isGone } = standing;
       if (this.#eligibility.memberChanged(name, member?.meta, !isGone)) {
@@ -395,12 +381,12 @@ export class Ownership {
       if (isBack) this.#settling.memberBack(name, now);
       if (concernsClaims) concerned.push(name);
     }
-    for (const name of concerned) this.#settleAll([...this.#holdings.claims.ownedBy(name)], now);
+    for (const name of concerned) this.#rules.settleAll([...this.#holdings.claims.ownedBy(name)], now);
     if (changed) this.#candidatesChanged(now);
   }
 
   #candidatesChanged(now: Instant): void {
-    if (this.#settling.mayTake) this.#settleAll([...this.#unowned], now);
+    if (this.#settling.mayTake) this.#rules.settleAll([...this.#rules.unowned], now);
     if (this.#settings.preempt) this.#preemptAt = after(now, PREEMPT_AFTER_MS);
   }
 
@@ -410,15 +396,15 @@ export class Ownership {
   #learn(claim: Claim, now: Instant): boolean {
     const wasMine = this.#holdings.ownClaim(claim.ip) !== undefined;
     if (!this.#holdings.learn(claim, now)) return false;
-    if (wasMine && claim.owner !== this.#name) this.#superseded(claim, now);
-    this.#settle(claim.ip, now);
+    if (wasMine && claim.owner !== this.#host.name) this.#superseded(claim, now);
+    this.#rules.settle(claim.ip, now);
     return true;
   }
 
   #superseded(claim: Claim, now: Instant): void {
     const tookMs = this.#outgoing.superseded(claim, now);
     if (tookMs !== undefined) return this.#holdings.report({ kind: 'handed-over', claim, tookMs });
-    this.#withdraw(claim.ip);
+    this.#rules.withdraw(claim.ip);
     this.#holdings.report({ kind: 'superseded', claim });
   }
 
@@ -434,10 +420,10 @@ export class Ownership {
     const grant = this.#holdings.grants.get(ip);
     if (state !== 'held' && this.#outgoing.moveOf(ip) !== undefined) {
       this.#outgoing.forget(ip);
-      this.#settle(ip, now);
+      this.#rules.settle(ip, now);
     }
     if (grant === undefined) {
-      if (state === 'absent' || (state === 'held' && !this.#settling.isSettled)) this.#settle(ip, now);
+      if (state === 'absent' || (state === 'held' && !this.#settling.isSettled)) this.#rules.settle(ip, now);
     } else if (state === 'held') this.#held(grant, now);
     else if (state === 'failed') this.#failed(grant, now);
     else if (state === 'conflict' && grant.entry.kind === 'hand-over') this.#refuse(ip, now);
@@ -445,32 +431,21 @@ export class Ownership {
 
   #held({ ip, entry }: Grant, now: Instant): void {
     const standing = this.#holdings.claims.get(ip);
-    if (standing?.owner === this.#name) return this.#holdings.settled(standing);
+    if (standing?.owner === this.#host.name) return this.#holdings.settled(standing);
     const mine = this.#holdings.claim(ip, now);
     this.#holdings.settled(mine);
     if (entry.kind === 'hand-over') this.#incoming.held(mine, now);
     else if (standing?.owner !== undefined) this.#mail.tell(standing.owner, mine, now);
-    this.#settle(ip, now);
+    this.#rules.settle(ip, now);
   }
 
   /** The kernel does not take it. Others may try, if there are any; else iface goes on trying. */
   #failed({ ip, entry }: Grant, now: Instant): void {
     if (entry.kind === 'hand-over') return this.#refuse(ip, now);
-    const item = this.#items.get(ip);
-    if (item === undefined || this.#heirOf(ip, new Set([this.#name])) === undefined) return;
+    const item = this.#rules.items.get(ip);
+    if (item === undefined || this.#rules.heirOf(ip, new Set([this.#host.name])) === undefined) return;
     item.abstainUntil = after(now, ABSTAIN_MS);
-    this.#release(ip, now);
-  }
-
-  #release(ip: Ip, now: Instant): void {
-    this.#outgoing.forget(ip);
-    this.#withdraw(ip);
-    if (this.#holdings.release(ip, now)) this.#settle(ip, now);
-  }
-
-  /** Ends the grant, unless the overlap of a hand-over still runs. */
-  #withdraw(ip: Ip): void {
-    if (!this.#outgoing.isOverlapping(ip)) this.#holdings.withdraw(ip);
+    this.#rules.release(ip, now);
   }
 
   // --- hand-over ------------------------------------------------------------------------------------------------
@@ -487,31 +462,31 @@ export class Ownership {
   }
 
   #judgeOffer(offered: Claim, from: MemberName): 'accept' | 'decline' | Claim {
-    const item = this.#items.get(offered.ip);
+    const item = this.#rules.items.get(offered.ip);
     const standing = this.#holdings.claims.get(offered.ip);
-    if (standing?.owner === this.#name && standing.epoch > offered.epoch) return standing;
+    if (standing?.owner === this.#host.name && standing.epoch > offered.epoch) return standing;
     if (standing?.owner !== from || standing.epoch !== offered.epoch) return 'decline';
-    if (item === undefined || this.#meta.drained || !this.#settling.isConfirmed) return 'decline';
-    if (!this.#reachesHere(item.place)) return 'decline';
+    if (item === undefined || this.#host.meta.drained || !this.#settling.isConfirmed) return 'decline';
+    if (!this.#host.reaches(item.place)) return 'decline';
     // The owner's view is the fresher one when ours is not.
-    const mustAgree = this.#wanted?.fresh === true;
-    return mustAgree && !this.#eligibility.isCandidate(this.#name, item.place) ? 'decline' : 'accept';
+    const mustAgree = this.#host.isViewFresh;
+    return mustAgree && !this.#eligibility.isCandidate(this.#host.name, item.place) ? 'decline' : 'accept';
   }
 
   /** An accepted hand-over that does not come about. */
   #refuse(ip: Ip, now: Instant): void {
     this.#incoming.decline(ip, this.#holdings.claims.get(ip));
-    this.#withdraw(ip);
-    this.#settle(ip, now);
+    this.#rules.withdraw(ip);
+    this.#rules.settle(ip, now);
   }
 
   #onDeclined(message: HandOver, now: Instant): void {
     this.#outgoing.declined(message);
     for (const { ip } of message.claims) {
-      const item = this.#items.get(ip);
+      const item = this.#rules.items.get(ip);
       if (item?.requestAt === undefined || this.#holdings.claims.get(ip)?.owner !== message.from) continue;
       item.requestAt = after(now, REQUEST_DECLINED_MS);
-      this.#wakeUps.set(ip, item.requestAt);
+      this.#rules.wakeUps.set(ip, item.requestAt);
     }
   }
 
@@ -521,208 +496,38 @@ export class Ownership {
     for (const claim of message.claims) {
       this.#learn(claim, now);
       const own = this.#holdings.ownClaim(claim.ip);
-      const item = this.#items.get(claim.ip);
+      const item = this.#rules.items.get(claim.ip);
       if (own === undefined || item === undefined || this.#holdings.local(claim.ip) !== 'held') continue;
       const agrees =
-        this.#wanted?.fresh !== true ||
-        !this.#eligibility.isCandidate(this.#name, item.place) ||
+        !this.#host.isViewFresh ||
+        !this.#eligibility.isCandidate(this.#host.name, item.place) ||
         this.#eligibility.heir(item.place) === message.from;
       if (agrees) this.#outgoing.wish(claim.ip, 'request', message.from);
       else claims.push(own);
     }
     if (claims.length === 0) return;
-    this.#send(from, { kind: 'declined', from: this.#name, seq: message.seq, claims });
+    this.#send(from, { kind: 'declined', from: this.#host.name, seq: message.seq, claims });
   }
 
   /** What another ranks higher for goes there, one bounded batch after the other. */
   #giveMisplaced(): void {
     for (const ip of this.#holdings.ownAddresses()) {
-      const heir = this.#holdings.local(ip) === 'held' ? this.#heirOf(ip) : undefined;
-      if (heir !== undefined && heir !== this.#name) this.#outgoing.wish(ip, 'rebalance', heir);
+      const heir = this.#holdings.local(ip) === 'held' ? this.#rules.heirOf(ip) : undefined;
+      if (heir !== undefined && heir !== this.#host.name) this.#outgoing.wish(ip, 'rebalance', heir);
     }
   }
 
   #askForMisplaced(now: Instant): void {
-    for (const [ip, item] of this.#items) {
+    for (const [ip, item] of this.#rules.items) {
       const claim = this.#holdings.claims.get(ip);
-      if (claim?.owner === undefined || claim.owner === this.#name) continue;
-      if (this.#standings.of(claim.owner).isGone || !this.#isHeirHere(item)) continue;
+      if (claim?.owner === undefined || claim.owner === this.#host.name) continue;
+      if (this.#standings.of(claim.owner).isGone || !this.#rules.isHeirHere(item)) continue;
       this.#mail.ask(claim.owner, claim, now);
     }
   }
 
-  // --- one address ----------------------------------------------------------------------------------------------
-
-  #settleAll(ips: Iterable<Ip>, now: Instant): void {
-    for (const ip of ips) this.#settle(ip, now);
-  }
-
-  #settleSegment(segment: SegmentKey, now: Instant): void {
-    for (const { ip } of this.#eligibility.placesIn(segment)) this.#settle(ip, now);
-  }
-
-  /** Moves one address to where it should be, given all that is known now. Safe to call at any time. */
-  #settle(ip: Ip, now: Instant): void {
-    const item = this.#items.get(ip);
-    if (item === undefined) return;
-    this.#wakeUps.delete(ip);
-    const claim = this.#holdings.claims.get(ip);
-    if (claim?.owner === undefined) this.#settleFree(item, now);
-    else if (claim.owner === this.#name) this.#settleMine(item, claim, now);
-    else this.#settleTheirs(item, claim, claim.owner, now);
-  }
-
-  #settleFree(item: Item, now: Instant): void {
-    this.#incoming.forget(item.place.ip);
-    const since = this.#markUnowned(item, now);
-    if (!this.#isMyTurn(item, since, now)) this.#withdraw(item.place.ip);
-    else if (this.#isVacant(item.place.ip, 'first')) this.#takeFirst(item, now);
-  }
-
-  #takeFirst(item: Item, now: Instant): void {
-    const { ip } = item.place;
-    this.#holdings.grant(ip, this.#holdings.claim(ip, now).epoch, FIRST);
-    this.#markOwned(item);
-  }
-
-  #settleMine(item: Item, claim: Claim, now: Instant): void {
-    const { place } = item;
-    const { ip } = place;
-    this.#incoming.forget(ip);
-    this.#markOwned(item);
-    if (!this.#reachesHere(place)) {
-      this.#outgoing.forget(ip);
-      return this.#withdraw(ip);
-    }
-    if (!this.#eligibility.isCandidate(this.#name, place)) return this.#leave(item, claim, now);
-    if (this.#outgoing.moveOf(ip)?.reason === 'leave') this.#outgoing.forget(ip);
-    this.#keep(claim);
-  }
-
-  /** The grant of an address that is ours: as it is, or for a return. */
-  #keep({ ip, epoch }: Claim): void {
-    const granted = this.#holdings.grants.get(ip);
-    if (granted?.epoch === epoch) return;
-    // Before the join settled, only what the kernel has anyway; a host that was paused has to be confirmed first.
-    const { isSettled, isConfirmed } = this.#settling;
-    const isServed = granted !== undefined || this.#holdings.local(ip) === 'held';
-    if (isServed || (isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
-  }
-
-  /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */
-  #leave(item: Item, claim: Claim, now: Instant): void {
-    const { ip } = claim;
-    const isHeld = this.#holdings.local(ip) === 'held';
-    const heir = this.#eligibility.heir(item.place);
-    if (this.#settling.isSettled && (heir === undefined || !isHeld)) return this.#release(ip, now);
-    if (isHeld) this.#keep(claim);
-    if (this.#settling.isSettled && heir !== undefined) this.#outgoing.wish(ip, 'leave', heir);
-  }
-
-  #settleTheirs(item: Item, claim: Claim, owner: MemberName, now: Instant): void {
-    const { ip } = claim;
-    this.#outgoing.forget(ip);
-    const { member, isGone } = this.#standings.of(owner);
-    if (member !== undefined && !isGone && this.#eligibility.reaches(owner, item.place)) {
-      this.#markOwned(item);
-      if (!this.#incoming.isPending(ip, owner)) this.#withdraw(ip);
-      return this.#mindOwner(item, claim, member, now);
-    }
-    item.requestAt = undefined;
-    // Who offered it cannot let go of it any more: now the wire decides.
-    this.#incoming.forget(ip);
-    // A claim may come before the word of its owner.
-    const knownAt = after(this.#holdings.claims.since(ip) ?? now, this.#settings.settleMs);
-    if (member !== undefined || now >= knownAt) return this.#settleOrphan(item, claim, owner, now);
-    this.#markOwned(item);
-    this.#withdraw(ip);
-    this.#wakeUps.set(ip, knownAt);
-  }
-
-  #settleOrphan(item: Item, { ip, epoch }: Claim, owner: MemberName, now: Instant): void {
-    const keys = this.#eligibility.keysOf(item.place);
-    const predecessor = this.#standings.predecessor(owner, keys, this.#settings);
-    const unownedSince = this.#markUnowned(item, now);
-    // Until then the heir may have to wait for the old owner's kernel.
-    const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
-    const isLeased = leaseEndsAt !== NEVER && leaseEndsAt > unownedSince;
-    if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) return this.#withdraw(ip);
-    if (!this.#isVacant(ip, predecessor === undefined ? 'first' : 'take-over')) return;
-    if (predecessor === undefined) return this.#takeFirst(item, now);
-    const entry = this.#holdings.grants.get(ip)?.entry;
-    if (entry?.kind === 'take-over' && samePredecessor(entry.predecessor, predecessor)) return;
-    this.#holdings.grant(ip, epoch, { kind: 'take-over', predecessor });
-  }
-
-  /** An owner that lives and may not have the address: it hands over by itself, or it does not know and is asked to. */
-  #mindOwner(item: Item, claim: Claim, owner: Member, now: Instant): void {
-    const { node } = owner.meta;
-    const isEntitled = (item.place.nodes?.has(node) ?? true) && !this.#eligibility.isExcluded(node);
-    if (isEntitled || this.#wanted?.fresh !== true || !this.#settling.mayTake || !this.#isHeirHere(item)) {
-      item.requestAt = undefined;
-      return;
-    }
-    item.requestAt ??= after(now, REQUEST_AFTER_MS);
-    if (now >= item.requestAt) {
-      this.#mail.ask(owner.name, claim, now);
-      item.requestAt = after(now, REQUEST_RETRY_MS);
-    }
-    this.#wakeUps.set(claim.ip, item.requestAt);
-  }
-
-  /** Whether this host is to take an address that nobody serves; if it is only later, it will be looked at then. */
-  #isMyTurn({ place, abstainUntil }: Item, since: Instant, now: Instant): boolean {
-    if (!this.#settling.mayTake || !this.#reachesHere(place)) return false;
-    const rank = this.#eligibility.rankOf(this.#name, place);
-    if (rank === undefined) return false;
-    const pauseMs = rank * (this.#settings.settleMs + FALLBACK_MS);
-    const from = after(Math.max(since, this.#settling.openAt) as Instant, pauseMs);
-    const turnAt = rank === 0 ? abstainUntil : (Math.max(from, abstainUntil) as Instant);
-    if (now < turnAt) this.#wakeUps.set(place.ip, turnAt);
-    return now >= turnAt;
-  }
-
-  /**
-   * Whether iface has nothing left of an earlier grant of another kind. What it still holds by that is not to be kept
-   * by a new one that would have to ask the wire first: it goes, and is looked at again when it is gone.
-   */
-  #isVacant(ip: Ip, kind: Entry['kind']): boolean {
-    if (this.#holdings.grants.get(ip)?.entry.kind === kind || this.#holdings.local(ip) === 'absent')
-      return true;
-    this.#withdraw(ip);
-    return false;
-  }
-
-  #isHeirHere({ place }: Item): boolean {
-    return this.#reachesHere(place) && this.#eligibility.rankOf(this.#name, place) === 0;
-  }
-
-  /** A NIC of this host that is up and hears somebody is in the address's subnet. */
-  #reachesHere(place: Place): boolean {
-    for (const { key } of place.groups) {
-      if (this.#segments.has(key) && !this.#isolated.has(key)) return true;
-    }
-    return false;
-  }
-
-  #markUnowned(item: Item, now: Instant): Instant {
-    item.unownedSince ??= now;
-    this.#unowned.add(item.place.ip);
-    return item.unownedSince;
-  }
-
-  #markOwned(item: Item): void {
-    item.unownedSince = undefined;
-    this.#unowned.delete(item.place.ip);
-  }
-
-  #heirOf(ip: Ip, skipped?: ReadonlySet<MemberName>): MemberName | undefined {
-    const item = this.#items.get(ip);
-    return item && this.#eligibility.heir(item.place, skipped);
-  }
-
   #updateSelf(): boolean {
-    return this.#eligibility.memberChanged(this.#name, this.#meta, true);
+    return this.#eligibility.memberChanged(this.#host.name, this.#host.meta, true);
   }
 
   // --- effects --------------------------------------------------------------------------------------------------
@@ -734,11 +539,11 @@ export class Ownership {
   #finish(now: Instant): void {
     const { over, givenUp } = this.#outgoing.advance(now);
     for (const ip of over) {
-      this.#withdraw(ip);
-      this.#settle(ip, now);
+      this.#rules.withdraw(ip);
+      this.#rules.settle(ip, now);
     }
     for (const ip of givenUp) {
-      if (this.#holdings.ownClaim(ip) !== undefined) this.#wakeUps.set(ip, after(now, LEAVE_RETRY_MS));
+      if (this.#holdings.ownClaim(ip) !== undefined) this.#rules.wakeUps.set(ip, after(now, LEAVE_RETRY_MS));
     }
     this.#mail.advance(now);
     this.#holdings.flush();
@@ -758,22 +563,6 @@ export type OwnershipState = {
   readonly members: () => ReadonlyMap<MemberName, Member>;
   readonly reachesHere: (place: Place) => boolean;
 };
-
-const FIRST: Entry = { kind: 'first' };
-
-function keysOf(meta: MemberMeta): ReadonlySet<SegmentKey> {
-  return new Set(meta.segments.map(({ subnet }) => segmentKey(subnet)));
-}
-
-function samePredecessor(left: Predecessor, right: Predecessor): boolean {
-  return (
-    left.name === right.name &&
-    left.mac === right.mac &&
-    left.ip === right.ip &&
-    left.notBefore === right.notBefore &&
-    left.leaseEndsAt === right.leaseEndsAt
-  );
-}
 
 function sameSet(left: ReadonlySet<string> | undefined, right: ReadonlySet<string> | undefined): boolean {
   if (left === right) return true;

@@ -101,6 +101,16 @@ export class Standings {
   }
 }
 
+export function samePredecessor(left: Predecessor, right: Predecessor): boolean {
+  return (
+    left.name === right.name &&
+    left.mac === right.mac &&
+    left.ip === right.ip &&
+    left.notBefore === right.notBefore &&
+    left.leaseEndsAt === right.leaseEndsAt
+  );
+}
+
 /** Two watchers measure the same silence a little differently; what was granted on the first word need not change for that. */
 const SILENCE_TOLERANCE_MS = 20;
 

@@ -1,0 +1,243 @@
+import type { Ip } from '../lib/ip.ts';
+import { after, type Instant, NEVER } from '../lib/time.ts';
+import type { ClaimMail } from './claim-mail.ts';
+import type { Eligibility, Place } from './eligibility.ts';
+import type { IncomingHandOvers } from './hand-over-in.ts';
+import type { OutgoingHandOvers } from './hand-over-out.ts';
+import { type Holdings, RETURN } from './holdings.ts';
+import type { OwnHost } from './own-host.ts';
+import type { ElectionSettings } from './settings.ts';
+import type { Settling } from './settling.ts';
+import { type Standings, samePredecessor } from './standings.ts';
+import type { Claim, Entry, Member, MemberName, SegmentKey } from './types.ts';
+import { WakeUps } from './wake-ups.ts';
+
+/**
+ * The rules for one address. Level-triggered: `settle(ip)` looks at the claim that stands, at the members and at what
+ * this host can do, and moves the address to where it should be; events only say which addresses to look at.
+ *
+ *   free     nobody claims it      the heir claims it and is granted a first use
+ *   mine     this host owns it     granted, unless it may not have it any more: then it goes to its heir by hand-over
+ *   theirs   another owns it       left alone while the owner lives and can serve it, whoever ranks higher by now
+ *   orphaned its owner is gone     the heir is granted a take-over, and claims it once the wire let it be held
+ *
+ * The heir is the candidate of the highest rank. One that does not act (it cannot reach the API server and knows
+ * nothing of the address, its kernel refuses) is followed by the next after a pause per rank.
+ */
+
+/** On top of the cold start's wait, for each better candidate that does nothing. */
+const FALLBACK_MS = 1_000;
+/** An owner whose view is as fresh as ours hands over by itself; after this it is asked to. */
+const REQUEST_AFTER_MS = 300;
+const REQUEST_RETRY_MS = 1_000;
+/** A wanted address. */
+export type Item = {
+  readonly place: Place;
+  /** Since when nobody that lives owns it, as far as known here. */
+  unownedSince: Instant | undefined;
+  /** When its owner, who may not have it, is asked to hand it over (again). */
+  requestAt: Instant | undefined;
+  /** Until then this host does not try. */
+  abstainUntil: Instant;
+};
+
+export type AddressParts = {
+  readonly settings: ElectionSettings;
+  readonly holdings: Holdings;
+  readonly eligibility: Eligibility;
+  readonly standings: Standings;
+  readonly settling: Settling;
+  readonly outgoing: OutgoingHandOvers;
+  readonly incoming: IncomingHandOvers;
+  readonly mail: ClaimMail;
+};
+
+export class AddressRules {
+  readonly items = new Map<Ip, Item>();
+  /** Wanted, and without an owner that lives. */
+  readonly unowned = new Set<Ip>();
+  readonly wakeUps = new WakeUps();
+  readonly #host: OwnHost;
+  readonly #parts: AddressParts;
+
+  constructor(host: OwnHost, parts: AddressParts) {
+    this.#host = host;
+    this.#parts = parts;
+  }
+
+  release(ip: Ip, now: Instant): void {
+    this.#parts.outgoing.forget(ip);
+    this.withdraw(ip);
+    if (this.#parts.holdings.release(ip, now)) this.settle(ip, now);
+  }
+
+  /** Ends the grant, unless the overlap of a hand-over still runs. */
+  withdraw(ip: Ip): void {
+    if (!this.#parts.outgoing.isOverlapping(ip)) this.#parts.holdings.withdraw(ip);
+  }
+
+  settleAll(ips: Iterable<Ip>, now: Instant): void {
+    for (const ip of ips) this.settle(ip, now);
+  }
+
+  settleSegment(segment: SegmentKey, now: Instant): void {
+    for (const { ip } of this.#parts.eligibility.placesIn(segment)) this.settle(ip, now);
+  }
+
+  /** Moves one address to where it should be, given all that is known now. Safe to call at any time. */
+  settle(ip: Ip, now: Instant): void {
+    const item = this.items.get(ip);
+    if (item === undefined) return;
+    this.wakeUps.delete(ip);
+    const claim = this.#parts.holdings.claims.get(ip);
+    if (claim?.owner === undefined) this.#settleFree(item, now);
+    else if (claim.owner === this.#host.name) this.#settleMine(item, claim, now);
+    else this.#settleTheirs(item, claim, claim.owner, now);
+  }
+
+  #settleFree(item: Item, now: Instant): void {
+    this.#parts.incoming.forget(item.place.ip);
+    const since = this.#markUnowned(item, now);
+    if (!this.#isMyTurn(item, since, now)) this.withdraw(item.place.ip);
+    else if (this.#isVacant(item.place.ip, 'first')) this.#takeFirst(item, now);
+  }
+
+  #takeFirst(item: Item, now: Instant): void {
+    const { ip } = item.place;
+    this.#parts.holdings.grant(ip, this.#parts.holdings.claim(ip, now).epoch, FIRST);
+    this.#markOwned(item);
+  }
+
+  #settleMine(item: Item, claim: Claim, now: Instant): void {
+    const { place } = item;
+    const { ip } = place;
+    this.#parts.incoming.forget(ip);
+    this.#markOwned(item);
+    if (!this.#host.reaches(place)) {
+      this.#parts.outgoing.forget(ip);
+      return this.withdraw(ip);
+    }
+    if (!this.#parts.eligibility.isCandidate(this.#host.name, place)) return this.#leave(item, claim, now);
+    if (this.#parts.outgoing.moveOf(ip)?.reason === 'leave') this.#parts.outgoing.forget(ip);
+    this.#keep(claim);
+  }
+
+  /** The grant of an address that is ours: as it is, or for a return. */
+  #keep({ ip, epoch }: Claim): void {
+    const granted = this.#parts.holdings.grants.get(ip);
+    if (granted?.epoch === epoch) return;
+    // Before the join settled, only what the kernel has anyway; a host that was paused has to be confirmed first.
+    const { isSettled, isConfirmed } = this.#parts.settling;
+    const isServed = granted !== undefined || this.#parts.holdings.local(ip) === 'held';
+    if (isServed || (isSettled && isConfirmed)) this.#parts.holdings.grant(ip, epoch, RETURN);
+  }
+
+  /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */
+  #leave(item: Item, claim: Claim, now: Instant): void {
+    const { ip } = claim;
+    const isHeld = this.#parts.holdings.local(ip) === 'held';
+    const heir = this.#parts.eligibility.heir(item.place);
+    if (this.#parts.settling.isSettled && (heir === undefined || !isHeld)) return this.release(ip, now);
+    if (isHeld) this.#keep(claim);
+    if (this.#parts.settling.isSettled && heir !== undefined) this.#parts.outgoing.wish(ip, 'leave', heir);
+  }
+
+  #settleTheirs(item: Item, claim: Claim, owner: MemberName, now: Instant): void {
+    const { ip } = claim;
+    this.#parts.outgoing.forget(ip);
+    const { member, isGone } = this.#parts.standings.of(owner);
+    if (member !== undefined && !isGone && this.#parts.eligibility.reaches(owner, item.place)) {
+      this.#markOwned(item);
+      if (!this.#parts.incoming.isPending(ip, owner)) this.withdraw(ip);
+      return this.#mindOwner(item, claim, member, now);
+    }
+    item.requestAt = undefined;
+    // Who offered it cannot let go of it any more: now the wire decides.
+    this.#parts.incoming.forget(ip);
+    // A claim may come before the word of its owner.
+    const knownAt = after(this.#parts.holdings.claims.since(ip) ?? now, this.#parts.settings.settleMs);
+    if (member !== undefined || now >= knownAt) return this.#settleOrphan(item, claim, owner, now);
+    this.#markOwned(item);
+    this.withdraw(ip);
+    this.wakeUps.set(ip, knownAt);
+  }
+
+  #settleOrphan(item: Item, { ip, epoch }: Claim, owner: MemberName, now: Instant): void {
+    const keys = this.#parts.eligibility.keysOf(item.place);
+    const predecessor = this.#parts.standings.predecessor(owner, keys, this.#parts.settings);
+    const unownedSince = this.#markUnowned(item, now);
+    // Until then the heir may have to wait for the old owner's kernel.
+    const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
+    const isLeased = leaseEndsAt !== NEVER && leaseEndsAt > unownedSince;
+    if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) return this.withdraw(ip);
+    if (!this.#isVacant(ip, predecessor === undefined ? 'first' : 'take-over')) return;
+    if (predecessor === undefined) return this.#takeFirst(item, now);
+    const entry = this.#parts.holdings.grants.get(ip)?.entry;
+    if (entry?.kind === 'take-over' && samePredecessor(entry.predecessor, predecessor)) return;
+    this.#parts.holdings.grant(ip, epoch, { kind: 'take-over', predecessor });
+  }
+
+  /** An owner that lives and may not have the address: it hands over by itself, or it does not know and is asked to. */
+  #mindOwner(item: Item, claim: Claim, owner: Member, now: Instant): void {
+    const { node } = owner.meta;
+    const isEntitled = (item.place.nodes?.has(node) ?? true) && !this.#parts.eligibility.isExcluded(node);
+    if (isEntitled || !this.#host.isViewFresh || !this.#parts.settling.mayTake || !this.isHeirHere(item)) {
+      item.requestAt = undefined;
+      return;
+    }
+    item.requestAt ??= after(now, REQUEST_AFTER_MS);
+    if (now >= item.requestAt) {
+      this.#parts.mail.ask(owner.name, claim, now);
+      item.requestAt = after(now, REQUEST_RETRY_MS);
+    }
+    this.wakeUps.set(claim.ip, item.requestAt);
+  }
+
+  /** Whether this host is to take an address that nobody serves; if it is only later, it will be looked at then. */
+  #isMyTurn({ place, abstainUntil }: Item, since: Instant, now: Instant): boolean {
+    if (!this.#parts.settling.mayTake || !this.#host.reaches(place)) return false;
+    const rank = this.#parts.eligibility.rankOf(this.#host.name, place);
+    if (rank === undefined) return false;
+    const pauseMs = rank * (this.#parts.settings.settleMs + FALLBACK_MS);
+    const from = after(Math.max(since, this.#parts.settling.openAt) as Instant, pauseMs);
+    const turnAt = rank === 0 ? abstainUntil : (Math.max(from, abstainUntil) as Instant);
+    if (now < turnAt) this.wakeUps.set(place.ip, turnAt);
+    return now >= turnAt;
+  }
+
+  /**
+   * Whether iface has nothing left of an earlier grant of another kind. What it still holds by that is not to be kept
+   * by a new one that would have to ask the wire first: it goes, and is looked at again when it is gone.
+   */
+  #isVacant(ip: Ip, kind: Entry['kind']): boolean {
+    if (
+      this.#parts.holdings.grants.get(ip)?.entry.kind === kind ||
+      this.#parts.holdings.local(ip) === 'absent'
+    )
+      return true;
+    this.withdraw(ip);
+    return false;
+  }
+
+  isHeirHere({ place }: Item): boolean {
+    return this.#host.reaches(place) && this.#parts.eligibility.rankOf(this.#host.name, place) === 0;
+  }
+
+  #markUnowned(item: Item, now: Instant): Instant {
+    item.unownedSince ??= now;
+    this.unowned.add(item.place.ip);
+    return item.unownedSince;
+  }
+
+  #markOwned(item: Item): void {
+    item.unownedSince = undefined;
+    this.unowned.delete(item.place.ip);
+  }
+
+  heirOf(ip: Ip, skipped?: ReadonlySet<MemberName>): MemberName | undefined {
+    const item = this.items.get(ip);
+    return item && this.#parts.eligibility.heir(item.place, skipped);
+  }
+}
+
+const FIRST: Entry = { kind: 'first' };

@@ -1,0 +1,44 @@
+import type { Place } from './eligibility.ts';
+import { segmentKey } from './eligibility.ts';
+import type { MemberMeta, MemberName, SegmentKey } from './types.ts';
+
+/** This host: what it says of itself, which of its segments it hears, and how good its view of the cluster is. */
+export class OwnHost {
+  readonly name: MemberName;
+  /** Whether what the API server said is still current. */
+  isViewFresh = false;
+  readonly #isolated = new Set<SegmentKey>();
+  #segments: ReadonlySet<SegmentKey> = new Set();
+  #meta: MemberMeta;
+
+  constructor(name: MemberName, meta: MemberMeta) {
+    this.name = name;
+    this.#meta = meta;
+    this.setMeta(meta);
+  }
+
+  get meta(): MemberMeta {
+    return this.#meta;
+  }
+
+  setMeta(meta: MemberMeta): void {
+    this.#meta = meta;
+    this.#segments = new Set(meta.segments.map(({ subnet }) => segmentKey(subnet)));
+  }
+
+  /** Returns whether that is news. */
+  setIsolated(segment: SegmentKey, isIsolated: boolean): boolean {
+    if (this.#isolated.has(segment) === isIsolated) return false;
+    if (isIsolated) this.#isolated.add(segment);
+    else this.#isolated.delete(segment);
+    return true;
+  }
+
+  /** A NIC of this host that is up and hears somebody is in the address's subnet. */
+  reaches(place: Place): boolean {
+    for (const { key } of place.groups) {
+      if (this.#segments.has(key) && !this.#isolated.has(key)) return true;
+    }
+    return false;
+  }
+}
