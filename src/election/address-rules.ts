@@ -30,6 +30,7 @@ const FALLBACK_MS = 1_000;
 /** An owner whose view is as fresh as ours hands over by itself; after this it is asked to. */
 const REQUEST_AFTER_MS = 300;
 const REQUEST_RETRY_MS = 1_000;
+
 /** A wanted address. */
 export type Item = {
   readonly place: Place;
@@ -58,22 +59,48 @@ export class AddressRules {
   readonly unowned = new Set<Ip>();
   readonly wakeUps = new WakeUps();
   readonly #host: OwnHost;
-  readonly #parts: AddressParts;
+  readonly #settings: ElectionSettings;
+  readonly #holdings: Holdings;
+  readonly #eligibility: Eligibility;
+  readonly #standings: Standings;
+  readonly #settling: Settling;
+  readonly #outgoing: OutgoingHandOvers;
+  readonly #incoming: IncomingHandOvers;
+  readonly #mail: ClaimMail;
 
   constructor(host: OwnHost, parts: AddressParts) {
     this.#host = host;
-    this.#parts = parts;
+    this.#settings = parts.settings;
+    this.#holdings = parts.holdings;
+    this.#eligibility = parts.eligibility;
+    this.#standings = parts.standings;
+    this.#settling = parts.settling;
+    this.#outgoing = parts.outgoing;
+    this.#incoming = parts.incoming;
+    this.#mail = parts.mail;
   }
 
+  /** Who ranks highest for a wanted address, but for those in `skipped`. */
+  heirOf(ip: Ip, skipped?: ReadonlySet<MemberName>): MemberName | undefined {
+    const item = this.items.get(ip);
+    return item && this.#eligibility.heir(item.place, skipped);
+  }
+
+  /** Whether that is this host, and it can serve it. */
+  isHeirHere({ place }: Item): boolean {
+    return this.#host.reaches(place) && this.#eligibility.rankOf(this.#host.name, place) === 0;
+  }
+
+  /** Says that nobody has it. */
   release(ip: Ip, now: Instant): void {
-    this.#parts.outgoing.forget(ip);
+    this.#outgoing.forget(ip);
     this.withdraw(ip);
-    if (this.#parts.holdings.release(ip, now)) this.settle(ip, now);
+    if (this.#holdings.release(ip, now)) this.settle(ip, now);
   }
 
   /** Ends the grant, unless the overlap of a hand-over still runs. */
   withdraw(ip: Ip): void {
-    if (!this.#parts.outgoing.isOverlapping(ip)) this.#parts.holdings.withdraw(ip);
+    if (!this.#outgoing.isOverlapping(ip)) this.#holdings.withdraw(ip);
   }
 
   settleAll(ips: Iterable<Ip>, now: Instant): void {
@@ -81,7 +108,7 @@ export class AddressRules {
   }
 
   settleSegment(segment: SegmentKey, now: Instant): void {
-    for (const { ip } of this.#parts.eligibility.placesIn(segment)) this.settle(ip, now);
+    for (const { ip } of this.#eligibility.placesIn(segment)) this.settle(ip, now);
   }
 
   /** Moves one address to where it should be, given all that is known now. Safe to call at any time. */
@@ -89,14 +116,14 @@ export class AddressRules {
     const item = this.items.get(ip);
     if (item === undefined) return;
     this.wakeUps.delete(ip);
-    const claim = this.#parts.holdings.claims.get(ip);
+    const claim = this.#holdings.claims.get(ip);
     if (claim?.owner === undefined) this.#settleFree(item, now);
     else if (claim.owner === this.#host.name) this.#settleMine(item, claim, now);
     else this.#settleTheirs(item, claim, claim.owner, now);
   }
 
   #settleFree(item: Item, now: Instant): void {
-    this.#parts.incoming.forget(item.place.ip);
+    this.#incoming.forget(item.place.ip);
     const since = this.#markUnowned(item, now);
     if (!this.#isMyTurn(item, since, now)) this.withdraw(item.place.ip);
     else if (this.#isVacant(item.place.ip, 'first')) this.#takeFirst(item, now);
@@ -104,58 +131,58 @@ export class AddressRules {
 
   #takeFirst(item: Item, now: Instant): void {
     const { ip } = item.place;
-    this.#parts.holdings.grant(ip, this.#parts.holdings.claim(ip, now).epoch, FIRST);
+    this.#holdings.grant(ip, this.#holdings.claim(ip, now).epoch, FIRST);
     this.#markOwned(item);
   }
 
   #settleMine(item: Item, claim: Claim, now: Instant): void {
     const { place } = item;
     const { ip } = place;
-    this.#parts.incoming.forget(ip);
+    this.#incoming.forget(ip);
     this.#markOwned(item);
     if (!this.#host.reaches(place)) {
-      this.#parts.outgoing.forget(ip);
+      this.#outgoing.forget(ip);
       return this.withdraw(ip);
     }
-    if (!this.#parts.eligibility.isCandidate(this.#host.name, place)) return this.#leave(item, claim, now);
-    if (this.#parts.outgoing.moveOf(ip)?.reason === 'leave') this.#parts.outgoing.forget(ip);
+    if (!this.#eligibility.isCandidate(this.#host.name, place)) return this.#leave(item, claim, now);
+    if (this.#outgoing.moveOf(ip)?.reason === 'leave') this.#outgoing.forget(ip);
     this.#keep(claim);
   }
 
   /** The grant of an address that is ours: as it is, or for a return. */
   #keep({ ip, epoch }: Claim): void {
-    const granted = this.#parts.holdings.grants.get(ip);
+    const granted = this.#holdings.grants.get(ip);
     if (granted?.epoch === epoch) return;
     // Before the join settled, only what the kernel has anyway; a host that was paused has to be confirmed first.
-    const { isSettled, isConfirmed } = this.#parts.settling;
-    const isServed = granted !== undefined || this.#parts.holdings.local(ip) === 'held';
-    if (isServed || (isSettled && isConfirmed)) this.#parts.holdings.grant(ip, epoch, RETURN);
+    const { isSettled, isConfirmed } = this.#settling;
+    const isServed = granted !== undefined || this.#holdings.local(ip) === 'held';
+    if (isServed || (isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
   }
 
   /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */
   #leave(item: Item, claim: Claim, now: Instant): void {
     const { ip } = claim;
-    const isHeld = this.#parts.holdings.local(ip) === 'held';
-    const heir = this.#parts.eligibility.heir(item.place);
-    if (this.#parts.settling.isSettled && (heir === undefined || !isHeld)) return this.release(ip, now);
+    const isHeld = this.#holdings.local(ip) === 'held';
+    const heir = this.#eligibility.heir(item.place);
+    if (this.#settling.isSettled && (heir === undefined || !isHeld)) return this.release(ip, now);
     if (isHeld) this.#keep(claim);
-    if (this.#parts.settling.isSettled && heir !== undefined) this.#parts.outgoing.wish(ip, 'leave', heir);
+    if (this.#settling.isSettled && heir !== undefined) this.#outgoing.wish(ip, 'leave', heir);
   }
 
   #settleTheirs(item: Item, claim: Claim, owner: MemberName, now: Instant): void {
     const { ip } = claim;
-    this.#parts.outgoing.forget(ip);
-    const { member, isGone } = this.#parts.standings.of(owner);
-    if (member !== undefined && !isGone && this.#parts.eligibility.reaches(owner, item.place)) {
+    this.#outgoing.forget(ip);
+    const { member, isGone } = this.#standings.of(owner);
+    if (member !== undefined && !isGone && this.#eligibility.reaches(owner, item.place)) {
       this.#markOwned(item);
-      if (!this.#parts.incoming.isPending(ip, owner)) this.withdraw(ip);
+      if (!this.#incoming.isPending(ip, owner)) this.withdraw(ip);
       return this.#mindOwner(item, claim, member, now);
     }
     item.requestAt = undefined;
     // Who offered it cannot let go of it any more: now the wire decides.
-    this.#parts.incoming.forget(ip);
+    this.#incoming.forget(ip);
     // A claim may come before the word of its owner.
-    const knownAt = after(this.#parts.holdings.claims.since(ip) ?? now, this.#parts.settings.settleMs);
+    const knownAt = after(this.#holdings.claims.since(ip) ?? now, this.#settings.settleMs);
     if (member !== undefined || now >= knownAt) return this.#settleOrphan(item, claim, owner, now);
     this.#markOwned(item);
     this.withdraw(ip);
@@ -163,8 +190,8 @@ export class AddressRules {
   }
 
   #settleOrphan(item: Item, { ip, epoch }: Claim, owner: MemberName, now: Instant): void {
-    const keys = this.#parts.eligibility.keysOf(item.place);
-    const predecessor = this.#parts.standings.predecessor(owner, keys, this.#parts.settings);
+    const keys = this.#eligibility.keysOf(item.place);
+    const predecessor = this.#standings.predecessor(owner, keys, this.#settings);
     const unownedSince = this.#markUnowned(item, now);
     // Until then the heir may have to wait for the old owner's kernel.
     const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
@@ -172,22 +199,22 @@ export class AddressRules {
     if (!this.#isMyTurn(item, isLeased ? leaseEndsAt : unownedSince, now)) return this.withdraw(ip);
     if (!this.#isVacant(ip, predecessor === undefined ? 'first' : 'take-over')) return;
     if (predecessor === undefined) return this.#takeFirst(item, now);
-    const entry = this.#parts.holdings.grants.get(ip)?.entry;
+    const entry = this.#holdings.grants.get(ip)?.entry;
     if (entry?.kind === 'take-over' && samePredecessor(entry.predecessor, predecessor)) return;
-    this.#parts.holdings.grant(ip, epoch, { kind: 'take-over', predecessor });
+    this.#holdings.grant(ip, epoch, { kind: 'take-over', predecessor });
   }
 
   /** An owner that lives and may not have the address: it hands over by itself, or it does not know and is asked to. */
   #mindOwner(item: Item, claim: Claim, owner: Member, now: Instant): void {
     const { node } = owner.meta;
-    const isEntitled = (item.place.nodes?.has(node) ?? true) && !this.#parts.eligibility.isExcluded(node);
-    if (isEntitled || !this.#host.isViewFresh || !this.#parts.settling.mayTake || !this.isHeirHere(item)) {
+    const isEntitled = (item.place.nodes?.has(node) ?? true) && !this.#eligibility.isExcluded(node);
+    if (isEntitled || !this.#host.isViewFresh || !this.#settling.mayTake || !this.isHeirHere(item)) {
       item.requestAt = undefined;
       return;
     }
     item.requestAt ??= after(now, REQUEST_AFTER_MS);
     if (now >= item.requestAt) {
-      this.#parts.mail.ask(owner.name, claim, now);
+      this.#mail.ask(owner.name, claim, now);
       item.requestAt = after(now, REQUEST_RETRY_MS);
     }
     this.wakeUps.set(claim.ip, item.requestAt);
@@ -195,11 +222,11 @@ export class AddressRules {
 
   /** Whether this host is to take an address that nobody serves; if it is only later, it will be looked at then. */
   #isMyTurn({ place, abstainUntil }: Item, since: Instant, now: Instant): boolean {
-    if (!this.#parts.settling.mayTake || !this.#host.reaches(place)) return false;
-    const rank = this.#parts.eligibility.rankOf(this.#host.name, place);
+    if (!this.#settling.mayTake || !this.#host.reaches(place)) return false;
+    const rank = this.#eligibility.rankOf(this.#host.name, place);
     if (rank === undefined) return false;
-    const pauseMs = rank * (this.#parts.settings.settleMs + FALLBACK_MS);
-    const from = after(Math.max(since, this.#parts.settling.openAt) as Instant, pauseMs);
+    const pauseMs = rank * (this.#settings.settleMs + FALLBACK_MS);
+    const from = after(Math.max(since, this.#settling.openAt) as Instant, pauseMs);
     const turnAt = rank === 0 ? abstainUntil : (Math.max(from, abstainUntil) as Instant);
     if (now < turnAt) this.wakeUps.set(place.ip, turnAt);
     return now >= turnAt;
@@ -210,17 +237,10 @@ export class AddressRules {
    * by a new one that would have to ask the wire first: it goes, and is looked at again when it is gone.
    */
   #isVacant(ip: Ip, kind: Entry['kind']): boolean {
-    if (
-      this.#parts.holdings.grants.get(ip)?.entry.kind === kind ||
-      this.#parts.holdings.local(ip) === 'absent'
-    )
-      return true;
+    const isGranted = this.#holdings.grants.get(ip)?.entry.kind === kind;
+    if (isGranted || this.#holdings.local(ip) === 'absent') return true;
     this.withdraw(ip);
     return false;
-  }
-
-  isHeirHere({ place }: Item): boolean {
-    return this.#host.reaches(place) && this.#parts.eligibility.rankOf(this.#host.name, place) === 0;
   }
 
   #markUnowned(item: Item, now: Instant): Instant {
@@ -232,11 +252,6 @@ export class AddressRules {
   #markOwned(item: Item): void {
     item.unownedSince = undefined;
     this.unowned.delete(item.place.ip);
-  }
-
-  heirOf(ip: Ip, skipped?: ReadonlySet<MemberName>): MemberName | undefined {
-    const item = this.items.get(ip);
-    return item && this.#parts.eligibility.heir(item.place, skipped);
   }
 }
 
