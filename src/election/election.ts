@@ -11,6 +11,7 @@ import type { ElectionSettings } from './settings.ts';
 import { fromSilenceUpdate, toSilenceUpdate } from './silence.ts';
 import { Swim } from './swim.ts';
 import type {
+  Claim,
   Endpoint,
   Grant,
   LocalState,
@@ -237,7 +238,7 @@ export class Election {
       case 'meta-changed':
         return this.#onMeta(event.meta, now);
       case 'local-changed':
-        for (const [ip, state] of event.changes) this.#ownership.localChanged(ip, state, now);
+        for (const [ip, state] of event.changes) this.#onLocal(ip, state, now);
         return;
       case 'rival-heard':
         return this.#onRival(event.ip, event.mac, now);
@@ -264,11 +265,11 @@ export class Election {
       case 'ping-request':
       case 'nack':
       case 'gossip':
-        return this.#ownership.claimsHeard(this.#swim.heard(message, from, now), message.from, now);
+        return this.#onClaims(this.#swim.heard(message, from, now), message.from, now);
       case 'ack': {
         const claims = this.#swim.heard(message, from, now);
         this.#watch.acked(message.seq, now);
-        return this.#ownership.claimsHeard(claims, message.from, now);
+        return this.#onClaims(claims, message.from, now);
       }
       case 'verdict': {
         const { target, incarnation, silence } = message;
@@ -283,6 +284,7 @@ export class Election {
       case 'state':
         this.#swim.merge(message.members, now, message.from);
         this.#ownership.claimsExchanged(message.claims, now);
+        this.#findRivals(message.claims, message.from, now);
         if (message.wantsReply && connection !== undefined)
           this.#out.push({ kind: 'reply', connection, message: this.state(false, now) });
         return;
@@ -318,6 +320,25 @@ export class Election {
     if (member === undefined) return;
     difference.exchangedAt = now;
     this.#out.push({ kind: 'exchange', with: member.meta.endpoint });
+  }
+
+  #onLocal(ip: Ip, state: LocalState, now: Instant): void {
+    const entry = state === 'held' ? this.grants().get(ip)?.entry : undefined;
+    if (entry?.kind === 'take-over') this.#reannouncing.tookOver(ip, entry.predecessor.name);
+    this.#ownership.localChanged(ip, state, now);
+  }
+
+  #onClaims(claims: readonly Claim[], from: MemberName, now: Instant): void {
+    this.#ownership.claimsHeard(claims, from, now);
+    this.#findRivals(claims, from, now);
+  }
+
+  /** Who believed to own what this host owns, as after a network that was cut in two, may have answered for it. */
+  #findRivals(claims: readonly Claim[], from: MemberName, now: Instant): void {
+    for (const { ip, owner } of claims) {
+      if (owner === from && this.#ownership.claims().get(ip)?.owner === this.#name)
+        this.#reannouncing.heard(ip, now);
+    }
   }
 
   /** Of two members the claims decide: the one that is wrong is told, and lets go. */
@@ -383,7 +404,10 @@ export class Election {
     const members = this.#swim.members();
     this.#watch.membersChanged(changed, members, now);
     this.#ownership.membersChanged(changed, now);
-    for (const name of changed) if (members.get(name)?.state !== 'alive') this.#differences.delete(name);
+    for (const name of changed) {
+      if (members.get(name)?.state === 'alive') this.#reannouncing.isBack(name, now);
+      else this.#differences.delete(name);
+    }
     this.#countMembers(members);
   }
 

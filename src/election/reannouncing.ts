@@ -1,5 +1,6 @@
 import type { Ip } from '../lib/ip.ts';
 import { after, type Instant } from '../lib/time.ts';
+import type { MemberName } from './types.ts';
 import { WakeUps } from './wake-ups.ts';
 
 /**
@@ -15,6 +16,22 @@ const ADDRESS_LIMIT = 16_384;
 export class Reannouncing {
   readonly #stages = new Map<Ip, { readonly from: Instant; next: number }>();
   readonly #wakeUps = new WakeUps();
+  readonly #takenFrom = new Map<MemberName, Set<Ip>>();
+
+  /** This host took `ip` over from a member that was gone, and may have been only out of reach. */
+  tookOver(ip: Ip, from: MemberName): void {
+    const taken = this.#takenFrom.get(from);
+    if (taken === undefined) this.#takenFrom.set(from, new Set([ip]));
+    else if (taken.size < ADDRESS_LIMIT) taken.add(ip);
+  }
+
+  /** That member is there again. */
+  isBack(member: MemberName, now: Instant): void {
+    const taken = this.#takenFrom.get(member);
+    if (taken === undefined) return;
+    this.#takenFrom.delete(member);
+    for (const ip of taken) this.heard(ip, now);
+  }
 
   /** A member that is not the owner said that it has `ip`, which this host owns. */
   heard(ip: Ip, now: Instant): void {
