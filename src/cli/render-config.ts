@@ -37,7 +37,8 @@ function renderTable(
 ): readonly string[] {
   const path = values[0]?.path ?? [];
   const name = String(path[0]);
-  const header = paint('bold', path.length > 2 ? `[[${name}]]` : `[${name}]`);
+  const isList = typeof path[1] === 'number';
+  const header = paint('bold', isList ? `[[${name}]]` : `[${path.slice(0, -1).join('.')}]`);
   const note = '# changed on disk: that takes effect when lbd is restarted';
   const lines = values.map(assignment);
   const aligned = lines.map((line) => line.length).filter((length) => length <= WIDEST_ALIGNED);

@@ -2,3 +2,4 @@
 export const DEFAULT_CONFIG_FILE = '/etc/lbd.toml';
 export const DEFAULT_SOCKET = '/run/lbd/lbd.sock';
 export const DEFAULT_KUBECONFIG = '/etc/lbd/kubeconfig';
+export const DEFAULT_KEY_FILE = '/etc/lbd/gossip.keys';

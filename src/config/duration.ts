@@ -21,3 +21,21 @@ export function formatDuration(ms: number): string {
   const text = `${hours > 0 ? `${hours}h` : ''}${minutes > 0 ? `${minutes}m` : ''}${seconds > 0 ? `${seconds}s` : ''}`;
   return text === '' ? '0s' : text;
 }
+
+/** The pattern of `parseFineDuration()`, for the JSON Schema. */
+export const FINE_DURATION_PATTERN = /^\d{1,7}(?:\.\d{1,3})?(?:ms|s|m)$/;
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000 };
+
+/** `50ms`, `1.5s` or `1m` in whole milliseconds; undefined for anything else. */
+export function parseFineDuration(text: string): number | undefined {
+  const match = /^([\d.]+)(ms|s|m)$/.exec(text);
+  if (match === null || !FINE_DURATION_PATTERN.test(text)) return undefined;
+  return Math.round(Number(match[1]) * (UNIT_MS[match[2] ?? ''] ?? 0));
+}
+
+/** The inverse of `parseFineDuration()`, in the largest unit that leaves a whole number. */
+export function formatFineDuration(ms: number): string {
+  if (ms >= 60_000 && ms % 60_000 === 0) return `${ms / 60_000}m`;
+  return ms >= 1_000 && ms % 1_000 === 0 ? `${ms / 1_000}s` : `${ms}ms`;
+}

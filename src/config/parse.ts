@@ -2,6 +2,7 @@ import { assert } from '../lib/assert.ts';
 import { parseRange } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import { parseDuration } from './duration.ts';
+import { gossipHazards, gossipProblems, LONGEST_MEMBER_NAME, toGossip } from './gossip.ts';
 import { createLocator, type Locator } from './locate.ts';
 import { type Layer, type MergedDocument, mergeLayers } from './merge.ts';
 import { poolProblems } from './pools.ts';
@@ -9,6 +10,7 @@ import { formatKey, type KeyPath, quote, sortProblems } from './problem.ts';
 import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED } from './schema.ts';
 import { type KnownKeys, shapeProblems } from './shape.ts';
 import { parseToml, type TomlTable } from './syntax.ts';
+import { configTables } from './tables.ts';
 import type { Config, ConfigProblem, LoadedConfig, PoolConfig } from './types.ts';
 import { configValues } from './values.ts';
 
@@ -113,19 +115,22 @@ function checkDocument(
     else report.warn(problem.path, problem.message);
   }
   reportRepeatedInterfaces(document, report);
+  for (const { path, message } of gossipProblems(document['gossip'])) report.error(path, message);
   if (!shape.success) return undefined;
   reportHazards(shape.data, report);
   reportHostName(shape.data, report, defaults);
+  for (const { path, message } of gossipHazards(shape.data.gossip)) report.warn(path, message);
   if (report.problems.some((problem) => problem.severity === 'error')) return undefined;
   return shape.data;
 }
 
 function knownKeys(): KnownKeys {
-  const tables = configSchema().shape;
-  const known = new Map<string, readonly string[]>([['', Object.keys(tables)]]);
-  for (const [name, table] of Object.entries(tables)) {
-    const inner = table.def.innerType;
-    known.set(name, Object.keys('element' in inner.def ? inner.def.element.shape : inner.def.shape));
+  const tables = configTables();
+  const known = new Map(tables.map(({ path, keys }) => [path.join('.'), keys]));
+  known.set('', []);
+  for (const { path } of tables) {
+    const parent = path.slice(0, -1).join('.');
+    known.set(parent, [...(known.get(parent) ?? []), path.at(-1) ?? '']);
   }
   return known;
 }
@@ -165,6 +170,11 @@ function reportHazards(document: ConfigDocument, report: Report): void {
 }
 
 function reportHostName(document: ConfigDocument, report: Report, defaults: ConfigDefaults): void {
+  const name = document.host.name ?? defaults.hostName;
+  if (document.gossip !== undefined && name.length > LONGEST_MEMBER_NAME) {
+    const message = `expected at most ${LONGEST_MEMBER_NAME} characters with [gossip], got ${quote(name)}; set a shorter one here`;
+    report.error(['host', 'name'], message);
+  }
   if (document.host.name !== undefined || HOST_NAME.test(defaults.hostName)) return;
   const message = `${HOST_NAME_EXPECTED}, got ${quote(defaults.hostName)} from the system; set a name here`;
   report.error(['host', 'name'], message);
@@ -192,6 +202,7 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
     pools: document.pool.map(toPool),
     local: { interfaces: local.interfaces, prefix: local.prefix, lifetimeMs: lifetimeMs(document) },
     arp: { enforceSysctls: arp.enforce_sysctls },
+    gossip: document.gossip && toGossip(document.gossip),
     control: { socket: control.socket },
     state: { directory: state.directory },
     log: { level: log.level },

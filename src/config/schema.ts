@@ -2,6 +2,8 @@ import * as z from 'zod/mini';
 import { parseIp, parseRange } from '../lib/ip.ts';
 import { DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
+import { gossipKeys } from './gossip-schema.ts';
+import { absolutePath, checkText, text } from './schema-text.ts';
 
 const MAX_POOLS = 1000;
 const MAX_ADDRESSES_PER_POOL = 1000;
@@ -11,7 +13,6 @@ const LONGEST_LIFETIME_MS = 86_400_000;
 
 /** `sun_path` of sockaddr_un is 108 bytes with its final NUL (linux/un.h). */
 const SOCKET_PATH = /^(?=.{1,107}$)\/[\x21-\x7e]*[\x21-\x2e\x30-\x7e]$/;
-const ABSOLUTE_PATH = /^\/[^\0\r\n]*$/;
 /** RFC 1123 label and subdomain, as Kubernetes checks names (apimachinery validation). */
 const DNS_LABEL = /^(?=.{1,63}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?$/;
 const DNS_SUBDOMAIN = /^(?=.{1,253}$)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*$/;
@@ -54,6 +55,13 @@ function createConfigSchema() {
       .check(z.describe('The addresses that Services may get, one [[pool]] for each group of them.')),
     local: section('How an address is put on this host.', localKeys()),
     arp: section('How this host answers ARP.', arpKeys()),
+    gossip: z
+      .optional(z.strictObject(gossipKeys()))
+      .check(
+        z.describe(
+          'How lbd hosts talk to each other, so that each local address has one owner. Without this table a host is alone: it owns every address that it can.',
+        ),
+      ),
     control: section('Where lbctl reaches lbd.', controlKeys()),
     state: section('What lbd keeps across restarts.', stateKeys()),
     log: section('What lbd logs.', logKeys()),
@@ -203,24 +211,6 @@ function logKeys() {
       ._default(z.enum(['trace', 'debug', 'info', 'warn', 'error']), 'info')
       .check(z.describe('The least important level that is logged: trace, debug, info, warn or error.')),
   };
-}
-
-function text(pattern: RegExp, expected: string) {
-  return z.string().check(z.regex(pattern, expected));
-}
-
-function absolutePath() {
-  return text(ABSOLUTE_PATH, 'expected an absolute path');
-}
-
-/** A check whose function gives what was expected, or undefined when the text is right. */
-function checkText(problem: (value: string) => string | undefined) {
-  return z.check<string>((payload) => {
-    const expected = problem(payload.value);
-    if (expected !== undefined) {
-      payload.issues.push({ code: 'custom', input: payload.value, message: expected, continue: true });
-    }
-  });
 }
 
 function addressesProblem(value: string): string | undefined {

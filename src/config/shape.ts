@@ -5,7 +5,7 @@ import type { TomlTable } from './syntax.ts';
 
 export type ShapeProblem = { readonly path: KeyPath; readonly message: string };
 
-/** The keys of one table of the schema, by its name; the root's own under the empty name. */
+/** The keys of one table of the schema, tables in it included, by its name (`gossip.timing`); the root's own under the empty name. */
 export type KnownKeys = ReadonlyMap<string, readonly string[]>;
 
 /** What the schema found, in the words of lbd: one problem for each wrong value and each unknown key. */
@@ -30,6 +30,7 @@ export function shapeProblems(
 }
 
 function expectation(issue: core.$ZodIssue, value: unknown): string {
+  if (issue.code === 'invalid_type' && issue.message.startsWith('expected')) return issue.message;
   if (issue.code === 'invalid_type') return `expected ${TYPE_WORDS[issue.expected] ?? issue.expected}`;
   if (issue.code === 'invalid_value') {
     const choices = issue.values.map(String);
@@ -63,7 +64,7 @@ function withTableHint(path: KeyPath, value: unknown, message: string): string {
 }
 
 function unknownKey(path: KeyPath, key: string, known: KnownKeys): string {
-  const table = typeof path[0] === 'string' ? path[0] : '';
+  const table = path.filter((part) => typeof part === 'string').join('.');
   const siblings = known.get(table) ?? [];
   const near = nearest(key, siblings);
   if (near !== undefined) return `expected a known key, got ${quote(key)}; did you mean ${quote(near)}?`;
@@ -75,7 +76,7 @@ function unknownKey(path: KeyPath, key: string, known: KnownKeys): string {
 }
 
 function tableHeader(table: string): string {
-  return table === 'pool' ? '[[pool]]' : `[${formatKey([table])}]`;
+  return table === 'pool' ? '[[pool]]' : `[${formatKey(table.split('.'))}]`;
 }
 
 function valueAt(document: TomlTable, path: KeyPath): unknown {

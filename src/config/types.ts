@@ -1,4 +1,4 @@
-import type { IpRange } from '../lib/ip.ts';
+import type { Ip, IpRange, Prefix } from '../lib/ip.ts';
 
 /** The whole configuration of one host, parsed, checked and with every default filled in. Durations in milliseconds. */
 export type Config = {
@@ -7,6 +7,8 @@ export type Config = {
   readonly pools: readonly PoolConfig[];
   readonly local: LocalConfig;
   readonly arp: ArpConfig;
+  /** Undefined without a table [gossip]: this host is alone and owns every address that it can. */
+  readonly gossip: GossipConfig | undefined;
   readonly control: ControlConfig;
   readonly state: StateConfig;
   readonly log: LogConfig;
@@ -51,6 +53,62 @@ export type ArpConfig = {
   /** Whether arp_ignore and arp_announce are enforced; false only reports what they are. */
   readonly enforceSysctls: boolean;
 };
+
+export type GossipConfig = {
+  readonly seeds: readonly SeedConfig[];
+  readonly discover: 'none' | 'kubernetes';
+  readonly port: number;
+  /** Empty: every address of the host. */
+  readonly bind: readonly Ip[];
+  readonly label: string;
+  /** Undefined: without keys, because the configuration says `insecure = true`. */
+  readonly keyFile: string | undefined;
+  /** Empty: every source. */
+  readonly allow: readonly Prefix[];
+  readonly profile: 'lan' | 'fast' | 'wan';
+  /** What [gossip.timing] sets, over the profile. */
+  readonly timing: GossipTiming;
+  readonly weight: number;
+  readonly isolation: 'auto' | 'release' | 'hold';
+  /** Empty: the gateways. */
+  readonly reference: readonly Ip[];
+  readonly drainOnStop: boolean;
+  readonly preempt: boolean;
+  readonly excludeLabelledNodes: boolean;
+  readonly excludeNetworkUnavailable: boolean;
+};
+
+/** An address or a DNS name. */
+export type SeedConfig = { readonly host: string; readonly port: number };
+
+/** Names as in the settings of the election; only those that are set. */
+export type GossipTiming = {
+  readonly [Name in GossipKnob]?: number;
+};
+
+export type GossipKnob =
+  | 'heartbeatMs'
+  | 'missedHeartbeats'
+  | 'heartbeatSlackMs'
+  | 'inquiryMs'
+  | 'inquiryEveryMs'
+  | 'indirect'
+  | 'takeoverFloorMs'
+  | 'isolationMs'
+  | 'overrunMs'
+  | 'probeIntervalMs'
+  | 'probeTimeoutMs'
+  | 'suspicionMinMs'
+  | 'suspicionMaxMs'
+  | 'gossipIntervalMs'
+  | 'gossipFanout'
+  | 'retransmitMult'
+  | 'pushPullMs'
+  | 'deadRetryMs'
+  | 'settleMs'
+  | 'returnSettleMs'
+  | 'handOverTimeoutMs'
+  | 'handOverOverlapMs';
 
 export type ControlConfig = { readonly socket: string };
 

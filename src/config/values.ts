@@ -1,6 +1,8 @@
+import { profileTiming } from './gossip.ts';
 import type { MergedDocument } from './merge.ts';
 import type { KeyPath } from './problem.ts';
-import { type ConfigDocument, configSchema } from './schema.ts';
+import type { ConfigDocument } from './schema.ts';
+import { configTables } from './tables.ts';
 import type { Config, ConfigValue } from './types.ts';
 
 /**
@@ -26,18 +28,21 @@ export function configValues(
     ['host.name', host.name],
     ['host.node', host.node],
   ]);
-  for (const [table, schema] of Object.entries(configSchema().shape)) {
-    const inner = schema.def.innerType;
-    const content: unknown = document[table as keyof ConfigDocument];
-    if ('element' in inner.def) {
+  if (config.gossip !== undefined) {
+    for (const [key, value] of profileTiming(config.gossip.profile))
+      derived.set(`gossip.timing.${key}`, value);
+  }
+  for (const { path, isList, keys } of configTables()) {
+    const content = path.reduce<unknown>((table, key) => field(table, key), document);
+    // An optional table that nobody wrote has no values.
+    if (content === undefined) continue;
+    if (isList) {
       for (const [index, element] of (content as readonly object[]).entries()) {
-        for (const key of Object.keys(inner.def.element.shape)) add([table, index, key], field(element, key));
+        for (const key of keys) add([...path, index, key], field(element, key));
       }
       continue;
     }
-    for (const key of Object.keys(inner.def.shape)) {
-      add([table, key], field(content, key) ?? derived.get(`${table}.${key}`));
-    }
+    for (const key of keys) add([...path, key], field(content, key) ?? derived.get([...path, key].join('.')));
   }
   return values;
 }
@@ -52,5 +57,5 @@ function isWritten(document: unknown, path: KeyPath): boolean {
 }
 
 function field(table: unknown, key: string): unknown {
-  return (table as Readonly<Record<string, unknown>>)[key];
+  return table === undefined ? undefined : (table as Readonly<Record<string, unknown>>)[key];
 }

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parse } from 'toml';
-import { configJsonSchema } from '../../../src/config/json-schema.ts';
 import { parseConfig } from '../../../src/config/parse.ts';
 import { formatProblem } from '../../../src/config/problem.ts';
+import { type JsonSchema, type SchemaTable, schemaTables } from './schema-tables.ts';
 
 /** etc/lbd.toml.example against the schema, so that neither gets a key, a default or a sentence that the other lacks. */
 
@@ -13,24 +13,18 @@ const EXAMPLE = readFileSync(new URL('../../../etc/lbd.toml.example', import.met
 /** The example with every `#key = value` and `#[[table]]` switched on; prose has a space after its `#`. */
 const SWITCHED_ON = EXAMPLE.replaceAll(/^#(?=[\w[])/gm, '');
 
-type JsonSchema = {
-  readonly description?: string;
-  readonly default?: unknown;
-  readonly items?: JsonSchema;
-  readonly properties?: Readonly<Record<string, JsonSchema>>;
-};
+type Key = { readonly table: SchemaTable; readonly name: string; readonly schema: JsonSchema };
 
-type Key = { readonly table: string; readonly name: string; readonly schema: JsonSchema };
+const TABLES = schemaTables();
 
-const TABLES = Object.entries((configJsonSchema() as JsonSchema).properties ?? {});
-
-const KEYS: readonly Key[] = TABLES.flatMap(([table, schema]) =>
-  Object.entries((schema.items ?? schema).properties ?? {}).map(([name, key]) => ({
-    table,
-    name,
-    schema: key,
-  })),
+const KEYS: readonly Key[] = TABLES.flatMap((table) =>
+  table.keys.map(([name, schema]) => ({ table, name, schema })),
 );
+
+/** As it stands in the example, where what changes something is switched off. */
+function headerOf({ header, isOptional }: SchemaTable): string {
+  return isOptional ? `#${header}` : header;
+}
 
 /** The prose directly above the first line that starts with `start`, below the header of its table, as one line. */
 function proseAbove(start: string, header?: string): string | undefined {
@@ -60,24 +54,23 @@ test('the example changes nothing until a key is switched on', () => {
 
 test('the example has every table and every key of the schema, each with its documentation above it', () => {
   assert.ok(KEYS.length > 10);
-  const headers = new Map(
-    TABLES.map(([table, { items }]) => [table, items === undefined ? `[${table}]` : `#[[${table}]]`]),
-  );
-  for (const [table, schema] of TABLES) {
-    assert.ok(schema.description, `${table} has a description`);
-    assert.equal(proseAbove(headers.get(table) ?? ''), schema.description, table);
+  for (const table of TABLES) {
+    assert.ok(table.schema.description, `${table.header} has a description`);
+    assert.equal(proseAbove(headerOf(table)), table.schema.description, table.header);
   }
   for (const { table, name, schema } of KEYS) {
-    assert.ok(schema.description, `${table}.${name} has a description`);
-    assert.equal(proseAbove(`#${name} = `, headers.get(table)), schema.description, `${table}.${name}`);
+    assert.ok(schema.description, `${table.header} ${name} has a description`);
+    assert.equal(proseAbove(`#${name} = `, headerOf(table)), schema.description, `${table.header} ${name}`);
   }
 });
 
 test('the example shows each key with its default', () => {
   const document = parse(SWITCHED_ON);
   for (const { table, name, schema } of KEYS) {
-    const values = [document[table]].flat()[0];
-    assert.ok(Object.hasOwn(values, name), `${table}.${name} is in its table`);
-    if (schema.default !== undefined) assert.deepEqual(values[name], schema.default, `${table}.${name}`);
+    const place = table.path.reduce((parent, key) => parent[key], document);
+    const values = [place].flat()[0];
+    assert.ok(Object.hasOwn(values, name), `${table.header} ${name} is in its table`);
+    if (schema.default !== undefined)
+      assert.deepEqual(values[name], schema.default, `${table.header} ${name}`);
   }
 });

@@ -42,6 +42,7 @@ test('parseConfig() fills in every default', () => {
     ],
     local: { interfaces: [], prefix: 'host', lifetimeMs: 30_000 },
     arp: { enforceSysctls: true },
+    gossip: undefined,
     control: { socket: '/run/lbd/lbd.sock' },
     state: { directory: '/var/lib/lbd' },
     log: { level: 'info' },
@@ -98,6 +99,7 @@ lifetime = "1m30s"
     ],
     local: { interfaces: ['eth0', 'bond*'], prefix: 'host', lifetimeMs: 90_000 },
     arp: { enforceSysctls: false },
+    gossip: undefined,
     control: { socket: '/run/other.sock' },
     state: { directory: '/srv/lbd' },
     log: { level: 'debug' },
@@ -133,13 +135,13 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
     ['addresses = []\n', '1: addresses: expected a known key, got "addresses", which belongs in [[pool]]'],
     [
       '[bgp]\nasn = 1\n',
-      '1: bgp: expected a known table (host, kubernetes, pool, local, arp, control, state, log), got "bgp"',
+      '1: bgp: expected a known table (host, kubernetes, pool, local, arp, gossip, control, state, log), got "bgp"',
     ],
     ['[host]\n"\\u001b" = 1\n', '2: host."\\u001b": expected a known key (name, node), got "\\u001b"'],
     ['[host.name]\nx = 1\n', '1: host.name: expected text in quotes, got a table'],
     [
       '["__proto__"]\n',
-      '1: __proto__: expected a known table (host, kubernetes, pool, local, arp, control, state, log), got "__proto__"',
+      '1: __proto__: expected a known table (host, kubernetes, pool, local, arp, gossip, control, state, log), got "__proto__"',
     ],
   ];
   for (const [text, message] of cases) assert.deepEqual(refusal(text), [message], text);
