@@ -42,7 +42,7 @@ export function commandManual(program: Program, section: 1 | 8, when: ManualDate
 export function configManual(when: ManualDate): string {
   const prose = PROSE['lbd.toml'];
   if (prose === undefined) throw new Error('manual: no prose for lbd.toml');
-  const tables = Object.entries((configJsonSchema() as Schema).properties ?? {});
+  const tables = tablesOf([], configJsonSchema() as Schema);
   return page([
     header('lbd.toml', 5, when),
     heading('NAME'),
@@ -54,7 +54,7 @@ export function configManual(when: ManualDate): string {
     ...tables.flatMap(([name, table]) => [
       heading(table.items === undefined ? `[${name}]` : `[[${name}]]`),
       ...paragraphs([table.description ?? '']),
-      ...Object.entries((table.items ?? table).properties ?? {}).flatMap(([key, schema]) =>
+      ...keysOf(table).flatMap(([key, schema]) =>
         entry(bold(key), [schema.description ?? '', keyRemark(schema, isRequired(table, key))].join('\n')),
       ),
     ]),
@@ -73,6 +73,20 @@ type Schema = {
   readonly items?: Schema;
   readonly properties?: Readonly<Record<string, Schema>>;
 };
+
+/** Every table by its dotted name, each before the tables in it. */
+function tablesOf(path: readonly string[], table: Schema): readonly (readonly [string, Schema])[] {
+  return Object.entries(table.properties ?? {}).flatMap(([key, schema]) => {
+    if (schema.properties === undefined && schema.items?.properties === undefined) return [];
+    const own = [...path, key];
+    return [[own.join('.'), schema] as const, ...tablesOf(own, schema)];
+  });
+}
+
+function keysOf(table: Schema): readonly (readonly [string, Schema])[] {
+  const entries = Object.entries((table.items ?? table).properties ?? {});
+  return entries.filter(([, schema]) => schema.properties === undefined);
+}
 
 /** A key with a default is in `required` of what is read, not of what is written: the schema is the one for writing. */
 function isRequired(table: Schema, key: string): boolean {

@@ -1,5 +1,10 @@
 import type { Command } from 'commander';
-import { DEFAULT_CONFIG_FILE, DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from '../config/defaults.ts';
+import {
+  DEFAULT_CONFIG_FILE,
+  DEFAULT_KEY_FILE,
+  DEFAULT_KUBECONFIG,
+  DEFAULT_SOCKET,
+} from '../config/defaults.ts';
 import type { CliIo } from './cli-io.ts';
 import type { KubeconfigOptions } from './kubeconfig.ts';
 import { createProgram, exitWith, runProgram } from './program.ts';
@@ -39,6 +44,7 @@ export function lbctlProgram(io: CliIo): Command {
     });
   addConfigCommands(program, socket, io);
   addKubeconfigCommand(program, io);
+  addKeyCommands(program, io);
   return program;
 }
 
@@ -85,6 +91,43 @@ function addKubeconfigCommand(program: Command, io: CliIo): void {
       const { makeKubeconfig } = await import('./kubeconfig.ts');
       await makeKubeconfig(options, io);
     });
+}
+
+/** They work on files and ask no daemon. */
+function addKeyCommands(program: Command, io: CliIo): void {
+  program
+    .command('keygen')
+    .description('make a key of gossip, which every host of the cluster must have')
+    .option('-o, --out <file>', 'write it to this new file instead of standard output')
+    .action(async ({ out }: { out?: string }) => (await import('./keys.ts')).generateKey(out, io));
+  const keys = program.command('keys').description('change the keys of gossip, in steps that lose no packet');
+  const file = ['[file]', 'the file of keys', DEFAULT_KEY_FILE] as const;
+  withJson(keys.command('list'))
+    .description('show which keys there are and which one seals')
+    .argument(...file)
+    .action(async (path: string, { json }: JsonOption) =>
+      (await import('./keys.ts')).listKeys(path, json, io),
+    );
+  keys
+    .command('add')
+    .description('step 1: add a key, which opens from then on')
+    .argument(...file)
+    .option('--from <file>', 'the key of this file, - for standard input; without it, a new one')
+    .action(async (path: string, { from }: { from?: string }) =>
+      (await import('./keys.ts')).addKeys(path, from, io),
+    );
+  keys
+    .command('use')
+    .description('step 2: seal with another key')
+    .argument('<key>', 'its id, see "lbctl keys list"')
+    .argument(...file)
+    .action(async (key: string, path: string) => (await import('./keys.ts')).useKey(path, key, io));
+  keys
+    .command('remove')
+    .description('step 3: remove the key that no host seals with any more')
+    .argument('<key>', 'its id, see "lbctl keys list"')
+    .argument(...file)
+    .action(async (key: string, path: string) => (await import('./keys.ts')).removeKey(path, key, io));
 }
 
 function withJson(command: Command): Command {

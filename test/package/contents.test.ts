@@ -87,7 +87,11 @@ describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
     assert.match(lbd, /\\-\\-unless\\-restarting/);
     const config = unpacked('usr/share/man/man5/lbd.toml.5.gz');
     const tables = Object.values((configJsonSchema() as Schema).properties ?? {});
-    const keys = tables.flatMap((table) => Object.keys((table.items ?? table).properties ?? {}));
+    const keys = tables.flatMap((table) =>
+      Object.entries((table.items ?? table).properties ?? {}).flatMap(([key, { properties }]) =>
+        properties === undefined ? [key] : Object.keys(properties),
+      ),
+    );
     assert.ok(keys.length > 10);
     for (const key of keys) assert.ok(config.includes(`\\fB${key.replaceAll('-', '\\-')}\\fR`), key);
   });
