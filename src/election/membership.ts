@@ -24,6 +24,8 @@ export const MAX_INCARNATION_JUMP = 2 ** 20;
 const MAX_INCARNATION = Number.MAX_SAFE_INTEGER - 2 * MAX_INCARNATION_JUMP;
 /** How often a host outbids another that uses its name. */
 const OUTBID_PAUSE_MS = 5_000;
+/** So long after it met the others, nothing that they tell is of this host's earlier life. */
+const EARLIER_LIFE_MS = 10_000;
 
 /**
  * `outdated`: somebody holds a member for alive in the very incarnation that is suspect or gone here, and only that member
@@ -56,6 +58,8 @@ export class Membership {
   readonly #health: LocalHealth;
   readonly #conflicts = new NameConflicts();
   readonly #outbids = new Pace<MemberName>(OUTBID_PAUSE_MS, 1);
+  /** When this host first knew of another. */
+  #metAt: Instant | undefined;
   #outbidAt: Instant | undefined;
   #conflictAt: Instant | undefined;
   readonly #changed = new Set<MemberName>();
@@ -201,6 +205,7 @@ export class Membership {
     const state = update.state === 'suspect' ? 'alive' : update.state;
     const member = this.table.put(update.name, update.incarnation, state, update.meta, now);
     if (member === undefined) return 'nothing';
+    this.#metAt ??= now;
     this.#note(update.name);
     if (update.state === 'suspect') this.#accuse(member, update, now);
     if (isHere(update.state)) this.#report('joined', member);
@@ -247,8 +252,8 @@ export class Membership {
     const firstSilence = this.#hush(name, silence);
     if (running?.incarnation === incarnation) {
       const confirmed = running.confirm(by);
-      if (silence !== undefined) running.hasten(this.#judgedMs(silence), now);
-      this.reschedule(name, running);
+      const hastened = silence !== undefined && running.hasten(this.#judgedMs(silence), now);
+      if (confirmed || hastened) this.reschedule(name, running);
       if (!confirmed && !firstSilence) return false;
     } else {
       this.reschedule(name, this.#newSuspicion(incarnation, by, silence, now));
@@ -334,14 +339,18 @@ export class Membership {
     return 'news';
   }
 
-  /** Whether to outbid: an earlier life of this host is outbid once, another host of the same name bids again. */
+  /**
+   * Whether to outbid: an earlier life of this host is outbid once, when it meets the others; another host of the same
+   * name comes later, or bids again.
+   */
   #outbid(endpoint: Endpoint, now: Instant): boolean {
     if (!this.#outbids.allows(this.#name, now)) return false;
     const own = this.#self.meta.endpoint;
+    const late = this.#metAt !== undefined && now > after(this.#metAt, EARLIER_LIFE_MS);
     const again = this.#outbidAt !== undefined && now < after(this.#outbidAt, MOVED_BACK_MS);
     const quiet = this.#conflictAt !== undefined && now < after(this.#conflictAt, MOVED_BACK_MS);
     this.#outbidAt = now;
-    if (!again || quiet) return true;
+    if (!(late || again) || quiet) return true;
     this.#conflictAt = now;
     this.#conflict(this.#name, [own, endpoint]);
     return true;

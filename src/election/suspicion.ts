@@ -19,6 +19,7 @@ export class Suspicion {
   readonly incarnation: number;
   readonly #by: (MemberName | undefined)[];
   readonly #needed: number;
+  #confirmations = 0;
   #startedAt: Instant;
   #minMs: number;
   readonly #maxMs: number;
@@ -54,17 +55,19 @@ export class Suspicion {
 
   /** Whether that is a new and independent voice that still shortens the wait. */
   confirm(by: MemberName | undefined): boolean {
-    if (by === undefined || this.#by.length > this.#needed || this.#by.includes(by)) return false;
+    if (this.#confirmations >= this.#needed || by === undefined || this.#by.includes(by)) return false;
     this.#by.push(by);
+    this.#confirmations += 1;
     return true;
   }
 
-  /** A watcher judged: from now on no longer than `minMs`. */
-  hasten(minMs: number, now: Instant): void {
-    if (after(now, minMs) >= this.endsAt()) return;
+  /** A watcher judged: from now on no longer than `minMs`. Whether that is sooner. */
+  hasten(minMs: number, now: Instant): boolean {
+    if (after(now, minMs) >= this.endsAt()) return false;
     this.#startedAt = now;
     this.#minMs = minMs;
-    while (this.#by.length <= this.#needed) this.#by.push(undefined);
+    this.#confirmations = this.#needed;
+    return true;
   }
 
   /** The suspect answered without refuting: the wait begins anew. */
@@ -80,6 +83,6 @@ export class Suspicion {
   }
 
   endsAt(): Instant {
-    return after(this.#startedAt, suspicionMs(this.#by.length - 1, this.#needed, this.#minMs, this.#maxMs));
+    return after(this.#startedAt, suspicionMs(this.#confirmations, this.#needed, this.#minMs, this.#maxMs));
   }
 }

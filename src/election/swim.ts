@@ -193,11 +193,10 @@ export class Swim {
     this.#courier.hears(now);
     const member = this.#membership.table.get(name);
     if (member === undefined || member.state === 'alive' || name === this.#name) return;
+    // It is told before a suspicion is withdrawn, because others may have got that already: refuted, it is gone everywhere.
+    this.#courier.tell(name, now);
     if (this.#membership.suspicions.get(name)?.isOnlyOf(this.#name) === true) {
-      this.#courier.tell(name, now);
       this.#membership.withdraw(name, now);
-    } else {
-      this.#courier.tell(name, now);
     }
     this.#wake(now);
   }
