@@ -21,12 +21,14 @@ import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { ControlServer } from './control-server.ts';
 import { EventReporter } from './event-reporter.ts';
+import { GossipService } from './gossip-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { computePlan } from './plan.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { STATUS_VERSION, type StatusDocument } from './types.ts';
+import { wantedAddresses } from './wanted.ts';
 
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
 const PROBE_AHEAD_COUNT = 8;
@@ -36,6 +38,9 @@ const PROBE_AHEAD_COUNT = 8;
  * half of the time on planning. A plan is mostly quicker than this, and then there is none.
  */
 const SHORTEST_PAUSE_MS = 1;
+
+/** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
+const DRAIN_ON_STOP_MS = 10_000;
 
 export type DaemonOptions = {
   readonly configFile: string;
@@ -62,6 +67,8 @@ export class Daemon {
   readonly #allocator: Allocator;
   readonly #events: EventReporter;
   readonly #control: ControlServer;
+  /** Undefined on a host that does not gossip, which owns every address that it can. */
+  #gossip: GossipService | undefined;
   #config: Config;
   #digest: string;
   #listing: () => ConfigListing;
@@ -88,6 +95,7 @@ export class Daemon {
       logger,
       onChange: (changes) => {
         this.#local.kernelChanged(changes);
+        this.#gossip?.hostChanged();
         this.#watchSysctls();
         // A NIC that came back under the same name starts over with the kernel's defaults.
         if (changes.links.present.length > 0) this.#sysctls.check();
@@ -106,6 +114,9 @@ export class Daemon {
       logger,
       onReport: (report) => this.#report(report),
       onChange,
+      onLocalChange: (changes) => this.#gossip?.localChanged(changes),
+      onClaim: (ifIndex, claim) => this.#gossip?.claimHeard(ifIndex, claim),
+      beforeStep: (now) => this.#gossip?.beforeLocalStep(now),
     });
     this.#sysctls = new SysctlGuard({
       logger,
@@ -149,6 +160,7 @@ export class Daemon {
     this.#running = true;
     this.#local.start();
     this.#watchSysctls();
+    await this.#startGossip();
     await this.#control.listen();
     this.#cluster.start();
     this.#planNow();
@@ -162,12 +174,12 @@ export class Daemon {
     warnings: readonly ConfigProblem[],
     listing: () => ConfigListing,
   ): void {
-    const fixed = ['host', 'kubernetes', 'control', 'state'] as const;
+    const fixed = ['host', 'kubernetes', 'gossip', 'control', 'state'] as const;
     const waiting = fixed.filter(
       (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
     );
-    const { host, kubernetes, control, state } = this.#config;
-    this.#config = { ...config, host, kubernetes, control, state };
+    const { host, kubernetes, gossip, control, state } = this.#config;
+    this.#config = { ...config, host, kubernetes, gossip, control, state };
     this.#digest = digest;
     const running = this.#listing;
     this.#listing = listing;
@@ -181,6 +193,8 @@ export class Daemon {
       ...warnings.map((warning) => warning.message),
       ...waiting.map((table) => `[${table}] changed on disk: it takes effect when lbd is restarted`),
     ];
+    const keyProblem = this.#gossip?.reloadKeys();
+    if (keyProblem !== undefined) this.#reloadProblems = [keyProblem];
     this.#options.logger.setLevel(config.log.level);
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
     this.#local.reconfigure(config.local, config.local.interfaces);
@@ -197,9 +211,11 @@ export class Daemon {
 
   /** Stops; `addresses` says whether they leave the host now or stay until their lifetime ends or a restart adopts them. */
   async stop(addresses: 'leave' | 'remove'): Promise<void> {
+    if (addresses === 'leave' && this.#config.gossip?.drainOnStop === true) await this.#drainForStop();
     this.#running = false;
     this.#allocator.close();
     if (addresses === 'remove') await this.#local.removeAll();
+    await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
     this.#local.close();
     this.#sysctls.close();
     this.#wire.close();
@@ -232,6 +248,7 @@ export class Daemon {
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
     const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp, kubernetes.allocator);
     const sysctls = this.#sysctls.states();
+    const election = this.#gossip?.status();
     return {
       version: STATUS_VERSION,
       lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
@@ -246,6 +263,7 @@ export class Daemon {
       services,
       addresses,
       sysctls,
+      ...(election === undefined ? {} : { election }),
       problems: findProblems({
         kubernetes,
         unwritten: this.#allocator.failures(),
@@ -298,12 +316,55 @@ export class Daemon {
       mayAllocate,
     });
     // Before the first list or the cache, no Service is known: that is no reason to take anything away.
-    if (this.#cluster.synced()) this.#local.plan(plan.desired, probeAhead);
-    else if (services.size > 0) this.#local.plan(this.#withAdopted(plan.desired), probeAhead);
+    if (this.#cluster.synced()) this.#hold(plan.desired, probeAhead);
+    else if (services.size > 0) this.#hold(this.#withAdopted(plan.desired), probeAhead);
     this.#allocator.carryOut(plan.writes, services, mayAllocate);
     this.#events.refused(plan.refusals);
     if (mayAllocate) this.#events.allocated(allocations, services);
     else this.#events.notAllocating();
+  }
+
+  /** What somebody should hold: here all of it, or among the hosts that gossip what this one is granted. */
+  #hold(desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
+    const { gossip } = this.#config;
+    if (this.#gossip === undefined || gossip === undefined) return this.#local.plan(desired, candidates);
+    const nodes = this.#cluster.nodes();
+    this.#gossip.nodesChanged([...nodes.values()].flatMap(({ internalIps }) => internalIps));
+    const wanted = wantedAddresses({
+      desired,
+      services: this.#cluster.services(),
+      endpointSlices: this.#cluster.endpointSlices(),
+      nodes,
+      endpointsSynced: this.#cluster.endpointsSynced(),
+      fresh: this.#cluster.synced() && this.#cluster.status().reachable,
+      excludeLabelled: gossip.excludeLabelledNodes,
+      excludeNetworkUnavailable: gossip.excludeNetworkUnavailable,
+    });
+    this.#gossip.plan(wanted, desired, candidates);
+  }
+
+  async #startGossip(): Promise<void> {
+    const { gossip, state, host, local } = this.#config;
+    if (gossip === undefined) return;
+    const service = new GossipService({
+      config: gossip,
+      stateDirectory: state.directory,
+      name: host.name,
+      node: host.node,
+      version: VERSION,
+      configDigest: this.#digest,
+      lifetimeMs: local.lifetimeMs,
+      local: this.#local,
+      logger: this.#options.logger,
+      onChange: () => this.#planSoon(),
+    });
+    await service.start();
+    this.#gossip = service;
+  }
+
+  async #drainForStop(): Promise<void> {
+    const drained = (await this.#gossip?.drain(DRAIN_ON_STOP_MS)) ?? true;
+    if (!drained) this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
   }
 
   async #writeStatus(service: Service, addresses: readonly Ip[]): Promise<WriteOutcome> {
@@ -327,6 +388,10 @@ export class Daemon {
       { ...fields, interface: named.interface, services: named.services },
       `address.${kind}`,
     );
+    if (named.report.kind === 'rival-heard') {
+      const { ip, mac } = named.report;
+      this.#gossip?.step({ kind: 'rival-heard', ip, mac });
+    }
     const services = this.#cluster.services();
     const users = named.services.flatMap((key) => services.get(key as ServiceKey) ?? []);
     this.#events.reported(named, users);

@@ -49,6 +49,8 @@ export type StatusDocument = {
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
   readonly sysctls: readonly SysctlState[];
+  /** Absent when this host does not gossip. */
+  readonly election?: ElectionStatus;
   readonly problems: readonly Problem[];
 };
 
@@ -57,6 +59,76 @@ export type ServiceStatus = {
   readonly addresses: readonly Ip[];
   readonly state: 'announced' | 'allocated' | 'probing' | 'refused' | 'partial';
   /** Why it is not announced; undefined when it is. */
+  readonly reason: string | undefined;
+};
+
+/** Who is there and who owns what, as this host sees it. */
+export type ElectionStatus = {
+  readonly name: string;
+  readonly incarnation: number;
+  readonly drained: boolean;
+  /** Nothing is left on this host. */
+  readonly drainDone: boolean;
+  readonly encrypted: boolean;
+  /** Why claims and epochs are not in the state directory. */
+  readonly stateProblem: string | undefined;
+  /** 0 is healthy; up to 8 for a host that is too slow to judge others (Lifeguard). */
+  readonly healthScore: number;
+  readonly segments: readonly SegmentStatus[];
+  readonly members: readonly MemberStatus[];
+  readonly owners: readonly OwnerStatus[];
+  /** Members with another configuration than this host. */
+  readonly drift: readonly string[];
+  readonly traffic: {
+    readonly sent: number;
+    readonly sentBytes: number;
+    readonly received: number;
+    readonly receivedBytes: number;
+  };
+};
+
+export type SegmentStatus = {
+  readonly subnet: string;
+  readonly ip: Ip;
+  /** Nobody is heard there. */
+  readonly isolated: boolean;
+  /** False after a pause of this host, until a neighbour knows the same of its claims. */
+  readonly confirmed: boolean;
+  readonly neighbours: readonly string[];
+};
+
+export type MemberStatus = {
+  readonly name: string;
+  readonly state: 'alive' | 'suspect' | 'dead' | 'left';
+  readonly isSelf: boolean;
+  readonly incarnation: number;
+  readonly sinceMs: number;
+  readonly rttMs: number | undefined;
+  /** Of neighbours only: the others are heard now and then, by chance. */
+  readonly heardMsAgo: number | undefined;
+  readonly isNeighbour: boolean;
+  /** Heard over TCP alone. */
+  readonly udpLost: boolean;
+  readonly silence: string | undefined;
+  readonly version: string;
+  readonly node: string;
+  readonly endpoint: { readonly ip: Ip; readonly port: number };
+  readonly segments: readonly string[];
+  readonly drained: boolean;
+  readonly weight: number;
+  readonly configDigest: string;
+  /** How many addresses it owns. */
+  readonly addresses: number;
+};
+
+export type OwnerStatus = {
+  readonly ip: Ip;
+  readonly state: 'mine' | 'theirs' | 'orphaned' | 'free' | 'nobody';
+  readonly owner: string | undefined;
+  readonly epoch: number;
+  readonly sinceMs: number | undefined;
+  readonly heir: string | undefined;
+  /** Why it is not where it should be; undefined when it is. */
   readonly reason: string | undefined;
 };
 

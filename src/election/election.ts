@@ -19,6 +19,7 @@ import type {
   MemberMeta,
   MemberName,
   PersistentState,
+  Segment,
   SegmentKey,
   Wanted,
 } from './types.ts';
@@ -207,6 +208,11 @@ export class Election {
       peers,
       claims: this.#ownership.persistentClaims(),
     };
+  }
+
+  /** This host's own, as the others know them. */
+  segments(): readonly Segment[] {
+    return this.#meta.segments;
   }
 
   get swim(): Swim {

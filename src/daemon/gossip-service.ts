@@ -1,0 +1,231 @@
+import type { GossipConfig } from '../config/types.ts';
+import type { Report } from '../election/effects.ts';
+import type { ElectionEvent } from '../election/election.ts';
+import { loadKeys } from '../election/io/key-ring.ts';
+import { SeedResolver } from '../election/io/seeds.ts';
+import { StateFile } from '../election/io/state-file.ts';
+import { PROFILES } from '../election/settings.ts';
+import type { Endpoint, MemberName, Wanted } from '../election/types.ts';
+import type { LocalDriver } from '../iface/io/local-driver.ts';
+import type { DesiredAddress, IfIndex } from '../iface/types.ts';
+import type { WireClaim } from '../iface/wire-claims.ts';
+import { errorText } from '../lib/errors.ts';
+import type { Ip } from '../lib/ip.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { Instant } from '../lib/time.ts';
+import { bootTimeMs } from '../sys/clock.ts';
+import { electionStatus } from './election-status.ts';
+import { Gossip } from './gossip.ts';
+import type { ElectionStatus } from './types.ts';
+
+/** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
+const DRAIN_LOOK_MS = 20;
+
+export type GossipServiceOptions = {
+  readonly config: GossipConfig;
+  readonly stateDirectory: string;
+  readonly name: string;
+  readonly node: string;
+  readonly version: string;
+  readonly configDigest: string;
+  readonly lifetimeMs: number;
+  readonly local: LocalDriver;
+  readonly logger: Logger;
+  readonly onChange: () => void;
+};
+
+/** Everything of gossip that a host with a table `[gossip]` runs: the election, its state file, its seeds and its keys. */
+export class GossipService {
+  readonly #options: GossipServiceOptions;
+  readonly #gossip: Gossip;
+  readonly #state: StateFile;
+  readonly #seeds: SeedResolver;
+  #configured: readonly Endpoint[] = [];
+  #discovered: readonly Endpoint[] = [];
+  /** The seeds that the election knows, in text. */
+  #told = '';
+  #isDraining = false;
+
+  /** Throws LbdError `gossip.bad-keys` when the keys cannot be used. */
+  constructor(options: GossipServiceOptions) {
+    this.#options = options;
+    const { config, logger, local } = options;
+    this.#state = new StateFile({
+      directory: options.stateDirectory,
+      state: () => this.#gossip.election.persistent(),
+      logger,
+    });
+    const { port, bind, label, allow, reference } = config;
+    this.#gossip = new Gossip({
+      name: options.name as MemberName,
+      meta: {
+        port,
+        node: options.node,
+        version: options.version,
+        weight: config.weight,
+        configDigest: options.configDigest.slice(0, 8),
+        lifetimeMs: options.lifetimeMs,
+      },
+      settings: { ...PROFILES[config.profile], ...config.timing, preempt: config.preempt },
+      isolation: config.isolation,
+      random: Math.random,
+      reference,
+      restored: this.#state.load(),
+      transport: { port, bind, label, allow, keys: this.#keys() },
+      local,
+      logger,
+      onReport: (report) => this.#report(report),
+      onPersist: () => this.#state.changed(),
+      onChange: options.onChange,
+    });
+    this.#seeds = new SeedResolver({
+      seeds: config.seeds,
+      random: Math.random,
+      logger,
+      onEndpoints: (endpoints) => {
+        this.#configured = endpoints;
+        this.#tellSeeds();
+      },
+    });
+  }
+
+  /** Rejects with an LbdError when the port cannot be had. */
+  async start(): Promise<void> {
+    await this.#gossip.start();
+    this.#seeds.start();
+    // What an earlier life left in the kernel, and iface has adopted already.
+    const held = this.#options.local.statuses().filter(({ state }) => state === 'held');
+    if (held.length > 0) this.#gossip.localChanged(new Map(held.map(({ ip }) => [ip, 'held'])));
+  }
+
+  /** Tells the others, writes what is to be remembered, and ends. */
+  async close(why: 'restarting' | 'leaving'): Promise<void> {
+    this.#seeds.close();
+    await this.#gossip.close(why);
+    await this.#state.close();
+  }
+
+  plan(wanted: Wanted, desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
+    this.#gossip.plan(wanted, desired, candidates);
+  }
+
+  localChanged(changes: Parameters<Gossip['localChanged']>[0]): void {
+    this.#gossip.localChanged(changes);
+  }
+
+  claimHeard(ifIndex: IfIndex, claim: WireClaim): void {
+    this.#gossip.claimHeard(ifIndex, claim);
+  }
+
+  beforeLocalStep(now: Instant): void {
+    this.#gossip.beforeLocalStep(now);
+  }
+
+  hostChanged(): void {
+    this.#gossip.hostChanged();
+  }
+
+  step(event: ElectionEvent): void {
+    this.#gossip.step(event);
+  }
+
+  /** The InternalIPs of the cluster's nodes, which are asked as seeds with `discover = "kubernetes"`. */
+  nodesChanged(ips: readonly Ip[]): void {
+    if (this.#options.config.discover !== 'kubernetes') return;
+    const { port } = this.#options.config;
+    this.#discovered = ips.map((ip) => ({ ip, port }));
+    this.#tellSeeds();
+  }
+
+  /** Reads the key file again; the old keys stay when it cannot be used. Returns why, in words. */
+  reloadKeys(): string | undefined {
+    try {
+      const keys = this.#keys();
+      if (keys !== undefined) this.#gossip.setKeys(keys);
+      return undefined;
+    } catch (error) {
+      return errorText(error);
+    }
+  }
+
+  command(command: 'drain' | 'undrain' | 'rebalance'): void {
+    if (command !== 'rebalance') this.#isDraining = command === 'drain';
+    this.#gossip.step({ kind: 'command', command });
+  }
+
+  get isDrained(): boolean {
+    return this.#isDraining && this.#gossip.election.ownership.drainDone();
+  }
+
+  /** Gives everything to the others; resolves with whether that was done within `limitMs`. */
+  async drain(limitMs: number): Promise<boolean> {
+    this.command('drain');
+    const deadline = bootTimeMs() + limitMs;
+    while (!this.isDrained && bootTimeMs() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS));
+    }
+    return this.isDrained;
+  }
+
+  status(): ElectionStatus {
+    return electionStatus(this.#gossip.election, {
+      name: this.#options.name as MemberName,
+      draining: this.#isDraining,
+      encrypted: this.#options.config.keyFile !== undefined,
+      stateProblem: this.#state.problem,
+      counters: this.#gossip.counters(),
+      now: bootTimeMs(),
+    });
+  }
+
+  get election(): Gossip['election'] {
+    return this.#gossip.election;
+  }
+
+  #keys(): ReturnType<typeof loadKeys> | undefined {
+    const { keyFile } = this.#options.config;
+    return keyFile === undefined ? undefined : loadKeys(keyFile);
+  }
+
+  #tellSeeds(): void {
+    const endpoints = [...this.#configured, ...this.#discovered];
+    const text = endpoints.map(({ ip, port }) => `${ip} ${port}`).join();
+    if (text === this.#told) return;
+    this.#told = text;
+    this.#gossip.step({ kind: 'seeds', endpoints });
+  }
+
+  #report(report: Report): void {
+    const { kind, ...fields } = report;
+    const level = LOUD_REPORTS.has(kind) ? 'warn' : 'info';
+    this.#options.logger[level](loggable(fields), `gossip.${kind}`);
+  }
+}
+
+const LOUD_REPORTS: ReadonlySet<string> = new Set([
+  'suspected',
+  'died',
+  'name-conflict',
+  'verdict',
+  'udp-lost',
+  'isolated',
+  'paused',
+  'superseded',
+]);
+
+/** A member's whole record is for `lbctl members`; a line of the log has its name. */
+function loggable(fields: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const shown: Record<string, unknown> = { ...fields };
+  const { member, silence } = fields as {
+    readonly member?: { readonly name: string; readonly incarnation: number };
+    readonly silence?: { readonly why: string; readonly lastHeardAt: Instant };
+  };
+  if (member !== undefined) {
+    shown['member'] = member.name;
+    shown['incarnation'] = member.incarnation;
+  }
+  if (silence !== undefined) {
+    shown['silence'] = { why: silence.why, silentMs: Math.round(bootTimeMs() - silence.lastHeardAt) };
+  }
+  return shown;
+}
