@@ -20,6 +20,11 @@ export const MAX_VERSION_BYTES = 63;
 /** 2^53 - 1 takes eight groups of seven bits. */
 const MAX_VARINT_BYTES = 8;
 const U32_MAX = 0xffff_ffff;
+/**
+ * Of incarnations, epochs and sequence numbers that are taken from others: far below what a number holds, so that whoever raises
+ * one that somebody made up never comes to the end.
+ */
+export const MAX_COUNTER = 2 ** 48 - 1;
 const MAC_BYTES = 6;
 /** In the byte of a prefix's length, v6 starts after the 33 lengths of v4. */
 const V6_LENGTHS_FROM = 33;

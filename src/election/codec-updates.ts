@@ -5,6 +5,7 @@ import {
   type FieldReader,
   ipBytes,
   isV6,
+  MAX_COUNTER,
   MAX_NODE_BYTES,
   MAX_VERSION_BYTES,
   prefixBytes,
@@ -108,7 +109,7 @@ function readMemberAfter(tag: number, reader: FieldReader): MemberUpdate {
   return {
     kind: 'member',
     name: reader.name('name of a member'),
-    incarnation: reader.varint(Number.MAX_SAFE_INTEGER, 'incarnation'),
+    incarnation: reader.varint(MAX_COUNTER, 'incarnation'),
     state: STATES[tag & TAG_STATE] ?? 'alive',
     meta: (tag & TAG_META) === 0 ? undefined : readMeta(reader),
     by: (tag & TAG_BY) === 0 ? undefined : reader.name('name of a suspecter'),
@@ -204,7 +205,7 @@ function readClaimAfter(tag: number, reader: FieldReader): ClaimUpdate {
 }
 
 function readEpoch(reader: FieldReader): number {
-  const epoch = reader.varint(Number.MAX_SAFE_INTEGER, 'epoch');
+  const epoch = reader.varint(MAX_COUNTER, 'epoch');
   if (epoch === 0) reader.refuse('value', 'epoch 0');
   return epoch;
 }

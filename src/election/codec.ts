@@ -5,6 +5,7 @@ import { fail, ok, type Result } from '../lib/result.ts';
 import {
   endpointBytes,
   FieldReader,
+  MAX_COUNTER,
   type Malformed,
   prefixBytes,
   textBytes,
@@ -349,11 +350,11 @@ function updatesBytes(updates: readonly Update[]): number {
 }
 
 function readSeq(reader: FieldReader): number {
-  return reader.varint(Number.MAX_SAFE_INTEGER, 'sequence number');
+  return reader.varint(MAX_COUNTER, 'sequence number');
 }
 
 function readIncarnation(reader: FieldReader): number {
-  return reader.varint(Number.MAX_SAFE_INTEGER, 'incarnation');
+  return reader.varint(MAX_COUNTER, 'incarnation');
 }
 
 function readTarget(reader: FieldReader): Verdict['target'] {

@@ -153,6 +153,7 @@ test('decodeMessage() refuses what is none, with a reason', () => {
     ['a number in a longer form', `0104${'0161'}8100`, 'value'],
     ['a number of nine groups', `0104${'0161'}${'ff'.repeat(8)}01`, 'value'],
     ['a number beyond 2^53', `0104${'0161'}${'ff'.repeat(7)}7f`, 'limit'],
+    ['a number of 2^48', `0104${'0161'}${'80'.repeat(6)}40`, 'limit'],
     ['host bits in a prefix', HEARTBEAT_HEX.replace('180a0000', '170a0001'), 'value'],
     ['unknown heartbeat flags', HEARTBEAT_HEX.replace('0000003305', '0000003385'), 'value'],
     ['a gap beyond every limit', HEARTBEAT_HEX.replace('00000033', 'ffffffff'), 'value'],

@@ -1,0 +1,118 @@
+import { randomBytes } from 'node:crypto';
+import { Envelope } from '../src/election/io/envelope.ts';
+import { newKey } from '../src/election/io/key-ring.ts';
+import { Sealer } from '../src/election/io/sealer.ts';
+import { GossipFuzz } from '../test/support/gossip-fuzz.ts';
+import type { Figures } from './harness.ts';
+
+/**
+ * What a packet of gossip costs, with a key and without, and millions of mutated ones through the decoder and a live
+ * election: `FUZZ_PACKETS` of them in all (10 million), `FUZZ_LIVE_SHARE` of them (0.25) into the election, from the seed
+ * `FUZZ_SEED` (the time).
+ */
+
+const PACKETS = Number(process.env['FUZZ_PACKETS'] ?? 10_000_000);
+const SEED = Number(process.env['FUZZ_SEED'] ?? Date.now() % 1_000_000);
+/** Each election takes so many before the next seed begins, so that one odd state does not shape all the rest. */
+const PACKETS_PER_ELECTION = 250_000;
+/** Of the packets, those that go on into an election. */
+const LIVE_SHARE = Number(process.env['FUZZ_LIVE_SHARE'] ?? 0.25);
+const COST_ROUNDS = 40;
+const COST_PACKETS = 2_000;
+const MESSAGE = randomBytes(1_200);
+
+export async function run(figures: Figures): Promise<void> {
+  measureCosts(figures);
+  fuzz(figures);
+}
+
+function measureCosts(figures: Figures): void {
+  const envelope = new Envelope('default', [newKey(), newKey()]);
+  const [alice, bob] = [1, 2].map(() => new Sealer<string>(envelope, () => performance.now()));
+  if (alice === undefined || bob === undefined) throw new Error('two sealers');
+  const seal = (): Buffer => Buffer.from(alice.seal(MESSAGE));
+  introduce(alice, bob, seal());
+  const heard = seal();
+  bob.open(heard, '');
+  const cases: readonly (readonly [string, number | undefined, () => Buffer])[] = [
+    ['random bytes', 5, () => randomBytes(1_240)],
+    ['header made up', 5, () => Buffer.concat([heard.subarray(0, 4), randomBytes(1_236)])],
+    ['heard before, changed', 5, () => changed(heard)],
+    ['heard before', 5, () => heard],
+    ['taken off the wire, changed', undefined, () => changed(seal())],
+    ['authentic and new', undefined, seal],
+  ];
+  for (const [name, target, make] of cases) {
+    figures.record({
+      bench: 'gossip-wire',
+      case: `packet: ${name}`,
+      value: costUs(make, (packet) => bob.open(packet, '')),
+      unit: 'µs',
+      target: target === undefined ? undefined : { atMost: target },
+      against: '',
+    });
+  }
+  const { proven, unproven } = bob.sessions;
+  if (proven !== 1 || unproven !== 0) throw new Error('packets without a key left something behind');
+}
+
+function introduce(from: Sealer<string>, to: Sealer<string>, packet: Buffer): void {
+  const held = to.open(packet, '');
+  if (held.kind !== 'held' || held.answer === undefined) throw new Error(`expected held, got ${held.kind}`);
+  const challenged = from.open(Buffer.from(held.answer), '');
+  if (challenged.kind !== 'challenged') throw new Error(`expected challenged, got ${challenged.kind}`);
+  to.open(Buffer.from(challenged.answer), '');
+}
+
+function changed(packet: Buffer): Buffer {
+  const copy = Buffer.from(packet);
+  copy[60] = (copy[60] ?? 0) ^ 1;
+  return copy;
+}
+
+/** The best of some rounds, each the mean of many packets: what else the machine does is not the packet's cost. */
+function costUs(make: () => Buffer, open: (packet: Buffer) => unknown): number {
+  let best = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < COST_ROUNDS; round++) {
+    const packets = Array.from({ length: COST_PACKETS }, make);
+    const startedMs = performance.now();
+    for (const packet of packets) open(packet);
+    best = Math.min(best, ((performance.now() - startedMs) / COST_PACKETS) * 1_000);
+  }
+  return best;
+}
+
+function fuzz(figures: Figures): void {
+  process.stdout.write(`seed ${SEED}\n`);
+  const startedMs = performance.now();
+  let [packets, taken, sent, members, claims] = [0, 0, 0, 0, 0];
+  for (let seed = SEED; packets < PACKETS; seed++) {
+    const count = Math.min(PACKETS_PER_ELECTION, PACKETS - packets);
+    const one = new GossipFuzz(seed);
+    one.live(Math.round(count * LIVE_SHARE));
+    one.decode(count - Math.round(count * LIVE_SHARE));
+    const { result } = one;
+    packets += result.packets;
+    taken += result.taken;
+    sent += result.sent;
+    members = Math.max(members, result.members);
+    claims = Math.max(claims, result.claims);
+  }
+  const elapsedMs = performance.now() - startedMs;
+  const record = (name: string, value: number, unit: string, atMost?: number): void =>
+    figures.record({
+      bench: 'gossip-wire',
+      case: `fuzz: ${name}`,
+      value,
+      unit,
+      target: atMost === undefined ? undefined : { atMost },
+      against: '',
+    });
+  record('mutated packets', packets, 'packets');
+  record('taken by the decoder', taken, 'packets');
+  record('messages sent in turn', sent, 'messages');
+  record('members in a table', members, 'members', 4_096);
+  record('claims in a table', claims, 'claims', 65_536);
+  record('heap at the end', process.memoryUsage().heapUsed / 1e6, 'MB', 256);
+  record('each packet', (elapsedMs / packets) * 1_000, 'µs');
+}
