@@ -91,6 +91,12 @@ export class AddressRules {
     return this.#host.reaches(place) && this.#eligibility.rankOf(this.#host.name, place) === 0;
   }
 
+  /** Whether this host may not have the address any more. */
+  mustLeave(ip: Ip): boolean {
+    const item = this.items.get(ip);
+    return item !== undefined && !this.#eligibility.isCandidate(this.#host.name, item.place);
+  }
+
   /** Says that nobody has it. */
   release(ip: Ip, now: Instant): void {
     this.#outgoing.forget(ip);
@@ -145,7 +151,7 @@ export class AddressRules {
       return this.withdraw(ip);
     }
     if (!this.#eligibility.isCandidate(this.#host.name, place)) return this.#leave(item, claim, now);
-    if (this.#outgoing.moveOf(ip)?.reason === 'leave') this.#outgoing.forget(ip);
+    this.#outgoing.stay(ip);
     this.#keep(claim);
   }
 

@@ -29,6 +29,7 @@ export class Claims {
   readonly #ownerHashes = new Map<MemberName, number>();
   readonly #ownerDigests = new Map<MemberName, number>();
   #digest = 0;
+  #list: readonly Claim[] | undefined;
 
   /** `isWanted` says which claims to keep when the table is full. */
   constructor(self: MemberName, isWanted: (ip: Ip) => boolean) {
@@ -54,8 +55,10 @@ export class Claims {
     return this.#ownedBy.get(name) ?? NOTHING;
   }
 
-  *all(): Iterable<Claim> {
-    for (const { claim } of this.#entries.values()) yield claim;
+  /** All claims, the oldest first; the same array until one changes, because pushes and pulls ask often. */
+  list(): readonly Claim[] {
+    this.#list ??= Array.from(this.#entries.values(), ({ claim }) => claim);
+    return this.#list;
   }
 
   /** Of all claims; equal tables have equal digests. */
@@ -74,6 +77,7 @@ export class Claims {
     if (!(claim.epoch >= 1 && claim.epoch <= MAX_EPOCH)) return 'older';
     const verdict = before === undefined ? 'newer' : compare(claim, before.claim);
     if (verdict !== 'newer') return verdict;
+    this.#list = undefined;
     if (before !== undefined) this.#remove(before);
     this.#insert(claim, now);
     if (this.#entries.size > CLAIM_LIMIT) this.#evict();

@@ -29,6 +29,8 @@ export const OFFER_RETRY_MS = 30;
 
 export type OutgoingHost = {
   readonly heirOf: (ip: Ip, tried: ReadonlySet<MemberName>) => MemberName | undefined;
+  /** Whether this host may not have it any more: then one heir after the other is asked. */
+  readonly mustLeave: (ip: Ip) => boolean;
   readonly endpointOf: (name: MemberName) => Endpoint | undefined;
   /** The claim as it stands, if this host still owns the address. */
   readonly ownClaim: (ip: Ip) => Claim | undefined;
@@ -125,7 +127,13 @@ export class OutgoingHandOvers {
     this.#enqueue(wish);
   }
 
-  /** The address should stay after all, or is no longer ours to give; an overlap runs to its end. */
+  /** The address may stay after all. What is offered already may be taken by now, and is left to its end. */
+  stay(ip: Ip): void {
+    const wish = this.#wishes.get(ip);
+    if (wish?.reason === 'leave' && wish.offer === undefined) this.forget(ip);
+  }
+
+  /** The address is no longer ours to give; an overlap runs to its end. */
   forget(ip: Ip): void {
     const wish = this.#wishes.get(ip);
     if (wish === undefined) return;
@@ -266,7 +274,8 @@ export class OutgoingHandOvers {
   #next(wish: Wish): void {
     this.forget(wish.ip);
     wish.tried.add(wish.to);
-    const heir = wish.reason === 'leave' ? this.#host.heirOf(wish.ip, wish.tried) : undefined;
+    const mayMove = wish.reason === 'leave' && this.#host.mustLeave(wish.ip);
+    const heir = mayMove ? this.#host.heirOf(wish.ip, wish.tried) : undefined;
     if (heir === undefined) {
       this.#givenUp.push(wish.ip);
       return;

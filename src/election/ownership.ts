@@ -93,6 +93,7 @@ export class Ownership {
     this.#incoming = new IncomingHandOvers(name, settings, send);
     this.#outgoing = new OutgoingHandOvers(name, settings, Math.floor(random() * 0x7fff_ffff), {
       heirOf: (ip, tried) => this.#rules.heirOf(ip, tried),
+      mustLeave: (ip) => this.#rules.mustLeave(ip),
       endpointOf: (member) => members().get(member)?.meta.endpoint,
       ownClaim: (ip) => this.#holdings.ownClaim(ip),
       send,
@@ -125,7 +126,7 @@ export class Ownership {
   }
 
   persistentClaims(): readonly Claim[] {
-    return [...this.#holdings.claims.all()];
+    return this.#holdings.claims.list();
   }
 
   /** Whether a drained host holds nothing any more. */
@@ -225,8 +226,8 @@ export class Ownership {
    */
   claimsExchanged(claims: readonly Claim[], now: Instant): void {
     for (const claim of claims) {
-      const isContradiction = this.#holdings.claims.get(claim.ip) !== undefined;
-      if (this.#learn(claim, now) && isContradiction) this.#holdings.passOn(claim);
+      const before = this.#holdings.claims.get(claim.ip);
+      if (this.#learn(claim, now) && before !== undefined) this.#holdings.passOn(claim);
     }
     this.#finish(now);
   }
@@ -394,9 +395,11 @@ export class Ownership {
 
   /** Takes in a claim; returns whether it was news. */
   #learn(claim: Claim, now: Instant): boolean {
-    const wasMine = this.#holdings.ownClaim(claim.ip) !== undefined;
+    const before = this.#holdings.claims.get(claim.ip);
+    // Most of what is heard is known.
+    if (before?.epoch === claim.epoch && before.owner === claim.owner) return false;
     if (!this.#holdings.learn(claim, now)) return false;
-    if (wasMine && claim.owner !== this.#host.name) this.#superseded(claim, now);
+    if (before?.owner === this.#host.name && claim.owner !== this.#host.name) this.#superseded(claim, now);
     this.#rules.settle(claim.ip, now);
     return true;
   }

@@ -65,7 +65,7 @@ test('tables are equal after the same claims in any order, repeated or not, and 
       const [left, right] = [table(A), table(B)];
       for (const each of claims) left.merge(each, NOW);
       for (const each of shuffled) right.merge(each, NOW);
-      const content = (claims: Claims) => new Map([...claims.all()].map((each) => [each.ip, each]));
+      const content = (claims: Claims) => new Map([...claims.list()].map((each) => [each.ip, each]));
       assert.deepEqual(content(left), content(right));
       assert.equal(left.digest(), right.digest());
       for (const owner of [A, B, C]) {

@@ -122,6 +122,7 @@ test('undrain keeps what is not yet given away, and takes nothing back', () => {
   assert.ok(given.length > 0 && given.length < own.length);
   cluster.do(host, () => host.ownership.command('undrain', cluster.now));
   cluster.setMeta(host, { drained: false });
+  cluster.run(2_000);
   cluster.blocked = undefined;
   cluster.run(2_000);
   assert.deepEqual(new Set(host.held), new Set(own.filter((ip) => !given.includes(ip))));
