@@ -17,6 +17,9 @@ const DEAF_PROBE_INTERVALS = 4;
 const TELL_PAUSE_MS = 100;
 const TELLS_PER_S = 512;
 
+/** A request to probe names a third member and its endpoint besides. */
+const REQUEST_UPDATES_BYTES = MAX_UPDATES_BYTES - 32;
+
 const NO_UPDATES: readonly Update[] = [];
 
 /** Sends packets and decides what rides on them: the news of the queue, and first what the receiver must refute. */
@@ -113,7 +116,7 @@ export class Courier {
   }
 
   pingRequest(helper: Member, target: Member, seq: number, now: Instant): void {
-    const updates = this.#updatesFor(helper.name, now);
+    const updates = this.#updatesFor(helper.name, now, REQUEST_UPDATES_BYTES);
     const request = { seq, target: target.name, targetEndpoint: target.meta.endpoint, updates };
     this.send(helper.meta.endpoint, { kind: 'ping-request', from: this.#name, ...request });
   }
@@ -127,15 +130,19 @@ export class Courier {
   }
 
   /** First what stands of the receiver itself, if that is not good, so that it can refute. */
-  #updatesFor(receiver: MemberName | undefined, now: Instant): readonly Update[] {
+  #updatesFor(
+    receiver: MemberName | undefined,
+    now: Instant,
+    maxBytes = MAX_UPDATES_BYTES,
+  ): readonly Update[] {
     const member = receiver === undefined ? undefined : this.#membership.table.get(receiver);
     const deaf = this.#isDeaf(now);
     if (member === undefined || member.state === 'alive') {
-      return deaf ? NO_UPDATES : this.#take(MAX_UPDATES_BYTES, 1, now);
+      return deaf ? NO_UPDATES : this.#take(maxBytes, 1, now);
     }
     const record = this.#membership.record(member, now);
     if (deaf) return [record];
-    return [record, ...this.#take(MAX_UPDATES_BYTES - updateBytes(record), 1, now)];
+    return [record, ...this.#take(maxBytes - updateBytes(record), 1, now)];
   }
 
   #take(maxBytes: number, copies: number, now: Instant): readonly Update[] {

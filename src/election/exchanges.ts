@@ -8,7 +8,7 @@ import type { ElectionSettings } from './settings.ts';
 import type { Endpoint } from './types.ts';
 
 /** After bulk news, or when one of several dead turns out to live, everybody is looked for eagerly for so long. */
-export const EAGER_MS = 3_000;
+const EAGER_MS = 3_000;
 const EAGER_PUSH_PULL_MS = 1_000;
 /** Up to so many members, states are exchanged every `pushPullMs`; each doubling adds that much again. */
 const PUSH_PULL_SCALE_FROM = 32;

@@ -1,5 +1,5 @@
 /** Slower than so many times, a host is no use as a judge anyway. */
-export const MAX_HEALTH_SCORE = 8;
+const MAX_HEALTH_SCORE = 8;
 
 /**
  * How much this host trusts its own ears (Lifeguard, local health multiplier): 0 is healthy. What it misses itself

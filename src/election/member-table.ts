@@ -6,7 +6,7 @@ import type { Member, MemberMeta, MemberName, MemberState, Silence } from './typ
 /** Overflow: of some dead ones the longest dead is forgotten; a newcomer that finds none dead is not taken in. */
 export const MEMBER_LIMIT = 4_096;
 /** A dead member is kept and tried again for so long. */
-export const DEAD_KEPT_MS = 24 * 3_600_000;
+const DEAD_KEPT_MS = 24 * 3_600_000;
 /** So many of the dead are compared to find one to forget. */
 const EVICTION_SAMPLE = 16;
 

@@ -1,7 +1,7 @@
 import { after, type Instant, instant } from '../lib/time.ts';
 
 /** Overflow: the key that was allowed longest ago is forgotten, which costs one repetition too early. */
-export const PACED_KEYS_LIMIT = 1_024;
+const PACED_KEYS_LIMIT = 1_024;
 
 /** Lets each key pass once in `pauseMs`, and all together `perSecond` times a second. */
 export class Pace<K> {

@@ -3,7 +3,7 @@ import { after, type Instant, NEVER } from '../lib/time.ts';
 import type { Endpoint } from './types.ts';
 
 /** Beyond it, addresses that were given are not kept. */
-export const SEED_LIMIT = 4_096;
+const SEED_LIMIT = 4_096;
 /** Asked at a time while nobody is known. */
 const SEEDS_AT_ONCE = 3;
 const ALONE_RETRY_MS = 1_000;

@@ -4,7 +4,7 @@ import type { Suspicion } from './suspicion.ts';
 import type { MemberName } from './types.ts';
 
 /** Direct pings to a suspect before it is declared dead, over one probe timeout. */
-export const LAST_CHANCE_PINGS = 2;
+const LAST_CHANCE_PINGS = 2;
 
 export type SuspicionStep =
   | { readonly kind: 'last-chance'; readonly name: MemberName; readonly suspicion: Suspicion }

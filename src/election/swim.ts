@@ -22,7 +22,7 @@ import type { Endpoint, Member, MemberMeta, MemberName, Silence } from './types.
  */
 
 /** More news than this in one exchange of states is not gossiped: everybody else exchanges states as well. */
-export const BULK_NEWS = 32;
+const BULK_NEWS = 32;
 /** While everybody is looked for eagerly (`Exchanges`), so many of the dead are tried so often. */
 const EAGER_RETRY_MS = 100;
 const EAGER_RETRIES = 4;
@@ -31,7 +31,7 @@ const LEAVE_FANOUT = 4;
 
 const NO_CLAIMS: readonly ClaimUpdate[] = [];
 
-export type SwimMessage = Ping | PingRequest | Ack | Nack | Gossip;
+type SwimMessage = Ping | PingRequest | Ack | Nack | Gossip;
 
 export class Swim {
   readonly #name: MemberName;

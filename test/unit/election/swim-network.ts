@@ -36,6 +36,8 @@ export class SwimNetwork {
   packets = 0;
   exchanges = 0;
   keepReports = true;
+  /** What every packet goes through on its way, as it would on a real wire. */
+  wire: (message: Message) => Message = (message) => message;
   readonly #byEndpoint = new Map<string, Host>();
   readonly #events: Event[] = [];
   #order = 0;
@@ -175,16 +177,17 @@ export class SwimNetwork {
 
   #deliver(from: Host, to: Endpoint, message: Message): void {
     this.packets += 1;
+    const received = this.wire(message);
     const target = this.#byEndpoint.get(to.ip);
     if (target === undefined || this.random() < this.loss || !this.passes(from, target)) return;
     this.#at(target, 0.1 + this.random(), () => {
-      switch (message.kind) {
+      switch (received.kind) {
         case 'ping':
         case 'ping-request':
         case 'ack':
         case 'nack':
         case 'gossip':
-          target.swim.heard(message, from.endpoint, this.now);
+          target.swim.heard(received, from.endpoint, this.now);
           break;
         default:
       }

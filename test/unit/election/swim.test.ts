@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { decodeMessage, encodeMessage, messageBytes } from '../../../src/election/codec.ts';
+import { MAX_PACKET_BYTES, PACKET_OVERHEAD_BYTES } from '../../../src/election/message.ts';
 import { SwimNetwork } from './swim-network.ts';
 
 /** Real members on a virtual network; what each scenario took is printed, because the figures are promises. */
@@ -272,4 +274,33 @@ test('metadata that changed is known everywhere', () => {
   network.act(changed, () => changed.swim.setMeta({ ...changed.swim.self.meta, drained: true }, network.now));
   const known = () => hosts.every((host) => host.swim.member(changed.name)?.meta.drained === true);
   assert.ok(network.runUntil(known, 2_000, 10) <= 1_000);
+});
+
+test('every packet of a cluster in trouble fits the wire, with the longest names, and survives the codec', (t) => {
+  const network = new SwimNetwork(23);
+  for (let index = 0; index < 40; index++) {
+    network.add(`${index}-`.padEnd(63, 'n'), { ip: `2001:db8:1111:2222:3333:4444:5555:${index + 1}` });
+  }
+  let longest = 0;
+  network.wire = (message) => {
+    const bytes = encodeMessage(message);
+    assert.equal(bytes.length, messageBytes(message));
+    longest = Math.max(longest, bytes.length);
+    const decoded = decodeMessage(bytes);
+    assert.ok(decoded.ok);
+    return decoded.value;
+  };
+  const { hosts } = network;
+  const [seed] = hosts;
+  assert.ok(seed !== undefined);
+  network.loss = 0.2;
+  for (const host of hosts) network.act(host, () => host.swim.seeds([seed.endpoint], network.now));
+  network.run(5_000);
+  network.passes = (from, to) => hosts.indexOf(from) < 20 === hosts.indexOf(to) < 20;
+  network.run(30_000);
+  network.passes = () => true;
+  network.loss = 0;
+  assert.ok(network.runUntil(() => network.converged(), 10_000, 10) <= 10_000);
+  t.diagnostic(`the longest message had ${longest} bytes`);
+  assert.ok(longest <= MAX_PACKET_BYTES - PACKET_OVERHEAD_BYTES, `${longest}`);
 });
