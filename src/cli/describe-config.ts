@@ -1,5 +1,5 @@
 import { formatDuration } from '../config/duration.ts';
-import type { Config, PoolConfig } from '../config/types.ts';
+import type { Config, GossipConfig, PoolConfig } from '../config/types.ts';
 import { rangeSize } from '../lib/ip.ts';
 import { plainPaint, renderColumns } from './table.ts';
 import { formatCount } from './text.ts';
@@ -15,6 +15,7 @@ export function describeConfig(config: Config): string {
     ...config.pools.map((pool) => [`pool ${pool.name}`, poolText(pool)]),
     ['local addresses', `on ${interfacesText(local.interfaces)}, ${prefixText(local.prefix)}`],
     ['lifetime', lifetimeText(local.lifetimeMs)],
+    ...gossipRows(config.gossip),
     ['ARP sysctls', config.arp.enforceSysctls ? 'enforced' : 'only reported'],
     ['control socket', config.control.socket],
     ['state directory', config.state.directory],
@@ -23,6 +24,17 @@ export function describeConfig(config: Config): string {
   return `${renderColumns(rows, plainPaint)
     .map((line) => `  ${line}\n`)
     .join('')}`;
+}
+
+function gossipRows(gossip: GossipConfig | undefined): readonly (readonly string[])[] {
+  if (gossip === undefined) return [];
+  const { seeds, discover, port, label, keyFile, profile } = gossip;
+  const names = seeds.map(({ host }) => host);
+  const through = [...names, ...(discover === 'kubernetes' ? ['the Nodes of the cluster'] : [])];
+  return [
+    ['gossip', `port ${port}, label ${label}, profile ${profile}, ${keyFile ?? 'without keys'}`],
+    ['other hosts', through.length === 0 ? 'find this one' : `found through ${through.join(', ')}`],
+  ];
 }
 
 function contextText(context: string | undefined): string {

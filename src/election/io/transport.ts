@@ -3,7 +3,7 @@ import type { Logger } from '../../lib/logger.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { decodeMessage, encodeMessage } from '../codec.ts';
 import type { Effect } from '../effects.ts';
-import type { Hello, Message, State } from '../message.ts';
+import { type Hello, MAX_PACKET_BYTES, type Message, type State } from '../message.ts';
 import type { Endpoint, MemberName, Segment, SegmentKey } from '../types.ts';
 import { Envelope, type Refusal } from './envelope.ts';
 import type { GossipKey } from './key-ring.ts';
@@ -72,6 +72,7 @@ export class Transport {
   readonly #refusalLoggedAtMs = new Map<string, number>();
   #sent = 0;
   #sentBytes = 0;
+  #oversized = 0;
   #received = 0;
   #receivedBytes = 0;
 
@@ -145,6 +146,7 @@ export class Transport {
     return {
       sent: this.#sent,
       sentBytes: this.#sentBytes,
+      oversized: this.#oversized,
       received: this.#received,
       receivedBytes: this.#receivedBytes,
       sendFailures: send,
@@ -173,6 +175,7 @@ export class Transport {
   #sendPacket(packet: Uint8Array, to: Endpoint, from: Ip | undefined): void {
     this.#sent++;
     this.#sentBytes += packet.length;
+    if (packet.length > MAX_PACKET_BYTES) this.#oversized++;
     this.#udp.send(packet, to, from);
   }
 
@@ -231,6 +234,8 @@ export class Transport {
 export type TransportCounters = {
   readonly sent: number;
   readonly sentBytes: number;
+  /** Packets that a path may have to fragment. */
+  readonly oversized: number;
   readonly received: number;
   readonly receivedBytes: number;
   readonly sendFailures: number;

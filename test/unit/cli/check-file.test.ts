@@ -53,6 +53,18 @@ interfaces = ["eth0", "bond*"]
   );
 });
 
+test('lbctl config check says how hosts find each other, when they do', async (context) => {
+  const file = join(temporaryDirectory(context), 'lbd.toml');
+  const pool = '[[pool]]\nname = "default"\naddresses = ["192.0.2.0/25"]\n';
+  writeFileSync(file, `${pool}[gossip]\nseeds = ["192.0.2.1", "lbd.example.com"]\ndiscover = "kubernetes"\n`);
+  const io = testIo();
+  assert.equal(await lbctl(['config', 'check', file], io), 0);
+  assert.match(
+    io.stdout(),
+    /^ {2}gossip +port 7946, label default, profile lan, \/etc\/lbd\/gossip\.keys\n {2}other hosts +found through 192\.0\.2\.1, lbd\.example\.com, the Nodes of the cluster\n/m,
+  );
+});
+
 test('lbctl config check prints warnings and still accepts', async (context) => {
   const file = join(temporaryDirectory(context), 'lbd.toml');
   writeFileSync(file, '[local]\nlifetime = 0\nprefix = "subnet"\n');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { afterEach, test } from 'node:test';
 import { encodeMessage } from '../../../src/election/codec.ts';
@@ -424,6 +425,19 @@ test('setKeys() changes the key under open connections and packets without a los
     alice.events.filter(({ kind }) => kind === 'closed'),
     [],
   );
+});
+
+test('everything works over IPv6 too', async (context) => {
+  if (!existsSync('/proc/net/if_inet6')) return context.skip('no IPv6 here');
+  const loopback = '::1' as Ip;
+  const alice = await start('alice', loopback);
+  const bob = await start('bob', loopback, { port: PORT + 1 });
+  const there = { ip: loopback, port: PORT + 1 };
+  alice.send(nack(alice, 1), there);
+  assert.deepEqual((await bob.message('nack')).arrival.from, alice.endpoint);
+  alice.watch(bob, there);
+  assert.equal((await alice.event('opened')).peer, 'bob');
+  assert.equal((await bob.message('hello')).arrival.from.ip, loopback);
 });
 
 test('start() names who else may have the port', async () => {
