@@ -13,12 +13,12 @@ import type { Claim, Endpoint, MemberName } from './types.ts';
  */
 
 /** "Taken" is repeated so often and in this rhythm: the overlap lasts until it arrives. */
-export const TAKEN_TRIES = 20;
-export const TAKEN_RETRY_MS = 15;
+const TAKEN_TRIES = 20;
+const TAKEN_RETRY_MS = 15;
 /** Addresses of one batch become held one after the other, mostly within this. */
 const TAKEN_GATHER_MS = 2;
 /** Addresses accepted at a time; what is offered beyond is declined, and offered again later. */
-export const INCOMING_LIMIT = 4_096;
+const INCOMING_LIMIT = 4_096;
 
 type Batch = {
   readonly seq: number;

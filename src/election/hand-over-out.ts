@@ -25,7 +25,7 @@ export const LEAVING_LIMIT = 512;
 /** A batch of a rebalance: the next begins when this one has moved. */
 export const REBALANCE_BATCH = 16;
 /** Offers are repeated until answered. */
-export const OFFER_RETRY_MS = 30;
+const OFFER_RETRY_MS = 30;
 
 export type OutgoingHost = {
   readonly heirOf: (ip: Ip, tried: ReadonlySet<MemberName>) => MemberName | undefined;

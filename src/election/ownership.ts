@@ -42,7 +42,7 @@ import type {
 
 const REQUEST_DECLINED_MS = 5_000;
 /** The kernel refused an address: others may try, and this host again after this. */
-export const ABSTAIN_MS = 60_000;
+const ABSTAIN_MS = 60_000;
 /** A hand-over that nobody took is tried again. */
 const LEAVE_RETRY_MS = 1_000;
 /** Automatic rebalancing looks at the whole so long after the last change among the members. */

@@ -36,12 +36,12 @@ export function draw(addressHash: number, nameHash: number): number {
  * The draw with its weight: the higher, the better; always negative. A member of twice the weight has the best score
  * for twice as many addresses.
  */
-export function score(draw: number, weight: number): number {
+function score(draw: number, weight: number): number {
   return Math.log((draw + 0.5) / 4_294_967_296) / weight;
 }
 
 /** What a member has for one address. */
-export type Ticket = { readonly name: MemberName; readonly weight: number };
+type Ticket = { readonly name: MemberName; readonly weight: number };
 
 /**
  * Whether `left` comes before `right` with these draws. Of equal weights the draws alone tell it, without a logarithm.

@@ -9,7 +9,7 @@ import type { MemberName } from './types.ts';
  */
 
 /** Members that lived before an isolation and are still away put off the end of the wait, but not beyond this. */
-export const RETURN_SETTLE_LIMIT_MS = 10_000;
+const RETURN_SETTLE_LIMIT_MS = 10_000;
 
 export class Settling {
   readonly #settings: ElectionSettings;

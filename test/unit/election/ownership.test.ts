@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { encodeMessage } from '../../../src/election/codec.ts';
+import { MAX_PACKET_BYTES, PACKET_OVERHEAD_BYTES } from '../../../src/election/message.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { after } from '../../../src/lib/time.ts';
 import { address, Cluster, Host, SEGMENT, SETTINGS, wantedOf } from './ownership-cluster.ts';
@@ -355,4 +357,72 @@ test('what is wanted no more is released by its owner, with a fresh view only', 
   cluster.run(1_000);
   cluster.checkAgreement(IPS);
   assert.equal(cluster.serving(ip).length, 1);
+});
+
+test('a host that was paused takes nothing until a neighbour has confirmed its claims, and keeps what it holds', () => {
+  const cluster = settled(3);
+  const [host, dead] = [cluster.host(0), cluster.host(1)];
+  const own = [...host.held];
+  cluster.do(host, () => host.ownership.confirmationChanged(false, cluster.now));
+  cluster.kill(dead);
+  cluster.run(1_000);
+  assert.deepEqual([...host.held], own);
+  assert.ok([...host.ownership.grants().values()].every(({ entry }) => entry.kind !== 'take-over'));
+  const unserved = IPS.filter((ip) => cluster.serving(ip).length === 0);
+  assert.ok(unserved.length > 0, 'it is the heir of some');
+  cluster.do(host, () => host.ownership.confirmationChanged(true, cluster.now));
+  cluster.run(500);
+  for (const ip of unserved) assert.deepEqual(cluster.serving(ip), [host.name]);
+  cluster.checkAgreement(IPS);
+});
+
+test('a member that claims what it no longer has is told the newer claim at once', () => {
+  const cluster = settled(3);
+  const [ip] = IPS;
+  assert.ok(ip !== undefined);
+  const [host, former] = [cluster.host(0), cluster.host(1)];
+  const newer = { ip, owner: host.name, epoch: 9 };
+  const old = { ip, owner: former.name, epoch: 8 };
+  host.ownership.claimsHeard([newer], undefined, cluster.now);
+  host.out.length = 0;
+  host.ownership.claimsHeard([old], former.name, cluster.now);
+  host.ownership.advance(host.ownership.deadline());
+  const told = host.out.flatMap((effect) => (effect.kind === 'send' ? [effect] : []));
+  assert.deepEqual(told, [
+    {
+      kind: 'send',
+      to: former.meta.endpoint,
+      segment: undefined,
+      message: { kind: 'gossip', from: host.name, updates: [{ kind: 'claim', ...newer }] },
+    },
+  ]);
+  // Somebody else who passes on old news is not corrected: gossip does that.
+  host.out.length = 0;
+  host.ownership.claimsHeard([old], cluster.host(2).name, cluster.now);
+  host.ownership.advance(after(cluster.now, 10));
+  assert.deepEqual(host.out, []);
+});
+
+test('a thousand addresses taken over from a host are told to it in packets that fit', () => {
+  const ips = Array.from({ length: 1_000 }, (_, index) => address(index));
+  const cluster = new Cluster({ hosts: 2 });
+  const [host, former] = [cluster.host(0), cluster.host(1)];
+  cluster.setMeta(host, { drained: true });
+  cluster.want(wantedOf(ips));
+  cluster.run(3_000);
+  cluster.setMeta(host, { drained: false });
+  assert.equal(former.held.size, 1_000);
+  cluster.kill(former);
+  cluster.run(500);
+  assert.equal(host.held.size, 1_000);
+  const packets = host.effects.flatMap((effect) =>
+    effect.kind === 'send' && effect.message.kind === 'gossip' ? [effect.message] : [],
+  );
+  let claims = 0;
+  for (const packet of packets) {
+    claims += packet.updates.length;
+    assert.ok(encodeMessage(packet).length <= MAX_PACKET_BYTES - PACKET_OVERHEAD_BYTES);
+  }
+  assert.equal(claims, 1_000);
+  assert.ok(packets.length <= 60, `${packets.length} packets`);
 });
