@@ -135,7 +135,7 @@ export class Gossip {
 
   /** Before the local addresses decide anything: whether this host was running is for the election to find out first. */
   beforeLocalStep(now: Instant): void {
-    if (now >= this.#armedFor) this.#step({ kind: 'time-passed' });
+    if (now - this.#armedFor > this.#options.settings.overrunMs) this.#step({ kind: 'time-passed' });
   }
 
   step(event: ElectionEvent): void {
@@ -236,8 +236,11 @@ export class Gossip {
     if (deadline === NEVER) return;
     const pause = Math.min(TIMER_MAX_MS, Math.max(0, Math.ceil(deadline - bootTimeMs())));
     this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      this.#step({ kind: 'time-passed' });
+      // An immediate comes after the sockets were read: what waits there is no silence.
+      setImmediate(() => {
+        this.#timer = undefined;
+        this.#step({ kind: 'time-passed' });
+      });
     }, pause);
   }
 }

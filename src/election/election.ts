@@ -94,6 +94,8 @@ export class Election {
   readonly #watch: Watch;
   readonly #ownership: Ownership;
   readonly #reannouncing = new Reannouncing();
+  /** Where members were in an earlier life. */
+  readonly #remembered: readonly Endpoint[];
   #meta: MemberMeta;
   #memberCount: number;
   /** When `Swim` and `Ownership` want to go on. */
@@ -147,7 +149,8 @@ export class Election {
     });
     this.#watch.setReleases(this.#releases());
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
-    if (restored !== undefined) this.#swim.seeds(restored.peers, now);
+    this.#remembered = restored?.peers ?? [];
+    this.#swim.seeds(this.#remembered, now);
   }
 
   step(event: ElectionEvent, now: Instant): readonly Effect[] {
@@ -155,15 +158,20 @@ export class Election {
     this.#handle(event, now);
     // A heartbeat mostly changes nothing but when its sender was last heard, and comes a thousand times more often.
     const isQuiet = event.kind === 'message' && event.message.kind === 'heartbeat' && this.#out.length === 0;
-    if (!this.#join(now) && isQuiet && now < this.#restAt) return NOTHING;
-    if (now >= this.#swim.deadline()) this.#swim.advance(now);
-    if (now >= this.#watch.deadline()) this.#watch.advance(now);
-    if (now >= this.#ownership.deadline()) this.#ownership.advance(now);
+    if (!this.#join(now) && isQuiet) return NOTHING;
+    // Behind a message there may be more of them, which the silence of somebody would be concluded without.
+    if (event.kind !== 'message') this.#advance(now);
     const announced = this.#reannouncing.take(now);
     if (announced.length > 0) this.#out.push({ kind: 'announce', ips: announced });
     this.#join(now);
     this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline(), this.#reannouncing.deadline());
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
+  }
+
+  #advance(now: Instant): void {
+    if (now >= this.#swim.deadline()) this.#swim.advance(now);
+    if (now >= this.#watch.deadline()) this.#watch.advance(now);
+    if (now >= this.#ownership.deadline()) this.#ownership.advance(now);
   }
 
   /** When `step()` wants a `time-passed` event next. */
@@ -249,7 +257,7 @@ export class Election {
       case 'rival-heard':
         return this.#onRival(event.ip, event.mac, now);
       case 'seeds':
-        return this.#swim.seeds(event.endpoints, now);
+        return this.#swim.seeds([...event.endpoints, ...this.#remembered], now);
       case 'command':
         return this.#onCommand(event.command, now);
       case 'farewell':

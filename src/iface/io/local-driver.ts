@@ -2,7 +2,7 @@ import type { LocalState } from '../../election/types.ts';
 import { errorText } from '../../lib/errors.ts';
 import type { Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { earliest, type Instant, NEVER } from '../../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { toAddressRequest } from '../address-request.ts';
 import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
@@ -51,6 +51,8 @@ export type LocalDriverOptions = {
 const TIMER_MAX_MS = 0x7fff_ffff;
 /** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
 const TIMER_ROUNDING_MS = 1;
+/** So much before a deadline, nothing is due yet. */
+const TIME_STEP_MS = 0.001;
 
 /** So many go to the kernel at once; a removal waits for no more than these. On a NIC with 10,000 addresses that is 13 ms. */
 const BATCH_REQUESTS = 64;
@@ -84,6 +86,8 @@ export class LocalDriver {
   #isProgramming = false;
   #whenIdle: (() => void)[] = [];
   #closed = false;
+  /** The time of the last step. */
+  #now: Instant = bootTimeMs();
 
   constructor(options: LocalDriverOptions) {
     this.#options = options;
@@ -235,7 +239,7 @@ export class LocalDriver {
 
   #deliver(event: Event): void {
     if (this.#closed) return;
-    const now = bootTimeMs();
+    const now = this.#timeOf(event);
     this.#beforeStep(now);
     const effects = this.#machine.step(event, now);
     const batches = new Map<IfIndex, FrameBatch>();
@@ -401,9 +405,19 @@ export class LocalDriver {
     if (deadline === NEVER) return;
     const pause = Math.min(TIMER_MAX_MS, Math.max(0, deadline - bootTimeMs()));
     this.#timer = setTimeout(
-      () => this.#deliver({ kind: 'time-passed' }),
+      // An immediate comes after the sockets were read: an answer that waits there is no silence.
+      () => setImmediate(() => this.#deliver({ kind: 'time-passed' })),
       pause + (pause > 0 ? TIMER_ROUNDING_MS : 0),
     );
+  }
+
+  /** Time passes only with the timer: any other event of a late turn may come before answers that wait in a socket. */
+  #timeOf(event: Event): Instant {
+    const now = bootTimeMs();
+    const due = this.#machine.deadline();
+    if (event.kind === 'time-passed' || now < due) this.#now = now;
+    else if (due > this.#now) this.#now = after(due, -TIME_STEP_MS);
+    return this.#now;
   }
 }
 
