@@ -214,6 +214,8 @@ function pack(stage: string, output: string, epoch: number, compression: string,
   mkdirSync(dirname(output), { recursive: true });
   rmSync(stampFile(output), { force: true });
   lutimesSync(stage, epoch, epoch);
+  // Of this process alone: tests that run side by side build the same package.
+  const unfinished = `${output}.${process.pid}`;
   execFileSync(
     'dpkg-deb',
     [
@@ -223,10 +225,10 @@ function pack(stage: string, output: string, epoch: number, compression: string,
       `-z${level}`,
       '--build',
       stage,
-      `${output}.new`,
+      unfinished,
     ],
     { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, SOURCE_DATE_EPOCH: String(epoch) } },
   );
-  renameSync(`${output}.new`, output);
+  renameSync(unfinished, output);
   process.stderr.write(`build-deb: ${output}, ${(lstatSync(output).size / 1e6).toFixed(1)} MB\n`);
 }

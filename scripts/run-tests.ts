@@ -64,8 +64,14 @@ const SUITES: readonly Suite[] = [
   { directory: 'binary', concurrency: 1, fileLimitMs: 120_000, obstacle: none },
   { directory: 'package', concurrency: 1, fileLimitMs: 300_000, obstacle: none },
   { directory: 'netns', concurrency: LABS_AT_ONCE, fileLimitMs: 600_000, obstacle: namespacesObstacle },
-  // Each file says itself what a machine in software emulation needs, and skips itself where that is missing.
-  { directory: 'vm', concurrency: 1, fileLimitMs: 2_400_000, obstacle: none },
+  // Each file says itself what a machine in software emulation needs, and skips itself where that is missing. A machine
+  // has one processor, and its tests bear to wait for it.
+  {
+    directory: 'vm',
+    concurrency: Math.min(2, availableParallelism()),
+    fileLimitMs: 2_400_000,
+    obstacle: none,
+  },
 ];
 
 const pattern = process.argv[2];

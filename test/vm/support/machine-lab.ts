@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createLab, type Lab } from '../../support/lab.ts';
 import type { LabHost } from '../../support/lab-host.ts';
@@ -21,6 +21,7 @@ export type MachineLabOptions = {
 /** The host of the lab that a machine runs in. */
 const CABINET = { nics: { uplink: { addresses: [] } }, gateways: null };
 const FIRST_MACHINE_NUMBER = 101;
+const REMOVED_AFTER_MS = 3_600_000;
 
 export class MachineLab {
   readonly lab: Lab;
@@ -93,11 +94,14 @@ async function savedMachine(image: Image, repository: Repository | undefined): P
   });
 }
 
-/** Of builds before this one. */
+/** Of builds before this one; what is new may be another test's. */
 async function removeSaved(prefix: string): Promise<void> {
   for (const name of await readdir(dirname(prefix))) {
     const path = join(dirname(prefix), name);
-    if (path.startsWith(prefix)) await rm(path, { force: true });
+    if (!path.startsWith(prefix)) continue;
+    const status = await stat(path).catch(() => undefined);
+    if (status !== undefined && Date.now() - status.mtimeMs > REMOVED_AFTER_MS)
+      await rm(path, { force: true });
   }
 }
 

@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Lab } from '../../support/lab.ts';
@@ -13,6 +14,7 @@ import { readmeBlock } from './readme.ts';
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const DIRECTORY = 'build/vm';
 const PORT = 8000;
+const REMOVED_AFTER_MS = 3_600_000;
 
 export type Repository = {
   readonly directory: string;
@@ -29,13 +31,32 @@ export const INSTALL_COMMANDS = readmeBlock('apt install lbd', { repository: REP
 // What users get is packed with xz, which takes a minute to pack and 20 s to unpack in emulation: this has the same files.
 const PACKED_QUICKLY = ['--compression', 'zstd', '--level', '3'];
 
-/** A signed repository with lbd's package as `version`, built from build/lbd unless it is there already. */
+/**
+ * A signed repository with lbd's package as `version`, built from build/lbd unless it is there already: tests side by side
+ * serve the same one.
+ */
 export async function buildRepository(version: string): Promise<Repository> {
-  const output = join(DIRECTORY, version);
   const file = await script('build-deb.ts', '--version', version, '--output', DIRECTORY, ...PACKED_QUICKLY);
-  const directory = await script('build-apt-repo.ts', '--output', output, file);
-  const hash = createHash('sha256').update(await readFile(join(ROOT, file)));
-  return { directory: join(ROOT, directory), hash: hash.digest('hex').slice(0, 12) };
+  const sha256 = createHash('sha256').update(await readFile(join(ROOT, file)));
+  const hash = sha256.digest('hex').slice(0, 12);
+  const directory = join(ROOT, DIRECTORY, version, hash);
+  if (!existsSync(directory)) {
+    await removeOld(dirname(directory));
+    const unfinished = `${directory}.${process.pid}`;
+    await script('build-apt-repo.ts', '--output', unfinished, file);
+    await rename(unfinished, directory).catch(() => rm(unfinished, { recursive: true }));
+  }
+  return { directory, hash };
+}
+
+/** Of builds long before this one, which no test serves any more. */
+async function removeOld(directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  for (const name of await readdir(directory)) {
+    const status = await stat(join(directory, name)).catch(() => undefined);
+    if (status !== undefined && Date.now() - status.mtimeMs > REMOVED_AFTER_MS)
+      await rm(join(directory, name), { recursive: true, force: true });
+  }
 }
 
 /** The repository that the README's command makes of this tree, `make apt-repo`, and what the command said. */
