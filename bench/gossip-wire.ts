@@ -7,7 +7,7 @@ import type { Figures } from './harness.ts';
 
 /**
  * What a packet of gossip costs, with a key and without, and millions of mutated ones through the decoder and a live
- * election: `FUZZ_PACKETS` of them in all (10 million), `FUZZ_LIVE_SHARE` of them (0.25) into the election, from the seed
+ * election: `FUZZ_PACKETS` of them in all (10 million), `FUZZ_LIVE_SHARE` of them (0.1) into the election, from the seed
  * `FUZZ_SEED` (the time).
  */
 
@@ -16,7 +16,7 @@ const SEED = Number(process.env['FUZZ_SEED'] ?? Date.now() % 1_000_000);
 /** Each election takes so many before the next seed begins, so that one odd state does not shape all the rest. */
 const PACKETS_PER_ELECTION = 250_000;
 /** Of the packets, those that go on into an election. */
-const LIVE_SHARE = Number(process.env['FUZZ_LIVE_SHARE'] ?? 0.25);
+const LIVE_SHARE = Number(process.env['FUZZ_LIVE_SHARE'] ?? 0.1);
 const COST_ROUNDS = 40;
 const COST_PACKETS = 2_000;
 const MESSAGE = randomBytes(1_200);
