@@ -123,9 +123,27 @@ export class AddressRules {
     if (item === undefined) return;
     this.wakeUps.delete(ip);
     const claim = this.#holdings.claims.get(ip);
-    if (claim?.owner === undefined) this.#settleFree(item, now);
+    if (claim === undefined && this.#isAdopted(item)) this.#settleAdopted(item, now);
+    else if (claim?.owner === undefined) this.#settleFree(item, now);
     else if (claim.owner === this.#host.name) this.#settleMine(item, claim, now);
     else this.#settleTheirs(item, claim, claim.owner, now);
+  }
+
+  /** Its kernel answers for it since an earlier life, of which no claim was written in time. */
+  #isAdopted({ place }: Item): boolean {
+    return (
+      this.#holdings.local(place.ip) === 'held' &&
+      this.#host.reaches(place) &&
+      this.#eligibility.isCandidate(this.#host.name, place)
+    );
+  }
+
+  /** It stays while the others may still tell whose it is; then it is ours. */
+  #settleAdopted(item: Item, now: Instant): void {
+    const { ip } = item.place;
+    this.#markOwned(item);
+    if (this.#settling.isSettled) this.#keep(this.#holdings.claim(ip, now));
+    else if (this.#holdings.grants.get(ip) === undefined) this.#holdings.grant(ip, UNCLAIMED, RETURN);
   }
 
   #settleFree(item: Item, now: Instant): void {
@@ -262,3 +280,5 @@ export class AddressRules {
 }
 
 const FIRST: Entry = { kind: 'first' };
+/** Before every epoch. */
+const UNCLAIMED = 0;

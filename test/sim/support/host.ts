@@ -79,6 +79,11 @@ export class SimHost {
     this.#disk = state;
   }
 
+  /** The state directory is lost, or was not written in time. */
+  forget(): void {
+    this.#disk = undefined;
+  }
+
   /** Starts lbd; `seeds` are hosts that it knows by configuration. */
   start(seeds: readonly SimHost[]): void {
     if (this.process !== undefined || this.#power !== 'on') throw new Error(`${this.name} cannot start lbd`);
