@@ -7,6 +7,7 @@ import { Figures } from './harness.ts';
 const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Promise<void> }>>> = {
   'first-light': () => import('./first-light.ts'),
   'gossip-wire': () => import('./gossip-wire.ts'),
+  ownership: () => import('./ownership.ts'),
   package: () => import('./package.ts'),
 };
 

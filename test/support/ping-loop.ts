@@ -4,7 +4,7 @@ import type { LabProcess } from './lab-process.ts';
 export type PingResult = {
   readonly sent: number;
   readonly received: number;
-  /** The longest run of unanswered pings, in ms of the interval. */
+  /** The longest time between two answers, less the interval. */
   readonly longestLossMs: number;
 };
 
@@ -29,11 +29,13 @@ export class PingLoop {
     await this.#ping.stop('SIGINT');
     const { stdout } = this.#ping;
     const sent = Number(/(\d+) packets transmitted/.exec(stdout)?.[1] ?? 0);
-    const answered = [...stdout.matchAll(/bytes from .*icmp_seq=(\d+)/g)].map(([, number]) => Number(number));
+    // -D: when each answer came, in seconds since the epoch.
+    const answered = [...stdout.matchAll(/^\[(\d+\.\d+)\] \d+ bytes from/gm)].map(
+      ([, seconds]) => 1_000 * Number(seconds),
+    );
     let longest = 0;
-    for (const [index, number] of answered.entries()) {
-      longest = Math.max(longest, number - (answered[index - 1] ?? 0) - 1);
-    }
-    return { sent, received: answered.length, longestLossMs: longest * this.#intervalMs };
+    for (const [index, atMs] of answered.entries())
+      longest = Math.max(longest, atMs - (answered[index - 1] ?? atMs) - this.#intervalMs);
+    return { sent, received: answered.length, longestLossMs: Math.round(longest) };
   }
 }
