@@ -7,7 +7,7 @@ import { createLocator, type Locator } from './locate.ts';
 import { type Layer, type MergedDocument, mergeLayers } from './merge.ts';
 import { poolProblems } from './pools.ts';
 import { formatKey, type KeyPath, quote, sortProblems } from './problem.ts';
-import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED } from './schema.ts';
+import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED, parseListen } from './schema.ts';
 import { type KnownKeys, shapeProblems } from './shape.ts';
 import { parseToml, type TomlTable } from './syntax.ts';
 import { configTables } from './tables.ts';
@@ -189,7 +189,7 @@ function lifetimeMs(document: ConfigDocument): number {
 }
 
 function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
-  const { host, kubernetes, local, arp, control, state, log } = document;
+  const { host, kubernetes, local, arp, control, metrics, state, log } = document;
   const name = host.name ?? defaults.hostName;
   return {
     host: { name, node: host.node ?? name.toLowerCase() },
@@ -204,6 +204,7 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
     arp: { enforceSysctls: arp.enforce_sysctls },
     gossip: document.gossip && toGossip(document.gossip),
     control: { socket: control.socket },
+    metrics: { listen: metrics.listen === undefined ? undefined : parseListen(metrics.listen) },
     state: { directory: state.directory },
     log: { level: log.level },
   };

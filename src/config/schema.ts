@@ -4,6 +4,8 @@ import { DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
 import { gossipKeys } from './gossip-schema.ts';
 import { absolutePath, checkText, text } from './schema-text.ts';
+import { parseSeed } from './seed.ts';
+import type { MetricsConfig } from './types.ts';
 
 const MAX_POOLS = 1000;
 const MAX_ADDRESSES_PER_POOL = 1000;
@@ -63,6 +65,7 @@ function createConfigSchema() {
         ),
       ),
     control: section('Where lbctl reaches lbd.', controlKeys()),
+    metrics: section('What Prometheus is told.', metricsKeys()),
     state: section('What lbd keeps across restarts.', stateKeys()),
     log: section('What lbd logs.', logKeys()),
   });
@@ -195,6 +198,31 @@ function controlKeys() {
       ._default(text(SOCKET_PATH, 'expected an absolute path of at most 107 characters'), DEFAULT_SOCKET)
       .check(z.describe('The unix socket that lbctl asks for status.')),
   };
+}
+
+function metricsKeys() {
+  return {
+    listen: z
+      .optional(z.string().check(checkText(listenProblem)))
+      .check(
+        z.describe(
+          'The address and port where GET /metrics is answered, such as "127.0.0.1:7472"; without it, nowhere.',
+        ),
+      ),
+  };
+}
+
+function listenProblem(value: string): string | undefined {
+  return parseListen(value) === undefined
+    ? 'expected an address and a port, as in "127.0.0.1:7472" or "[::1]:7472"'
+    : undefined;
+}
+
+/** `192.0.2.1:7472` or `[2001:db8::1]:7472`; undefined for anything else. */
+export function parseListen(value: string): MetricsConfig['listen'] {
+  const seed = parseSeed(value, 0);
+  const ip = seed === undefined ? undefined : parseIp(seed.host);
+  return seed === undefined || ip === undefined || seed.port === 0 ? undefined : { ip, port: seed.port };
 }
 
 function stateKeys() {

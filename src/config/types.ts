@@ -10,6 +10,7 @@ export type Config = {
   /** Undefined without a table [gossip]: this host is alone and owns every address that it can. */
   readonly gossip: GossipConfig | undefined;
   readonly control: ControlConfig;
+  readonly metrics: MetricsConfig;
   readonly state: StateConfig;
   readonly log: LogConfig;
 };
@@ -111,6 +112,9 @@ export type GossipKnob =
   | 'handOverOverlapMs';
 
 export type ControlConfig = { readonly socket: string };
+
+/** Undefined: nowhere. */
+export type MetricsConfig = { readonly listen: { readonly ip: Ip; readonly port: number } | undefined };
 
 export type StateConfig = { readonly directory: string };
 

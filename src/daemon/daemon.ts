@@ -25,6 +25,7 @@ import { GossipService } from './gossip-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { computePlan } from './plan.ts';
+import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { STATUS_VERSION, type StatusDocument } from './types.ts';
@@ -174,12 +175,12 @@ export class Daemon {
     warnings: readonly ConfigProblem[],
     listing: () => ConfigListing,
   ): void {
-    const fixed = ['host', 'kubernetes', 'gossip', 'control', 'state'] as const;
+    const fixed = ['host', 'kubernetes', 'gossip', 'control', 'metrics', 'state'] as const;
     const waiting = fixed.filter(
       (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
     );
-    const { host, kubernetes, gossip, control, state } = this.#config;
-    this.#config = { ...config, host, kubernetes, gossip, control, state };
+    const { host, kubernetes, gossip, control, metrics, state } = this.#config;
+    this.#config = { ...config, host, kubernetes, gossip, control, metrics, state };
     this.#digest = digest;
     const running = this.#listing;
     this.#listing = listing;
@@ -193,6 +194,7 @@ export class Daemon {
       ...warnings.map((warning) => warning.message),
       ...waiting.map((table) => `[${table}] changed on disk: it takes effect when lbd is restarted`),
     ];
+    this.#gossip?.setConfigDigest(sharedDigest(this.#config));
     const keyProblem = this.#gossip?.reloadKeys();
     if (keyProblem !== undefined) this.#reloadProblems = [keyProblem];
     this.#options.logger.setLevel(config.log.level);
@@ -352,7 +354,8 @@ export class Daemon {
       name: host.name,
       node: host.node,
       version: VERSION,
-      configDigest: this.#digest,
+      configDigest: sharedDigest(this.#config),
+      drift: (digest) => describeDrift(this.#config, digest),
       lifetimeMs: local.lifetimeMs,
       local: this.#local,
       logger: this.#options.logger,

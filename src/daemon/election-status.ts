@@ -1,26 +1,32 @@
 import type { Election } from '../election/election.ts';
+import { segmentKey } from '../election/eligibility.ts';
 import { viewAddresses } from '../election/explain.ts';
 import type { Member, MemberName } from '../election/types.ts';
+import type { PeerView } from '../election/watch-types.ts';
 import { formatPrefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
-import type { ElectionStatus, MemberStatus, OwnerStatus } from './types.ts';
+import type { ElectionOverview, MemberStatus, OwnerStatus } from './types.ts';
 
 export type ElectionFacts = {
   readonly name: MemberName;
   readonly draining: boolean;
   readonly encrypted: boolean;
   readonly stateProblem: string | undefined;
-  readonly counters: ElectionStatus['traffic'];
+  readonly nameConflict: readonly string[] | undefined;
+  readonly counters: ElectionOverview['traffic'];
+  /** How a member's configuration differs from this host's, by the digest that it tells. */
+  readonly drift: (configDigest: string) => string | undefined;
   readonly now: Instant;
 };
 
-/** The readable side of the election: members, segments, and who owns each address. Pure. */
-export function electionStatus(election: Election, facts: ElectionFacts): ElectionStatus {
-  const { now } = facts;
+/** The readable side of the election: members and segments. Pure. */
+export function electionOverview(election: Election, facts: ElectionFacts): ElectionOverview {
+  const neighbours = Map.groupBy(election.watch.peers(), ({ name }) => name);
   const members = [...election.swim.members().values()].map((member) =>
-    memberStatus(election, member, facts),
+    memberStatus(election, member, neighbours.get(member.name) ?? [], facts),
   );
   members.sort((left, right) => (left.name < right.name ? -1 : 1));
+  const { sent, sentBytes, received, receivedBytes, refused } = facts.counters;
   return {
     name: facts.name,
     incarnation: election.swim.incarnation,
@@ -29,36 +35,47 @@ export function electionStatus(election: Election, facts: ElectionFacts): Electi
     encrypted: facts.encrypted,
     stateProblem: facts.stateProblem,
     healthScore: election.swim.healthScore,
-    segments: election.segments().map((segment) => {
-      const key = formatPrefix(segment.subnet) as Parameters<typeof election.watch.isIsolated>[0];
+    segments: election.segments().map(({ subnet, ip }) => {
+      const key = segmentKey(subnet);
       return {
         subnet: key,
-        ip: segment.ip,
+        ip,
         isolated: election.watch.isIsolated(key),
+        mayRenew: election.mayRenew(key),
         confirmed: election.watch.isConfirmed(key),
         neighbours: election.watch.neighbours(key),
       };
     }),
     members,
-    owners: viewAddresses(election.ownership.inspect()).map((view): OwnerStatus => {
-      const { ip, state, owner, epoch, heir, reason } = view;
-      const sinceMs = view.since === undefined ? undefined : Math.round(now - view.since);
-      return { ip, state, owner, epoch, sinceMs, heir, reason };
-    }),
-    drift: configDrift(members, facts.name),
-    traffic: facts.counters,
+    nameConflict: facts.nameConflict,
+    traffic: { sent, sentBytes, received, receivedBytes, refused },
   };
 }
 
-function memberStatus(election: Election, member: Member, facts: ElectionFacts): MemberStatus {
+/** Who owns each address of a Service that is in some host's subnet. Looks at every candidate of each. */
+export function ownerStatuses(election: Election, now: Instant): readonly OwnerStatus[] {
+  return viewAddresses(election.ownership.inspect()).map((view): OwnerStatus => {
+    const { ip, state, owner, epoch, heir, reason } = view;
+    const sinceMs = view.since === undefined ? undefined : Math.round(now - view.since);
+    return { ip, state, owner, epoch, sinceMs, heir, reason };
+  });
+}
+
+function memberStatus(
+  election: Election,
+  member: Member,
+  peers: readonly PeerView[],
+  facts: ElectionFacts,
+): MemberStatus {
   const { name, state, incarnation, since, meta } = member;
-  const peers = election.watch.peers().filter((peer) => peer.name === name);
+  const isSelf = name === facts.name;
+  const isSame = meta.configDigest === election.swim.member(facts.name)?.meta.configDigest;
   const heard = peers.map((peer) => facts.now - peer.lastHeardAt);
   const rtts = peers.flatMap(({ rttMs }) => rttMs ?? []);
   return {
     name,
-    state: name === facts.name && state !== 'left' ? 'alive' : state,
-    isSelf: name === facts.name,
+    state: isSelf && state !== 'left' ? 'alive' : state,
+    isSelf,
     incarnation,
     sinceMs: Math.round(facts.now - since),
     rttMs: rtts.length > 0 ? Math.min(...rtts) : election.swim.rttMs(name),
@@ -70,17 +87,11 @@ function memberStatus(election: Election, member: Member, facts: ElectionFacts):
     node: meta.node,
     endpoint: meta.endpoint,
     segments: meta.segments.map(({ subnet }) => formatPrefix(subnet)),
+    macs: [...new Set(meta.segments.map(({ mac }) => mac))],
     drained: meta.drained,
     weight: meta.weight,
     configDigest: meta.configDigest,
+    drift: isSame ? undefined : facts.drift(meta.configDigest),
     addresses: election.ownership.claims().ownedBy(name).size,
   };
-}
-
-/** Members whose configuration of pools differs from this host's. */
-function configDrift(members: readonly MemberStatus[], self: MemberName): readonly string[] {
-  const own = members.find(({ name }) => name === self)?.configDigest;
-  return members
-    .filter(({ state, configDigest }) => state === 'alive' && configDigest !== own)
-    .map(({ name }) => name);
 }

@@ -5,7 +5,7 @@ import { loadKeys } from '../election/io/key-ring.ts';
 import { SeedResolver } from '../election/io/seeds.ts';
 import { StateFile } from '../election/io/state-file.ts';
 import { PROFILES } from '../election/settings.ts';
-import type { Endpoint, MemberName, Wanted } from '../election/types.ts';
+import type { Endpoint, Entry, MemberName, Wanted } from '../election/types.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
@@ -14,9 +14,10 @@ import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Instant } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
-import { electionStatus } from './election-status.ts';
+import { type ElectionFacts, electionOverview, ownerStatuses } from './election-status.ts';
 import { Gossip } from './gossip.ts';
-import type { ElectionStatus } from './types.ts';
+import { GossipStatistics } from './gossip-statistics.ts';
+import type { DrainStatus, ElectionOverview, ElectionStatus } from './types.ts';
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
 const DRAIN_LOOK_MS = 20;
@@ -27,7 +28,10 @@ export type GossipServiceOptions = {
   readonly name: string;
   readonly node: string;
   readonly version: string;
+  /** Eight hex digits of what all hosts must have alike. */
   readonly configDigest: string;
+  /** How a member's configuration differs from this host's, by the digest that it tells. */
+  readonly drift: ElectionFacts['drift'];
   readonly lifetimeMs: number;
   readonly local: LocalDriver;
   readonly logger: Logger;
@@ -40,6 +44,7 @@ export class GossipService {
   readonly #gossip: Gossip;
   readonly #state: StateFile;
   readonly #seeds: SeedResolver;
+  readonly statistics = new GossipStatistics();
   #configured: readonly Endpoint[] = [];
   #discovered: readonly Endpoint[] = [];
   /** The seeds that the election knows, in text. */
@@ -63,7 +68,7 @@ export class GossipService {
         node: options.node,
         version: options.version,
         weight: config.weight,
-        configDigest: options.configDigest.slice(0, 8),
+        configDigest: options.configDigest,
         lifetimeMs: options.lifetimeMs,
       },
       settings: { ...PROFILES[config.profile], ...config.timing, preempt: config.preempt },
@@ -167,15 +172,40 @@ export class GossipService {
     return this.isDrained;
   }
 
+  setConfigDigest(digest: string): void {
+    this.#gossip.setConfigDigest(digest);
+  }
+
   status(): ElectionStatus {
-    return electionStatus(this.#gossip.election, {
+    return { ...this.overview(), owners: ownerStatuses(this.election, bootTimeMs()) };
+  }
+
+  /** Status without the owners, which take long to find where there are thousands of addresses. */
+  overview(): ElectionOverview {
+    const now = bootTimeMs();
+    return electionOverview(this.election, {
       name: this.#options.name as MemberName,
       draining: this.#isDraining,
       encrypted: this.#options.config.keyFile !== undefined,
       stateProblem: this.#state.problem,
+      nameConflict: this.statistics.nameConflict(now),
       counters: this.#gossip.counters(),
-      now: bootTimeMs(),
+      drift: this.#options.drift,
+      now,
     });
+  }
+
+  drainStatus(): DrainStatus {
+    return { drained: this.#isDraining, done: this.isDrained, left: this.election.grants().size };
+  }
+
+  /** How this host came to be entitled to an address; once it holds it, that is forgotten. */
+  entry(ip: Ip): Entry | undefined {
+    return this.election.grants().get(ip)?.entry;
+  }
+
+  counters(): ReturnType<Gossip['counters']> {
+    return this.#gossip.counters();
   }
 
   get election(): Gossip['election'] {
@@ -197,6 +227,9 @@ export class GossipService {
 
   #report(report: Report): void {
     const { kind, ...fields } = report;
+    this.statistics.count(report, bootTimeMs());
+    // Whether anybody may have an address can change with it.
+    if ('member' in report) this.#options.onChange();
     const level = LOUD_REPORTS.has(kind) ? 'warn' : 'info';
     this.#options.logger[level](loggable(fields), `gossip.${kind}`);
   }

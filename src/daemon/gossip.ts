@@ -1,6 +1,8 @@
+import { metaBytes } from '../election/codec.ts';
 import type { Effect, Report } from '../election/effects.ts';
 import { Election, type ElectionEvent, type ElectionOptions } from '../election/election.ts';
 import { type NetworkEffect, Transport, type TransportOptions } from '../election/io/transport.ts';
+import { MAX_META_BYTES } from '../election/message.ts';
 import type {
   MemberMeta,
   MemberName,
@@ -57,6 +59,7 @@ export class Gossip {
   #segments: ReadonlyMap<SegmentKey, OwnSegment> = new Map();
   /** Undefined in a map means renewals are allowed; only what changes is told. */
   readonly #forbidden = new Set<IfIndex>();
+  #configDigest: string;
   #timer: NodeJS.Timeout | undefined;
   #armedFor: Instant = NEVER;
   #closed = false;
@@ -64,6 +67,7 @@ export class Gossip {
   constructor(options: GossipOptions) {
     this.#options = options;
     const { local, logger } = options;
+    this.#configDigest = options.meta.configDigest;
     this.#segments = ownSegments(local);
     this.election = new Election({
       name: options.name,
@@ -130,6 +134,13 @@ export class Gossip {
     if (describe(segments) === describe(this.#segments)) return;
     this.#segments = segments;
     this.#transport.setSegments([...segments.values()].map(({ segment }) => segment));
+    this.#step({ kind: 'meta-changed', meta: this.#meta() });
+  }
+
+  /** What the others are told of this host's configuration. */
+  setConfigDigest(digest: string): void {
+    if (digest === this.#configDigest) return;
+    this.#configDigest = digest;
     this.#step({ kind: 'meta-changed', meta: this.#meta() });
   }
 
@@ -224,7 +235,7 @@ export class Gossip {
     const { port, ...meta } = this.#options.meta;
     const segments = [...this.#segments.values()].map(({ segment }) => segment);
     const ip = this.#options.transport.bind[0] ?? segments[0]?.ip ?? ('127.0.0.1' as Ip);
-    return { ...meta, endpoint: { ip, port }, segments, drained: false };
+    return { ...meta, configDigest: this.#configDigest, endpoint: { ip, port }, segments, drained: false };
   }
 
   #arm(): void {

@@ -57,13 +57,31 @@ export type StatusDocument = {
 export type ServiceStatus = {
   readonly name: string;
   readonly addresses: readonly Ip[];
+  /** `announced`: each address is held here, or owned by a member that lives. */
   readonly state: 'announced' | 'allocated' | 'probing' | 'refused' | 'partial';
   /** Why it is not announced; undefined when it is. */
   readonly reason: string | undefined;
 };
 
+/** `GET /v1/members`: the election without its addresses, which can be many. */
+export type MembersDocument = {
+  readonly version: typeof STATUS_VERSION;
+  readonly election: ElectionOverview;
+};
+
+/** `GET /v1/drain`, and the answer to `POST /v1/drain` and `/v1/undrain`. */
+export type DrainStatus = {
+  readonly drained: boolean;
+  /** Drained, and nothing is left on this host. */
+  readonly done: boolean;
+  /** Addresses that are still on this host. */
+  readonly left: number;
+};
+
 /** Who is there and who owns what, as this host sees it. */
-export type ElectionStatus = {
+export type ElectionStatus = ElectionOverview & { readonly owners: readonly OwnerStatus[] };
+
+export type ElectionOverview = {
   readonly name: string;
   readonly incarnation: number;
   readonly drained: boolean;
@@ -76,14 +94,15 @@ export type ElectionStatus = {
   readonly healthScore: number;
   readonly segments: readonly SegmentStatus[];
   readonly members: readonly MemberStatus[];
-  readonly owners: readonly OwnerStatus[];
-  /** Members with another configuration than this host. */
-  readonly drift: readonly string[];
+  /** Where packets came from that call themselves this member; undefined when there were none lately. */
+  readonly nameConflict: readonly string[] | undefined;
   readonly traffic: {
     readonly sent: number;
     readonly sentBytes: number;
     readonly received: number;
     readonly receivedBytes: number;
+    /** Packets that were not believed, by reason. */
+    readonly refused: Readonly<Record<string, number>>;
   };
 };
 
@@ -92,6 +111,8 @@ export type SegmentStatus = {
   readonly ip: Ip;
   /** Nobody is heard there. */
   readonly isolated: boolean;
+  /** Whether addresses there may be renewed and added now. */
+  readonly mayRenew: boolean;
   /** False after a pause of this host, until a neighbour knows the same of its claims. */
   readonly confirmed: boolean;
   readonly neighbours: readonly string[];
@@ -114,9 +135,14 @@ export type MemberStatus = {
   readonly node: string;
   readonly endpoint: { readonly ip: Ip; readonly port: number };
   readonly segments: readonly string[];
+  /** The hardware addresses of its NICs there. */
+  readonly macs: readonly string[];
   readonly drained: boolean;
   readonly weight: number;
+  /** Of what all hosts must have alike. */
   readonly configDigest: string;
+  /** How that differs from this host's; undefined when it does not. */
+  readonly drift: string | undefined;
   /** How many addresses it owns. */
   readonly addresses: number;
 };

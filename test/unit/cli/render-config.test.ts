@@ -61,6 +61,9 @@ enforce_sysctls = true  # default
 [control]
 socket = "/run/lbd/lbd.sock"  # default
 
+[metrics]
+# listen is not set
+
 [state]
 directory = "/var/lib/lbd"  # default
 

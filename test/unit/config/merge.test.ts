@@ -126,6 +126,7 @@ test('parseConfigFiles() tells of each value where it was written', () => {
     'local.lifetime = 0 10:1',
     'arp.enforce_sysctls = true default',
     'control.socket = "/run/lbd/lbd.sock" default',
+    'metrics.listen = undefined default',
     'state.directory = "/var/lib/lbd" default',
     'log.level = "info" default',
   ]);

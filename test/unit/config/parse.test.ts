@@ -44,6 +44,7 @@ test('parseConfig() fills in every default', () => {
     arp: { enforceSysctls: true },
     gossip: undefined,
     control: { socket: '/run/lbd/lbd.sock' },
+    metrics: { listen: undefined },
     state: { directory: '/var/lib/lbd' },
     log: { level: 'info' },
   });
@@ -58,6 +59,7 @@ kubernetes.load_balancer_class = "example.com/lbd"
 kubernetes.lease_namespace = "lbd"
 arp.enforce_sysctls = false
 control.socket = "/run/other.sock"
+metrics.listen = "[2001:DB8::1]:7472"
 state.directory = "/srv/lbd"
 log.level = "debug"
 [[pool]]
@@ -101,6 +103,7 @@ lifetime = "1m30s"
     arp: { enforceSysctls: false },
     gossip: undefined,
     control: { socket: '/run/other.sock' },
+    metrics: { listen: { ip: '2001:db8::1', port: 7472 } },
     state: { directory: '/srv/lbd' },
     log: { level: 'debug' },
   });
@@ -135,13 +138,13 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
     ['addresses = []\n', '1: addresses: expected a known key, got "addresses", which belongs in [[pool]]'],
     [
       '[bgp]\nasn = 1\n',
-      '1: bgp: expected a known table (host, kubernetes, pool, local, arp, gossip, control, state, log), got "bgp"',
+      '1: bgp: expected a known table (host, kubernetes, pool, local, arp, gossip, control, metrics, state, log), got "bgp"',
     ],
     ['[host]\n"\\u001b" = 1\n', '2: host."\\u001b": expected a known key (name, node), got "\\u001b"'],
     ['[host.name]\nx = 1\n', '1: host.name: expected text in quotes, got a table'],
     [
       '["__proto__"]\n',
-      '1: __proto__: expected a known table (host, kubernetes, pool, local, arp, gossip, control, state, log), got "__proto__"',
+      '1: __proto__: expected a known table (host, kubernetes, pool, local, arp, gossip, control, metrics, state, log), got "__proto__"',
     ],
   ];
   for (const [text, message] of cases) assert.deepEqual(refusal(text), [message], text);
@@ -281,4 +284,21 @@ test('parseConfig() stops listing problems when nobody would read on', () => {
   const messages = refusal(Array.from({ length: 5000 }, (_, index) => `wrong${index} = 1\n`).join(''));
   assert.equal(messages.length, 101);
   assert.equal(messages.at(-1), ' 4900 more problems are not shown');
+});
+
+test('parseConfig() refuses to listen for Prometheus where nothing can', () => {
+  for (const listen of [
+    '',
+    '7472',
+    ':7472',
+    '192.0.2.1',
+    '192.0.2.1:0',
+    '192.0.2.1:65536',
+    'localhost:7472',
+    '::1:7472',
+  ]) {
+    assert.deepEqual(refusal(`metrics.listen = "${listen}"\n`), [
+      `1: metrics.listen: expected an address and a port, as in "127.0.0.1:7472" or "[::1]:7472", got "${listen}"`,
+    ]);
+  }
 });
