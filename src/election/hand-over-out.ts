@@ -142,13 +142,10 @@ export class OutgoingHandOvers {
     else this.#leaveOffer(wish, wish.offer);
   }
 
-  /** A member can take nothing any more: what was meant for it goes to the next. */
+  /** A member can take nothing any more: what waits for it goes to the next. What it was offered it may have by now. */
   memberGone(name: MemberName): void {
-    for (const offer of [...this.#offers.values()]) {
-      if (offer.to === name) for (const wish of [...offer.wishes.values()]) this.#next(wish);
-    }
-    for (const lane of [this.#leaving, this.#ordering]) {
-      for (const wish of [...(lane.queues.get(name) ?? [])]) this.#next(wish);
+    for (const { queues } of [this.#leaving, this.#ordering]) {
+      for (const wish of [...(queues.get(name) ?? [])]) this.#next(wish);
     }
   }
 
