@@ -233,9 +233,13 @@ export class Gossip {
 
   #meta(): MemberMeta {
     const { port, ...meta } = this.#options.meta;
-    const segments = [...this.#segments.values()].map(({ segment }) => segment);
+    let segments = [...this.#segments.values()].map(({ segment }) => segment);
     const ip = this.#options.transport.bind[0] ?? segments[0]?.ip ?? ('127.0.0.1' as Ip);
-    return { ...meta, configDigest: this.#configDigest, endpoint: { ip, port }, segments, drained: false };
+    const own = { ...meta, configDigest: this.#configDigest, endpoint: { ip, port }, drained: false };
+    // Many long v6 subnets do not fit a packet: the last ones are not told, and so not watched.
+    while (segments.length > 1 && metaBytes({ ...own, segments }) > MAX_META_BYTES)
+      segments = segments.slice(0, -1);
+    return { ...own, segments };
   }
 
   #arm(): void {

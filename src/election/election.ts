@@ -322,6 +322,8 @@ export class Election {
 
   /** Two neighbours whose tables stay different exchange them, so that no claim is ever lost to lost packets. */
   #onDifference(name: MemberName, now: Instant): void {
+    const member = this.#swim.member(name);
+    if (member === undefined) return;
     const difference = this.#differences.get(name);
     if (difference === undefined) {
       this.#differences.set(name, { since: now, exchangedAt: undefined });
@@ -330,8 +332,6 @@ export class Election {
     const { since, exchangedAt } = difference;
     if (now - since < DIFFERENCE_MS) return;
     if (exchangedAt !== undefined && now - exchangedAt < EXCHANGE_PAUSE_MS) return;
-    const member = this.#swim.member(name);
-    if (member === undefined) return;
     difference.exchangedAt = now;
     this.#out.push({ kind: 'exchange', with: member.meta.endpoint });
   }
