@@ -1,6 +1,8 @@
+import { assert } from '../lib/assert.ts';
 import { after, type Instant, NEVER } from '../lib/time.ts';
 import type { RingMember } from './ring.ts';
-import type { Silence } from './types.ts';
+import type { SegmentKey, Silence } from './types.ts';
+import type { PeerView } from './watch-types.ts';
 
 /**
  * What this host knows of one neighbour on one segment.
@@ -138,4 +140,23 @@ export class Edge {
     }
     return at;
   }
+}
+
+/** The neighbour as `lbctl members` shows it. */
+export function viewEdge(edge: Edge, segment: SegmentKey): PeerView {
+  return {
+    name: edge.member.name,
+    segment,
+    rttMs: edge.rttMs,
+    lastHeardAt: edge.lastHeardAt,
+    armed: edge.armed,
+    connected: edge.connection === 'open',
+    udpLost: edge.udpLost,
+    silence: edge.silence,
+  };
+}
+
+export function checkEdge({ phase, silence, member }: Edge): void {
+  const judged = phase === 'judged';
+  assert(judged === (silence !== undefined) && judged === member.silent, `${member.name}: ${phase}`);
 }

@@ -4,7 +4,7 @@ import { after, type Instant, NEVER } from '../lib/time.ts';
 import { Asking } from './asking.ts';
 import type { Beats } from './beats.ts';
 import { Confirmation } from './confirmation.ts';
-import { Edge } from './edge.ts';
+import { checkEdge, Edge, viewEdge } from './edge.ts';
 import { Isolation } from './isolation.ts';
 import type { Farewell, Heartbeat } from './message.ts';
 import { NEIGHBOUR_LIMIT, Ring, type RingMember } from './ring.ts';
@@ -461,12 +461,8 @@ export class SegmentWatch {
 
   #open(edge: Edge): void {
     edge.connection = 'opening';
-    this.#beats.push({
-      kind: 'watch-open',
-      peer: edge.member.name,
-      to: edge.member.to,
-      segment: this.key,
-    });
+    const { name, to } = edge.member;
+    this.#beats.push({ kind: 'watch-open', peer: name, to, segment: this.key });
   }
 
   #close(edge: Edge, openAt: Instant): void {
@@ -493,24 +489,12 @@ export class SegmentWatch {
   }
 
   views(): readonly PeerView[] {
-    return this.#edges.map((edge) => ({
-      name: edge.member.name,
-      segment: this.key,
-      rttMs: edge.rttMs,
-      lastHeardAt: edge.lastHeardAt,
-      armed: edge.armed,
-      connected: edge.connection === 'open',
-      udpLost: edge.udpLost,
-      silence: edge.silence,
-    }));
+    return this.#edges.map((edge) => viewEdge(edge, this.key));
   }
 
   checkInvariants(): void {
     assert(this.#edges.length <= NEIGHBOUR_LIMIT, `${this.#edges.length} neighbours on ${this.key}`);
     assert(!(this.isolated && this.#confirmation.asking), `isolated and asking on ${this.key}`);
-    for (const { phase, silence, member } of this.#edges) {
-      const judged = phase === 'judged';
-      assert(judged === (silence !== undefined) && judged === member.silent, `${member.name}: ${phase}`);
-    }
+    for (const edge of this.#edges) checkEdge(edge);
   }
 }

@@ -120,7 +120,10 @@ export class Cluster {
   }
 
   /** Waits until exactly one host, and none of `but`, has the address. */
-  async ownerOf(ip: string, options: { readonly but?: readonly LabHost[]; readonly timeoutMs?: number } = {}) {
+  async ownerOf(
+    ip: string,
+    options: { readonly but?: readonly LabHost[]; readonly timeoutMs?: number } = {},
+  ) {
     return waitFor(
       async () => {
         const holders = (await this.holders(ip)).filter((host) => options.but?.includes(host) !== true);
