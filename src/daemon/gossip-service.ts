@@ -14,13 +14,17 @@ import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Instant } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
-import { type ElectionFacts, electionOverview, ownerStatuses } from './election-status.ts';
+import { type ElectionFacts, electionOverview, homelessAddresses, ownerStatuses } from './election-status.ts';
 import { Gossip } from './gossip.ts';
 import { GossipStatistics } from './gossip-statistics.ts';
-import type { DrainStatus, ElectionOverview, ElectionStatus } from './types.ts';
+import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from './types.ts';
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
 const DRAIN_LOOK_MS = 20;
+/** A stop waits no longer for hand-overs that are under way. */
+const HAND_OVER_LIMIT_MS = 1_000;
+/** Of the addresses that nobody may have, so many are named in the answer to a drain. */
+const SHOWN_HOMELESS = 10;
 
 export type GossipServiceOptions = {
   readonly config: GossipConfig;
@@ -103,9 +107,17 @@ export class GossipService {
     if (held.length > 0) this.#gossip.localChanged(new Map(held.map(({ ip }) => [ip, 'held'])));
   }
 
-  /** Tells the others, writes what is to be remembered, and ends. */
+  /**
+   * Tells the others, writes what is to be remembered, and ends. What is being handed over in this moment is let go of
+   * first: to end between the other's "taken" and that would leave two hosts answering until the lifetime ends.
+   */
   async close(why: 'restarting' | 'leaving'): Promise<void> {
     this.#seeds.close();
+    const { ownership } = this.#gossip.election;
+    const deadline = bootTimeMs() + HAND_OVER_LIMIT_MS;
+    while (ownership.isHandingOver() && bootTimeMs() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS));
+    }
     await this.#gossip.close(why);
     await this.#state.close();
   }
@@ -196,12 +208,26 @@ export class GossipService {
   }
 
   drainStatus(): DrainStatus {
-    return { drained: this.#isDraining, done: this.isDrained, left: this.election.grants().size };
+    const homeless = this.homeless().map(({ ip }) => ip);
+    return {
+      drained: this.#isDraining,
+      done: this.isDrained,
+      left: this.election.grants().size,
+      homeless: homeless.slice(0, SHOWN_HOMELESS),
+      homelessCount: homeless.length,
+    };
   }
 
-  /** How this host came to be entitled to an address; once it holds it, that is forgotten. */
-  entry(ip: Ip): Entry | undefined {
-    return this.election.grants().get(ip)?.entry;
+  /** Addresses that no host may have now. */
+  homeless(): readonly OwnerStatus[] {
+    return homelessAddresses(this.election, bootTimeMs());
+  }
+
+  /** The kernel has taken an address just now: how this host came to it. To be asked before the election is told. */
+  took(ip: Ip): Entry | undefined {
+    const entry = this.election.grants().get(ip)?.entry;
+    if (entry !== undefined) this.statistics.took(entry.kind);
+    return entry;
   }
 
   counters(): ReturnType<Gossip['counters']> {
