@@ -7,8 +7,9 @@ import { makeDirectory } from '../sys/directory.ts';
 import { groupId, OPERATORS_GROUP } from '../sys/group.ts';
 
 /**
- * HTTP and JSON on a unix socket: what `lbctl` speaks, and `curl --unix-socket` too. Read-only so far: documents by
- * their path, such as `GET /v1/status`. Access is the socket's mode: root and members of the group `lbd`.
+ * HTTP and JSON on a unix socket: what `lbctl` speaks, and `curl --unix-socket` too. Documents by their path, such as
+ * `GET /v1/status`, and commands, such as `POST /v1/drain`. Access is the socket's mode: root and members of the group
+ * `lbd`, to either.
  */
 
 const SOCKET_MODE = 0o660;
@@ -24,27 +25,43 @@ export type ControlLimits = {
 
 const LIMITS: ControlLimits = { connections: 64, requestTimeoutMs: 5_000, idleTimeoutMs: 10_000 };
 
-/** What is answered on which path, made anew for each request. */
-export type Documents = Readonly<Record<string, () => unknown>>;
+/** No command takes more than its path says; what is sent all the same is read up to here and then refused. */
+const MAX_BODY_BYTES = 1_024;
+
+/** What is answered on which path, made anew for each request. They may throw `ControlRefusal`. */
+export type ControlApi = {
+  readonly documents: Readonly<Record<string, (query: URLSearchParams) => unknown>>;
+  readonly commands: Readonly<Record<string, () => unknown>>;
+};
+
+/** A request that cannot be met, and why in words; no failure of lbd. */
+export class ControlRefusal extends LbdError {
+  /** Of HTTP: 400 called wrongly, 404 not known, 409 not possible on this host. */
+  readonly status: 400 | 404 | 409;
+
+  constructor(status: 400 | 404 | 409, message: string) {
+    super('control.refused', message);
+    this.status = status;
+  }
+}
 
 export class ControlServer {
   readonly #path: string;
   readonly #server: Server;
   readonly #logger: Logger;
 
-  constructor(path: string, documents: Documents, logger: Logger, limits: ControlLimits = LIMITS) {
+  constructor(path: string, api: ControlApi, logger: Logger, limits: ControlLimits = LIMITS) {
     this.#path = path;
     this.#logger = logger;
     const requestTimeout = limits.requestTimeoutMs;
     // Node looks only every 30 s by default, in which few slow clients would shut everybody out.
     const options = { requestTimeout, connectionsCheckingInterval: requestTimeout / 5 };
     this.#server = createServer(options, (request, response) => {
-      try {
-        answer(request, response, documents);
-      } catch (error) {
+      answer(request, response, api).catch((error: unknown) => {
+        if (error instanceof ControlRefusal) return respond(response, error.status, { error: error.message });
         logger.error({ path: request.url, error: errorText(error) }, 'control.request-failed');
         respond(response, 500, { error: errorText(error) });
-      }
+      });
     });
     this.#server.maxConnections = limits.connections;
     this.#server.setTimeout(limits.idleTimeoutMs);
@@ -97,17 +114,45 @@ function removeLeftOver(path: string): void {
   rmSync(path);
 }
 
-function answer(request: IncomingMessage, response: ServerResponse, documents: Documents): void {
-  const path = (request.url ?? '').split('?', 1)[0] ?? '';
-  const document = Object.hasOwn(documents, path) ? documents[path] : undefined;
-  if (document === undefined) {
-    return respond(response, 404, { error: `no such path: ${path}`, paths: Object.keys(documents) });
+async function answer(request: IncomingMessage, response: ServerResponse, api: ControlApi): Promise<void> {
+  const [path = '', query] = (request.url ?? '').split('?', 2);
+  const document = Object.hasOwn(api.documents, path) ? api.documents[path] : undefined;
+  const command = Object.hasOwn(api.commands, path) ? api.commands[path] : undefined;
+  if (document === undefined && command === undefined) {
+    const paths = [...new Set([...Object.keys(api.documents), ...Object.keys(api.commands)])];
+    return respond(response, 404, { error: `no such path: ${path}`, paths });
   }
-  if (request.method !== 'GET' && request.method !== 'HEAD') {
-    response.setHeader('allow', 'GET, HEAD');
-    return respond(response, 405, { error: `${request.method} is not allowed here` });
+  const { method } = request;
+  if (document !== undefined && (method === 'GET' || method === 'HEAD'))
+    return respond(response, 200, document(new URLSearchParams(query)));
+  if (command !== undefined && method === 'POST') {
+    await refuseBody(request);
+    return respond(response, 200, command());
   }
-  respond(response, 200, document());
+  const allowed = [
+    ...(document === undefined ? [] : ['GET', 'HEAD']),
+    ...(command === undefined ? [] : ['POST']),
+  ];
+  response.setHeader('allow', allowed.join(', '));
+  respond(response, 405, { error: `${method} is not allowed here` });
+}
+
+/** Resolves at the end of a request that brings nothing but, perhaps, an empty object; rejects for any other. */
+function refuseBody(request: IncomingMessage): Promise<void> {
+  return new Promise((resolve, reject) => {
+    let text = '';
+    const refuse = (): void => {
+      reject(new ControlRefusal(400, `expected no body, got ${JSON.stringify(text.slice(0, 40))}`));
+    };
+    request.setEncoding('utf8');
+    request.on('data', (chunk: string) => {
+      if (text.length > MAX_BODY_BYTES) return;
+      text += chunk;
+      if (text.length > MAX_BODY_BYTES) refuse();
+    });
+    request.on('end', () => (['', '{}'].includes(text.trim()) ? resolve() : refuse()));
+    request.on('close', () => reject(new ControlRefusal(400, 'the request broke off')));
+  });
 }
 
 function respond(response: ServerResponse, code: number, body: unknown): void {

@@ -19,8 +19,11 @@ import { bootTimeMs } from '../sys/clock.ts';
 import { makeDirectory } from '../sys/directory.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
+import { controlApi } from './control-api.ts';
 import { ControlServer } from './control-server.ts';
+import { membersOf, ownerStatus } from './election-status.ts';
 import { EventReporter } from './event-reporter.ts';
+import { explain } from './explain.ts';
 import { GossipService } from './gossip-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
@@ -28,7 +31,7 @@ import { computePlan } from './plan.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
-import { STATUS_VERSION, type StatusDocument } from './types.ts';
+import { type Explanation, STATUS_VERSION, type StatusDocument } from './types.ts';
 import { wantedAddresses } from './wanted.ts';
 
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
@@ -143,7 +146,13 @@ export class Daemon {
     });
     this.#control = new ControlServer(
       config.control.socket,
-      { '/v1/status': () => this.status(), '/v1/config': () => this.#listing() },
+      controlApi({
+        status: () => this.status(),
+        config: () => this.#listing(),
+        explain: (subject) => this.#explain(subject),
+        gossip: () => this.#gossip,
+        logger,
+      }),
       logger,
     );
   }
@@ -248,9 +257,11 @@ export class Daemon {
     const kubernetes = this.#cluster.status();
     const addresses = this.#local.statuses();
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
-    const services = serviceStatuses(this.#cluster.services(), this.#allocations, byIp, kubernetes.allocator);
-    const sysctls = this.#sysctls.states();
     const election = this.#gossip?.status();
+    const owners = election && new Map(election.owners.map((owner) => [owner.ip, owner]));
+    const known = this.#cluster.services();
+    const services = serviceStatuses(known, this.#allocations, byIp, kubernetes.allocator, owners);
+    const sysctls = this.#sysctls.states();
     return {
       version: STATUS_VERSION,
       lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
@@ -274,8 +285,35 @@ export class Daemon {
         addresses,
         sysctls,
         config,
+        hostName: this.#config.host.name,
+        election,
       }),
     };
+  }
+
+  #explain(subject: string): Explanation {
+    const { host, kubernetes, pools } = this.#config;
+    const election = this.#gossip?.election;
+    const { allocator } = this.#cluster.status();
+    const locals = new Map(this.#local.statuses().map((address) => [address.ip, address]));
+    const ownerOf = (ip: Ip) => election && ownerStatus(election, ip, bootTimeMs());
+    return explain(subject, {
+      hostName: host.name,
+      loadBalancerClass: kubernetes.loadBalancerClass,
+      services: this.#cluster.services(),
+      allocations: this.#allocations,
+      pools,
+      statusOf: (service, allocation) => {
+        const owners = election && { get: ownerOf };
+        return serviceStatuses(new Map([[service.key, service]]), [allocation], locals, allocator, owners)[0];
+      },
+      localOf: (ip) => locals.get(ip),
+      obstacle: (ip) => {
+        const verdict = this.#local.verdict(ip);
+        return verdict.kind === 'blocked' ? verdict.reason : undefined;
+      },
+      election: election && { ownerOf, membersOf: (ip) => membersOf(election, ip) },
+    });
   }
 
   #watchSysctls(): void {
@@ -322,8 +360,21 @@ export class Daemon {
     else if (services.size > 0) this.#hold(this.#withAdopted(plan.desired), probeAhead);
     this.#allocator.carryOut(plan.writes, services, mayAllocate);
     this.#events.refused(plan.refusals);
-    if (mayAllocate) this.#events.allocated(allocations, services);
-    else this.#events.notAllocating();
+    if (!mayAllocate) return this.#events.notAllocating();
+    this.#events.allocated(allocations, services);
+    this.#reportHomeless(plan.desired);
+  }
+
+  /** One host speaks of them for all: the one that allocates. */
+  #reportHomeless(desired: readonly DesiredAddress[]): void {
+    const homeless = new Map(this.#gossip?.homeless().map(({ ip, reason }) => [ip, reason]));
+    const services = this.#cluster.services();
+    const found = desired.flatMap(({ ip, services: keys }) => {
+      if (!homeless.has(ip)) return [];
+      const users = keys.flatMap((key) => services.get(key as ServiceKey) ?? []);
+      return [{ ip, reason: homeless.get(ip) ?? '', services: users }];
+    });
+    this.#events.homeless(found);
   }
 
   /** What somebody should hold: here all of it, or among the hosts that gossip what this one is granted. */
@@ -397,7 +448,8 @@ export class Daemon {
     }
     const services = this.#cluster.services();
     const users = named.services.flatMap((key) => services.get(key as ServiceKey) ?? []);
-    this.#events.reported(named, users);
+    const isTaken = named.report.kind === 'held' && named.report.how === 'taken';
+    this.#events.reported(named, users, isTaken ? this.#gossip?.took(named.report.ip) : undefined);
   }
 }
 

@@ -1,9 +1,16 @@
 import type { Election } from '../election/election.ts';
 import { segmentKey } from '../election/eligibility.ts';
-import { viewAddresses } from '../election/explain.ts';
+import {
+  type AddressView,
+  explainAddress,
+  type MemberView,
+  viewAddress,
+  viewAddresses,
+} from '../election/explain.ts';
+import type { OwnershipState } from '../election/ownership.ts';
 import type { Member, MemberName } from '../election/types.ts';
 import type { PeerView } from '../election/watch-types.ts';
-import { formatPrefix } from '../lib/ip.ts';
+import { formatPrefix, type Ip } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 import type { ElectionOverview, MemberStatus, OwnerStatus } from './types.ts';
 
@@ -54,11 +61,45 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
 
 /** Who owns each address of a Service that is in some host's subnet. Looks at every candidate of each. */
 export function ownerStatuses(election: Election, now: Instant): readonly OwnerStatus[] {
-  return viewAddresses(election.ownership.inspect()).map((view): OwnerStatus => {
-    const { ip, state, owner, epoch, heir, reason } = view;
-    const sinceMs = view.since === undefined ? undefined : Math.round(now - view.since);
-    return { ip, state, owner, epoch, sinceMs, heir, reason };
+  const state = election.ownership.inspect();
+  return viewAddresses(state).map((view) => toOwnerStatus(state, view, now));
+}
+
+/** The addresses that no host may have now. Quick where there are few, however many others there are. */
+export function homelessAddresses(election: Election, now: Instant): readonly OwnerStatus[] {
+  const state = election.ownership.inspect();
+  if (!state.settling.isSettled) return [];
+  const unowned = [...state.items.keys()].filter((ip) => {
+    const owner = state.holdings.claims.get(ip)?.owner;
+    return owner === undefined || (owner !== state.name && state.standings.of(owner).isGone);
   });
+  return unowned.flatMap((ip) => {
+    const view = viewAddress(state, ip);
+    return view?.state === 'nobody' ? [toOwnerStatus(state, view, now)] : [];
+  });
+}
+
+/** The same of one address; undefined when it is in no host's subnet, or no Service has it. */
+export function ownerStatus(election: Election, ip: Ip, now: Instant): OwnerStatus | undefined {
+  const state = election.ownership.inspect();
+  const view = viewAddress(state, ip);
+  return view && toOwnerStatus(state, view, now);
+}
+
+/** What each member has to do with an address, the owner first. */
+export function membersOf(election: Election, ip: Ip): readonly MemberView[] {
+  return explainAddress(election.ownership.inspect(), ip);
+}
+
+const NO_ENDPOINT =
+  'no host may have it now: its externalTrafficPolicy is Local, and no node has a usable endpoint';
+
+function toOwnerStatus(inspected: OwnershipState, view: AddressView, now: Instant): OwnerStatus {
+  const { ip, state, owner, epoch, heir } = view;
+  const hasNoNode = state === 'nobody' && inspected.items.get(ip)?.place.nodes?.size === 0;
+  const reason = hasNoNode ? NO_ENDPOINT : view.reason;
+  const sinceMs = view.since === undefined ? undefined : Math.round(now - view.since);
+  return { ip, state, owner, epoch, sinceMs, heir, reason };
 }
 
 function memberStatus(

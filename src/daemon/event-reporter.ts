@@ -1,3 +1,4 @@
+import type { Entry } from '../election/types.ts';
 import type { NamedReport } from '../iface/io/local-driver.ts';
 import type { Allocation } from '../ipam/types.ts';
 import type { EventNote, Service, ServiceKey } from '../kube/types.ts';
@@ -9,6 +10,8 @@ export class EventReporter {
   readonly #host: string;
   /** The refusal last told of each Service, by uid; bounded by the Services that are refused now. */
   #refusals: ReadonlyMap<string, string> = new Map();
+  /** The same of addresses that no host may have: by uid and address. */
+  #homeless: ReadonlyMap<string, string> = new Map();
   /** Bounded by the Services. */
   #allocated = new Map<
     ServiceKey,
@@ -24,6 +27,22 @@ export class EventReporter {
   refused(notes: readonly EventNote[]): void {
     for (const note of notes) if (this.#refusals.get(note.service.uid) !== note.note) this.#write(note);
     this.#refusals = new Map(notes.map((note) => [note.service.uid, note.note]));
+  }
+
+  /** All addresses that no host may have now, each with the Services that use it. */
+  homeless(addresses: readonly HomelessAddress[]): void {
+    const known = new Map<string, string>();
+    for (const { ip, reason, services } of addresses) {
+      const note = `${ip} is announced by nobody: ${reason}`;
+      for (const { namespace, name, uid } of services) {
+        const key = `${uid} ${ip}`;
+        known.set(key, note);
+        if (this.#homeless.get(key) === note) continue;
+        const service = { namespace, name, uid };
+        this.#write({ service, type: 'Warning', reason: 'NoEligibleHost', action: 'Announce', note });
+      }
+    }
+    this.#homeless = known;
   }
 
   /** All that have an address now: of one that is gone since the last call, the address is free again. */
@@ -45,18 +64,45 @@ export class EventReporter {
   /** Another host allocates now, and tells what it gives and takes. */
   notAllocating(): void {
     this.#allocated.clear();
+    this.#homeless = new Map();
   }
 
-  /** Something happened to an address that `services` use. */
-  reported(named: NamedReport, services: readonly Service[]): void {
-    const told = wordsFor(named, this.#host);
+  /** Something happened to an address that `services` use; `entry` is how this host came to one that it holds now. */
+  reported(named: NamedReport, services: readonly Service[], entry?: Entry): void {
+    const told = wordsFor(named, this.#host, entry);
     if (told === undefined) return;
     for (const { namespace, name, uid } of services)
       this.#write({ service: { namespace, name, uid }, ...told });
   }
 }
 
-function wordsFor(named: NamedReport, host: string): Omit<EventNote, 'service'> | undefined {
+export type HomelessAddress = {
+  readonly ip: Ip;
+  readonly reason: string;
+  readonly services: readonly Service[];
+};
+
+/** Where an address came from that this host holds now, if it was another host's. */
+function originOf(entry: Entry | undefined): string | undefined {
+  switch (entry?.kind) {
+    case 'hand-over':
+      return `handed over by ${entry.from}`;
+    case 'take-over':
+      return `taken over from ${entry.predecessor.name}`;
+    case 'first':
+    case 'return':
+    case undefined:
+      return undefined;
+    default:
+      return entry satisfies never;
+  }
+}
+
+function wordsFor(
+  named: NamedReport,
+  host: string,
+  entry: Entry | undefined,
+): Omit<EventNote, 'service'> | undefined {
   const { report } = named;
   const where = `on ${named.interface} of ${host}`;
   const warning = (reason: string, note: string) => ({
@@ -66,14 +112,14 @@ function wordsFor(named: NamedReport, host: string): Omit<EventNote, 'service'> 
     note,
   });
   switch (report.kind) {
-    case 'held':
+    case 'held': {
       if (report.how === 'adopted') return undefined;
-      return {
-        type: 'Normal',
-        reason: 'Announced',
-        action: 'Announce',
-        note: `Announced ${report.ip} ${where}`,
-      };
+      const origin = originOf(entry);
+      const note = `Announced ${report.ip} ${where}`;
+      return origin === undefined
+        ? { type: 'Normal', reason: 'Announced', action: 'Announce', note }
+        : { type: 'Normal', reason: 'OwnershipChanged', action: 'Announce', note: `${note}, ${origin}` };
+    }
     case 'waiting':
       return warning('NotAnnounced', `${report.ip} is not announced by ${host}: ${report.reason}`);
     case 'conflict':

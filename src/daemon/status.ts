@@ -4,7 +4,8 @@ import type { TokenStatus } from '../kube/account-token.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { type Ip, parseIp } from '../lib/ip.ts';
 import type { UnwrittenStatus } from './allocator.ts';
-import type { Problem, ServiceStatus, StatusDocument } from './types.ts';
+import { electionProblems, memberOfMac, NO_SUBNET } from './election-problems.ts';
+import type { ElectionStatus, OwnerStatus, Problem, ServiceStatus, StatusDocument } from './types.ts';
 
 /** The readable side of the daemon: from its snapshots to the status document. Pure. */
 
@@ -18,18 +19,27 @@ export function serviceStatuses(
   allocations: readonly Allocation[],
   addresses: ReadonlyMap<Ip, AddressStatus>,
   allocator: Allocating = { self: true, holder: undefined },
+  owners?: Owners,
 ): readonly ServiceStatus[] {
   return allocations.flatMap((allocation) => {
     const service = services.get(allocation.service);
     if (service === undefined || allocation.kind === 'release') return [];
-    return [serviceStatus(service, allocation, addresses, allocator)];
+    return [serviceStatus(service, allocation, { addresses, owners }, allocator)];
   });
 }
+
+type Owners = Pick<ReadonlyMap<Ip, OwnerStatus>, 'get'>;
+
+/** Where addresses are; `owners` is undefined on a host that does not gossip. */
+type Whereabouts = {
+  readonly addresses: ReadonlyMap<Ip, AddressStatus>;
+  readonly owners: Owners | undefined;
+};
 
 function serviceStatus(
   service: Service,
   allocation: Exclude<Allocation, { kind: 'release' }>,
-  addresses: ReadonlyMap<Ip, AddressStatus>,
+  where: Whereabouts,
   allocator: Allocating,
 ): ServiceStatus {
   const name = service.key;
@@ -49,21 +59,28 @@ function serviceStatus(
       reason: 'asking the wire whether the address is free',
     };
   }
-  const held = wanted.filter((ip) => addresses.get(ip)?.state === 'held');
-  if (allocation.kind === 'settled' && held.length === wanted.length && held.length > 0) {
+  const reasons = new Map(wanted.map((ip) => [ip, unservedReason(ip, where)]));
+  const served = wanted.filter((ip) => reasons.get(ip) === undefined);
+  if (allocation.kind === 'settled' && served.length === wanted.length && served.length > 0) {
     return { name, addresses: wanted, state: 'announced', reason: allocation.unmet?.reason };
   }
-  const reasons = wanted.flatMap((ip) => {
-    const status = addresses.get(ip);
-    return status === undefined || status.state === 'held'
-      ? []
-      : [status.reason ?? `${ip} is ${status.state}`];
-  });
   // A write that is under way is settled for the allocation, but not for the API server.
   const inStatus = statusAddresses(service);
   const isWritten = allocation.kind === 'settled' && wanted.every((ip) => inStatus.includes(ip));
-  const reason = isWritten ? reasons.join('; ') || undefined : 'its status is being written';
-  return { name, addresses: wanted, state: held.length > 0 ? 'partial' : 'allocated', reason };
+  const told = new Set([...reasons.values()].filter((one) => one !== undefined && one !== ''));
+  const reason = isWritten ? [...told].join('; ') || undefined : 'its status is being written';
+  return { name, addresses: wanted, state: served.length > 0 ? 'partial' : 'allocated', reason };
+}
+
+/** Why nobody serves an address, as far as known; undefined when this host holds it, or another one owns it. */
+function unservedReason(ip: Ip, { addresses, owners }: Whereabouts): string | undefined {
+  const owner = owners?.get(ip);
+  if (owner?.state === 'theirs') return undefined;
+  const local = addresses.get(ip);
+  if (local?.state === 'held') return undefined;
+  if (local !== undefined) return local.reason ?? owner?.reason ?? `${ip} is ${local.state}`;
+  if (owners === undefined) return '';
+  return owner === undefined ? `${ip}: ${NO_SUBNET}` : `${ip}: ${owner.reason ?? owner.state}`;
 }
 
 function waitingFor({ holder }: Allocating): string {
@@ -82,6 +99,8 @@ export type ProblemSources = {
   readonly addresses: readonly AddressStatus[];
   readonly sysctls: readonly SysctlState[];
   readonly config: StatusDocument['config'];
+  readonly hostName: string;
+  readonly election: ElectionStatus | undefined;
 };
 
 const LISTED_MAX = 10;
@@ -114,7 +133,10 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
   const unwell = sources.addresses.filter(
     (address) => address.state === 'conflict' || address.state === 'failed',
   );
-  errors.push(...listed(unwell.map((address) => `${address.ip}: ${address.state}: ${address.reason ?? ''}`)));
+  errors.push(...listed(unwell.map((address) => unwellText(address, sources.election))));
+  const election = electionProblems({ ...sources, allocator: kubernetes.allocator });
+  for (const texts of election.errors) errors.push(...listed(texts));
+  for (const texts of election.warnings) warnings.push(...listed(texts));
   const refused = sources.services.filter((service) => service.state === 'refused');
   warnings.push(
     ...listed(refused.map((service) => `${service.name} has no address: ${service.reason ?? ''}`)),
@@ -135,6 +157,11 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ...errors.map((text) => ({ severity: 'error' as const, text })),
     ...warnings.map((text) => ({ severity: 'warning' as const, text })),
   ];
+}
+
+function unwellText({ ip, state, reason = '' }: AddressStatus, election: ElectionStatus | undefined): string {
+  const member = memberOfMac(reason, election);
+  return `${ip}: ${state}: ${reason}${member === undefined ? '' : ` (a NIC of ${member})`}`;
 }
 
 /** The server's own failure and that of each resource, each once. */

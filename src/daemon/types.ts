@@ -76,6 +76,9 @@ export type DrainStatus = {
   readonly done: boolean;
   /** Addresses that are still on this host. */
   readonly left: number;
+  /** Addresses that no host may have now, this one or another; at most 10 of them, and how many there are. */
+  readonly homeless: readonly Ip[];
+  readonly homelessCount: number;
 };
 
 /** Who is there and who owns what, as this host sees it. */
@@ -156,6 +159,46 @@ export type OwnerStatus = {
   readonly heir: string | undefined;
   /** Why it is not where it should be; undefined when it is. */
   readonly reason: string | undefined;
+};
+
+/** `GET /v1/explain?subject=…`: why a Service has its address, and why which host serves it. */
+export type Explanation = {
+  readonly version: typeof STATUS_VERSION;
+  /** Who says so. */
+  readonly host: string;
+  /** Without gossip there are no owners: each host takes every address that it can. */
+  readonly gossips: boolean;
+  /** None when an address was asked for that no Service has. */
+  readonly services: readonly {
+    readonly name: string;
+    /** Undefined when it is none of this lbd's. */
+    readonly state: ServiceStatus['state'] | undefined;
+    readonly addresses: readonly Ip[];
+    /** Why it has these, or none. */
+    readonly allocation: string;
+    /** Why it is not as it should be, beyond that. */
+    readonly reason: string | undefined;
+  }[];
+  readonly addresses: readonly AddressExplanation[];
+};
+
+export type AddressExplanation = {
+  readonly ip: Ip;
+  /** The pool of this host's configuration that has it. */
+  readonly pool: string | undefined;
+  /** How it stands on this host; undefined when it is not to be here. */
+  readonly local: AddressStatus | undefined;
+  /** Undefined when it is in no host's subnet, or no Service has it. */
+  readonly owner: OwnerStatus | undefined;
+  /** The owner first, then those that could have it in their order, then those that may not. */
+  readonly members: readonly {
+    readonly name: string;
+    readonly role: 'owner' | 'heir' | 'candidate' | 'ineligible';
+    readonly rank: number | undefined;
+    readonly reason: string;
+  }[];
+  /** Why it would not be given to a Service now; undefined when nothing is known against it. */
+  readonly obstacle: string | undefined;
 };
 
 /** Something an operator should look at, most urgent first. */

@@ -7,13 +7,24 @@ import { createConnection, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type ControlLimits, ControlServer, type Documents } from '../../../src/daemon/control-server.ts';
+import {
+  type ControlApi,
+  type ControlLimits,
+  ControlRefusal,
+  ControlServer,
+} from '../../../src/daemon/control-server.ts';
 import { LbdError } from '../../../src/lib/errors.ts';
 import { type Logger, SILENT_LOGGER } from '../../../src/lib/logger.ts';
 import { waitFor } from '../../support/wait.ts';
 
 const QUICK: ControlLimits = { connections: 64, requestTimeoutMs: 200, idleTimeoutMs: 300 };
+type Documents = ControlApi['documents'];
+
 const STATUS: Documents = { '/v1/status': () => ({ version: 1 }) };
+
+function reading(documents: Documents): ControlApi {
+  return { documents, commands: {} };
+}
 
 function temporaryDirectory(t: TestContext): string {
   const directory = mkdtempSync(join(tmpdir(), 'lbd-control-'));
@@ -21,11 +32,21 @@ function temporaryDirectory(t: TestContext): string {
   return directory;
 }
 
-type Setup = { readonly limits?: ControlLimits; readonly logger?: Logger; readonly path?: string };
+type Setup = {
+  readonly limits?: ControlLimits;
+  readonly logger?: Logger;
+  readonly path?: string;
+  readonly commands?: ControlApi['commands'];
+};
 
 async function listening(t: TestContext, documents: Documents = STATUS, setup: Setup = {}): Promise<string> {
   const path = setup.path ?? join(temporaryDirectory(t), 'lbd.sock');
-  const server = new ControlServer(path, documents, setup.logger ?? SILENT_LOGGER, setup.limits);
+  const server = new ControlServer(
+    path,
+    { documents, commands: setup.commands ?? {} },
+    setup.logger ?? SILENT_LOGGER,
+    setup.limits,
+  );
   await server.listen();
   t.after(() => server.close());
   return path;
@@ -147,7 +168,7 @@ test('what a killed daemon left over is replaced; anything else in its place is 
   assert.equal((await ask(path, '/v1/status')).code, 200);
   const precious = join(temporaryDirectory(t), 'lbd.sock');
   writeFileSync(precious, 'precious');
-  const server = new ControlServer(precious, STATUS, SILENT_LOGGER);
+  const server = new ControlServer(precious, reading(STATUS), SILENT_LOGGER);
   await assert.rejects(server.listen(), (error) => {
     assert.ok(error instanceof LbdError);
     return error.code === 'control.listen-failed' && String(error.cause).includes('is no socket');
@@ -165,7 +186,7 @@ test('listen() throws control.listen-failed with the path when it cannot be', as
   // Where mkdir -p of Node itself never comes back.
   const inProc = '/proc/nope/lbd.sock';
   for (const path of [isDirectory, join(notADirectory, 'lbd.sock'), tooLong, inProc]) {
-    const server = new ControlServer(path, STATUS, SILENT_LOGGER);
+    const server = new ControlServer(path, reading(STATUS), SILENT_LOGGER);
     await assert.rejects(server.listen(), (error) => {
       assert.ok(error instanceof LbdError);
       assert.equal(error.code, 'control.listen-failed');
@@ -177,7 +198,7 @@ test('listen() throws control.listen-failed with the path when it cannot be', as
 
 test('close() takes the socket away and ends the connections', async (t) => {
   const path = join(temporaryDirectory(t), 'lbd.sock');
-  const server = new ControlServer(path, STATUS, SILENT_LOGGER);
+  const server = new ControlServer(path, reading(STATUS), SILENT_LOGGER);
   await server.listen();
   const socket = await connect(t, path);
   socket.write('GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -267,4 +288,85 @@ test('many at once are all served', async (t) => {
   const path = await listening(t);
   const answers = await Promise.all(Array.from({ length: 60 }, () => ask(path, '/v1/status')));
   assert.ok(answers.every(({ code }) => code === 200));
+});
+
+/** Sends a request with a body; resolves with status and answer. */
+function post(socketPath: string, path: string, body: string, options: RequestOptions = {}): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path, agent: false, method: 'POST', ...options }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (chunk: string) => {
+        text += chunk;
+      });
+      response.on('end', () => resolve({ code: response.statusCode, body: text, headers: response.headers }));
+      response.on('error', reject);
+    });
+    asked.on('error', reject);
+    asked.end(body);
+  });
+}
+
+test('a command is carried out by POST alone, and its answer is what it came to', async (t) => {
+  let runs = 0;
+  const drain = (): unknown => {
+    runs += 1;
+    return { runs };
+  };
+  const documents: Documents = { '/v1/drain': () => ({ drained: runs > 0 }) };
+  const path = await listening(t, documents, { commands: { '/v1/drain': drain, '/v1/undrain': drain } });
+  for (const body of ['', '{}', ' {}\n']) assert.equal((await post(path, '/v1/drain', body)).code, 200);
+  assert.deepEqual(JSON.parse((await post(path, '/v1/drain?force', '')).body), { runs: 4 });
+  assert.deepEqual(JSON.parse((await ask(path, '/v1/drain')).body), { drained: true });
+  const get = await ask(path, '/v1/undrain');
+  assert.deepEqual([get.code, get.headers['allow']], [405, 'POST']);
+  const put = await ask(path, '/v1/drain', { method: 'PUT' });
+  assert.deepEqual([put.code, put.headers['allow']], [405, 'GET, HEAD, POST']);
+  assert.deepEqual(JSON.parse((await post(path, '/v1/rebalance', '')).body).paths, [
+    '/v1/drain',
+    '/v1/undrain',
+  ]);
+  assert.equal(runs, 4);
+});
+
+test('a command with a body is refused and not carried out, whatever the size', async (t) => {
+  let runs = 0;
+  const commands = {
+    '/v1/drain': () => {
+      runs += 1;
+    },
+  };
+  const path = await listening(t, STATUS, { commands, limits: QUICK });
+  const short = await post(path, '/v1/drain', '{"force":true}');
+  assert.deepEqual(
+    [short.code, JSON.parse(short.body)],
+    [400, { error: 'expected no body, got "{\\"force\\":true}"' }],
+  );
+  const socket = await connect(t, path);
+  socket.write('POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n');
+  socket.write(Buffer.alloc(1_000_000, 'x'));
+  const [first] = await once(socket, 'data');
+  assert.match(String(first), /^HTTP\/1\.1 400 /);
+  const broken = await connect(t, path);
+  broken.write('POST /v1/drain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{');
+  broken.destroy();
+  assert.equal((await ask(path, '/v1/status')).code, 200);
+  assert.equal(runs, 0);
+});
+
+test('a refusal is told in words with its status, and not logged', async (t) => {
+  const logger: Logger = { ...SILENT_LOGGER, error: () => assert.fail('logged') };
+  const refuse = (): never => {
+    throw new ControlRefusal(409, 'this host does not gossip');
+  };
+  const path = await listening(t, { '/v1/members': refuse }, { commands: { '/v1/drain': refuse }, logger });
+  for (const answer of [await ask(path, '/v1/members'), await post(path, '/v1/drain', '')]) {
+    assert.deepEqual([answer.code, JSON.parse(answer.body)], [409, { error: 'this host does not gossip' }]);
+  }
+});
+
+test('a document is made of the query', async (t) => {
+  const path = await listening(t, { '/v1/explain': (query) => ({ subject: query.get('subject') }) });
+  const answer = await ask(path, '/v1/explain?subject=default%2Fweb&x=1');
+  assert.deepEqual(JSON.parse(answer.body), { subject: 'default/web' });
 });

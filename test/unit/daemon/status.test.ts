@@ -160,6 +160,8 @@ const WELL: ProblemSources = {
   addresses: [address(X, 'held')],
   sysctls: [],
   config: { file: '/etc/lbd.toml', digest: 'd', loadedMsAgo: 0, reloadProblems: [], warnings: [] },
+  hostName: 'host',
+  election: undefined,
 };
 
 function problems(change: Partial<ProblemSources>): readonly string[] {

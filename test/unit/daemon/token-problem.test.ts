@@ -17,7 +17,13 @@ function problemsOf(token: TokenStatus): readonly string[] {
   const document = statusDocument();
   const kubernetes = { ...document.kubernetes, token };
   // What else there may be to complain about has nothing in it.
-  const sources: ProblemSources = { ...document, unwritten: [], kubernetes };
+  const sources: ProblemSources = {
+    ...document,
+    unwritten: [],
+    kubernetes,
+    hostName: document.host.name,
+    election: undefined,
+  };
   return findProblems(sources).map(({ severity, text }) => `${severity}: ${text}`);
 }
 
