@@ -8,6 +8,7 @@ import type { Effect } from './effects.ts';
 import { Eligibility, type Place } from './eligibility.ts';
 import { IncomingHandOvers } from './hand-over-in.ts';
 import { OutgoingHandOvers } from './hand-over-out.ts';
+import { HandOverRules } from './hand-over-rules.ts';
 import { Holdings } from './holdings.ts';
 import type { ClaimUpdate, HandOver, HandOverDone } from './message.ts';
 import { OwnHost } from './own-host.ts';
@@ -17,7 +18,6 @@ import { Standings } from './standings.ts';
 import type {
   Claim,
   Endpoint,
-  Entry,
   Grant,
   LocalState,
   Member,
@@ -40,7 +40,6 @@ import type {
  * The state is mutable and owned by the instance, because a cluster has 10,000 addresses and 1,000 members.
  */
 
-const REQUEST_DECLINED_MS = 5_000;
 /** The kernel refused an address: others may try, and this host again after this. */
 const ABSTAIN_MS = 60_000;
 /** A hand-over that nobody took is tried again. */
@@ -76,6 +75,7 @@ export class Ownership {
   readonly #outgoing: OutgoingHandOvers;
   readonly #incoming: IncomingHandOvers;
   readonly #mail: ClaimMail;
+  readonly #handOvers: HandOverRules;
   #wanted: Wanted | undefined;
   #preemptAt: Instant = NEVER;
 
@@ -98,7 +98,7 @@ export class Ownership {
       ownClaim: (ip) => this.#holdings.ownClaim(ip),
       send,
     });
-    this.#rules = new AddressRules(this.#host, {
+    const parts = {
       settings,
       holdings: this.#holdings,
       eligibility: this.#eligibility,
@@ -107,6 +107,12 @@ export class Ownership {
       outgoing: this.#outgoing,
       incoming: this.#incoming,
       mail: this.#mail,
+    };
+    this.#rules = new AddressRules(this.#host, parts);
+    this.#handOvers = new HandOverRules(this.#host, this.#rules, parts, {
+      learn: (claim, now) => this.#learn(claim, now),
+      held: (grant, now) => this.#held(grant, now),
+      send,
     });
     for (const claim of options.restored) this.#holdings.claims.merge(claim, startedAt);
     this.#updateSelf();
@@ -277,34 +283,15 @@ export class Ownership {
   }
 
   message(message: HandOver | HandOverDone, from: Endpoint, now: Instant): void {
-    switch (message.kind) {
-      case 'offer':
-        this.#onOffer(message, from, now);
-        break;
-      case 'taken':
-        for (const claim of message.claims) if (this.#learn(claim, now)) this.#holdings.passOn(claim);
-        this.#outgoing.taken(message, from);
-        break;
-      case 'declined':
-        this.#onDeclined(message, now);
-        break;
-      case 'request':
-        this.#onRequest(message, from, now);
-        break;
-      case 'released':
-        this.#incoming.released(message.from, message.seq);
-        break;
-      default:
-        message satisfies never;
-    }
+    this.#handOvers.message(message, from, now);
     this.#finish(now);
   }
 
   /** `rebalance` gives away what others rank higher for, and asks others for what this host ranks highest for. */
   command(command: 'drain' | 'undrain' | 'rebalance', now: Instant): void {
     if (command === 'rebalance') {
-      this.#giveMisplaced();
-      this.#askForMisplaced(now);
+      this.#handOvers.giveMisplaced();
+      this.#handOvers.askForMisplaced(now);
     } else {
       this.#host.setMeta({ ...this.#host.meta, drained: command === 'drain' });
       if (this.#updateSelf()) this.#candidatesChanged(now);
@@ -318,10 +305,10 @@ export class Ownership {
     if (ended === 'cold-start') this.#rules.settleAll(this.#rules.items.keys(), now);
     else if (ended === 'return') this.#rules.settleAll([...this.#rules.unowned], now);
     this.#rules.settleAll(this.#rules.wakeUps.take(now), now);
-    for (const ip of this.#incoming.advance(now)) this.#refuse(ip, now);
+    for (const ip of this.#incoming.advance(now)) this.#handOvers.refuse(ip, now);
     if (now >= this.#preemptAt) {
       this.#preemptAt = NEVER;
-      this.#giveMisplaced();
+      this.#handOvers.giveMisplaced();
     }
     this.#finish(now);
   }
@@ -429,7 +416,7 @@ export class Ownership {
       if (state === 'absent' || (state === 'held' && !this.#settling.isSettled)) this.#rules.settle(ip, now);
     } else if (state === 'held') this.#held(grant, now);
     else if (state === 'failed') this.#failed(grant, now);
-    else if (state === 'conflict' && grant.entry.kind === 'hand-over') this.#refuse(ip, now);
+    else if (state === 'conflict' && grant.entry.kind === 'hand-over') this.#handOvers.refuse(ip, now);
   }
 
   #held({ ip, entry }: Grant, now: Instant): void {
@@ -444,89 +431,11 @@ export class Ownership {
 
   /** The kernel does not take it. Others may try, if there are any; else iface goes on trying. */
   #failed({ ip, entry }: Grant, now: Instant): void {
-    if (entry.kind === 'hand-over') return this.#refuse(ip, now);
+    if (entry.kind === 'hand-over') return this.#handOvers.refuse(ip, now);
     const item = this.#rules.items.get(ip);
     if (item === undefined || this.#rules.heirOf(ip, new Set([this.#host.name])) === undefined) return;
     item.abstainUntil = after(now, ABSTAIN_MS);
     this.#rules.release(ip, now);
-  }
-
-  // --- hand-over ------------------------------------------------------------------------------------------------
-
-  #onOffer(message: HandOver, from: Endpoint, now: Instant): void {
-    for (const claim of message.claims) this.#learn(claim, now);
-    const judge = (claim: Claim): 'accept' | 'decline' | Claim => this.#judgeOffer(claim, message.from);
-    for (const ip of this.#incoming.offered(message, from, now, judge)) {
-      const epoch = this.#holdings.claims.get(ip)?.epoch ?? 0;
-      const entry: Entry = { kind: 'hand-over', from: message.from };
-      this.#holdings.grant(ip, epoch, entry);
-      if (this.#holdings.local(ip) === 'held') this.#held({ ip, epoch, entry }, now);
-    }
-  }
-
-  #judgeOffer(offered: Claim, from: MemberName): 'accept' | 'decline' | Claim {
-    const item = this.#rules.items.get(offered.ip);
-    const standing = this.#holdings.claims.get(offered.ip);
-    if (standing?.owner === this.#host.name && standing.epoch > offered.epoch) return standing;
-    if (standing?.owner !== from || standing.epoch !== offered.epoch) return 'decline';
-    if (item === undefined || this.#host.meta.drained || !this.#settling.isConfirmed) return 'decline';
-    if (!this.#host.reaches(item.place)) return 'decline';
-    // The owner's view is the fresher one when ours is not.
-    const mustAgree = this.#host.isViewFresh;
-    return mustAgree && !this.#eligibility.isCandidate(this.#host.name, item.place) ? 'decline' : 'accept';
-  }
-
-  /** An accepted hand-over that does not come about. */
-  #refuse(ip: Ip, now: Instant): void {
-    this.#incoming.decline(ip, this.#holdings.claims.get(ip));
-    this.#rules.withdraw(ip);
-    this.#rules.settle(ip, now);
-  }
-
-  #onDeclined(message: HandOver, now: Instant): void {
-    this.#outgoing.declined(message);
-    for (const { ip } of message.claims) {
-      const item = this.#rules.items.get(ip);
-      if (item?.requestAt === undefined || this.#holdings.claims.get(ip)?.owner !== message.from) continue;
-      item.requestAt = after(now, REQUEST_DECLINED_MS);
-      this.#rules.wakeUps.set(ip, item.requestAt);
-    }
-  }
-
-  /** A member says that it should have these. It takes a fresh view to refuse. */
-  #onRequest(message: HandOver, from: Endpoint, now: Instant): void {
-    const claims: Claim[] = [];
-    for (const claim of message.claims) {
-      this.#learn(claim, now);
-      const own = this.#holdings.ownClaim(claim.ip);
-      const item = this.#rules.items.get(claim.ip);
-      if (own === undefined || item === undefined || this.#holdings.local(claim.ip) !== 'held') continue;
-      const agrees =
-        !this.#host.isViewFresh ||
-        !this.#eligibility.isCandidate(this.#host.name, item.place) ||
-        this.#eligibility.heir(item.place) === message.from;
-      if (agrees) this.#outgoing.wish(claim.ip, 'request', message.from);
-      else claims.push(own);
-    }
-    if (claims.length === 0) return;
-    this.#send(from, { kind: 'declined', from: this.#host.name, seq: message.seq, claims });
-  }
-
-  /** What another ranks higher for goes there, one bounded batch after the other. */
-  #giveMisplaced(): void {
-    for (const ip of this.#holdings.ownAddresses()) {
-      const heir = this.#holdings.local(ip) === 'held' ? this.#rules.heirOf(ip) : undefined;
-      if (heir !== undefined && heir !== this.#host.name) this.#outgoing.wish(ip, 'rebalance', heir);
-    }
-  }
-
-  #askForMisplaced(now: Instant): void {
-    for (const [ip, item] of this.#rules.items) {
-      const claim = this.#holdings.claims.get(ip);
-      if (claim?.owner === undefined || claim.owner === this.#host.name) continue;
-      if (this.#standings.of(claim.owner).isGone || !this.#rules.isHeirHere(item)) continue;
-      this.#mail.ask(claim.owner, claim, now);
-    }
   }
 
   #updateSelf(): boolean {
