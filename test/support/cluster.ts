@@ -1,4 +1,5 @@
 import type { StatusDocument } from '../../src/daemon/types.ts';
+import { Clients, type ClientsOptions } from './clients.ts';
 import { createLab, type Lab } from './lab.ts';
 import type { NewService } from './lab-api.ts';
 import type { LabHost } from './lab-host.ts';
@@ -11,13 +12,21 @@ import { waitFor } from './wait.ts';
  * told in. Hosts are h1, h2, …; which of them owns an address is for the test to find out.
  */
 
+const GATEWAYS = ['10.77.0.1/24', 'fd77::1/64'];
+
+const WEB_SERVER = `require('node:http')
+  .createServer((request, response) => response.end(require('node:os').hostname()))
+  .listen({ port: 80, host: '0.0.0.0', backlog: 1024 }, () => console.log('listening'))`;
+
 export type ClusterOptions = {
   readonly hosts: number;
   readonly pool?: readonly string[];
   /** More TOML, in front of `[gossip]`. */
   readonly toml?: string;
-  /** More lines of `[gossip]`. */
-  readonly gossip?: string;
+  /** More lines of `[gossip]`, the same for all or by host; default: `insecure = true` and the others as seeds. */
+  readonly gossip?: string | ((host: LabHost) => string);
+  /** Whether something answers at the gateway's address, as it does on most networks. Default true. */
+  readonly gateway?: boolean;
   /** Plain machines beside them, by name. */
   readonly others?: readonly string[];
 };
@@ -28,6 +37,7 @@ export class Cluster {
   readonly client: LabHost;
   readonly #options: ClusterOptions;
   readonly #daemons = new Map<LabHost, Lbd>();
+  readonly #webServers = new Set<LabHost>();
 
   private constructor(lab: Lab, options: ClusterOptions) {
     this.lab = lab;
@@ -41,6 +51,8 @@ export class Cluster {
     const names = Array.from({ length: options.hosts }, (_, index) => `h${index + 1}`);
     const all = ['api', ...names, 'client', ...(options.others ?? [])];
     const lab = await createLab({ hosts: Object.fromEntries(all.map((name) => [name, {}])) });
+    if (options.gateway !== false)
+      await lab.host('api').ipBatch(GATEWAYS.map((ip) => `addr add ${ip} dev eth0 nodad`));
     try {
       await lab.startApiServer();
       return new Cluster(lab, options);
@@ -52,14 +64,12 @@ export class Cluster {
 
   /** Every host's configuration is the same but for its seeds, which are the others. */
   toml(host: LabHost): string {
-    const seeds = this.hosts.filter((other) => other !== host).map((other) => other.ip);
     const pool = JSON.stringify(this.#options.pool ?? POOL);
+    const { gossip } = this.#options;
     return [
       this.#options.toml ?? '',
       '[gossip]',
-      'insecure = true',
-      `seeds = ${JSON.stringify(seeds)}`,
-      this.#options.gossip ?? '',
+      typeof gossip === 'function' ? gossip(host) : `${this.seeds(host)}\ninsecure = true\n${gossip ?? ''}`,
       '[[pool]]',
       'name = "default"',
       `addresses = ${pool}`,
@@ -67,12 +77,17 @@ export class Cluster {
     ].join('\n');
   }
 
-  async startLbd(host: LabHost, options: Omit<LbdOptions, 'toml'> = {}): Promise<Lbd> {
+  /** A line of `[gossip]`. */
+  seeds(host: LabHost): string {
+    return `seeds = ${JSON.stringify(this.others(host).map(({ ip }) => ip))}`;
+  }
+
+  async startLbd(host: LabHost, options: Partial<LbdOptions> = {}): Promise<Lbd> {
     const lbd = await this.lab.startLbd(host, {
       binary: BINARY,
       readyTimeoutMs: 30_000,
-      ...options,
       toml: this.toml(host),
+      ...options,
     });
     this.#daemons.set(host, lbd);
     return lbd;
@@ -88,6 +103,11 @@ export class Cluster {
     const lbd = this.#daemons.get(host);
     if (lbd === undefined) throw new Error(`lbd was not started on ${host.name}`);
     return lbd;
+  }
+
+  /** The real pids of all lbd that were started last on their host. */
+  get pids(): readonly number[] {
+    return [...this.#daemons.values()].map(({ pid }) => pid);
   }
 
   /** Waits until each of the hosts sees exactly `names` alive. */
@@ -133,6 +153,38 @@ export class Cluster {
     );
   }
 
+  /** The host with this MAC on its NIC. */
+  hostOf(mac: string): LabHost {
+    const host = this.hosts.find((candidate) => macOf(candidate) === mac);
+    if (host === undefined) throw new Error(`no host has ${mac}`);
+    return host;
+  }
+
+  /** What clients see of the address, from now on. */
+  watch(ip: string, options: Omit<ClientsOptions, 'daemons'> = {}): Promise<Clients> {
+    return Clients.start(this.client, ip, { ...options, daemons: () => this.pids });
+  }
+
+  /** Starts a web server on the hosts, which answers with the host's name; once. */
+  async startWebServers(hosts: readonly LabHost[] = this.hosts): Promise<void> {
+    for (const host of hosts) {
+      if (this.#webServers.has(host)) continue;
+      this.#webServers.add(host);
+      const web = await host.spawn([process.execPath, '-e', WEB_SERVER]);
+      await web.waitForLine(/listening/);
+    }
+  }
+
+  /** Creates the Node object of each host, which has the host's name. */
+  async createNodes(): Promise<void> {
+    const { api } = this.lab;
+    for (const { name, ip } of this.hosts) {
+      await api.expect('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name } });
+      const status = { addresses: [{ type: 'InternalIP', address: ip }] };
+      await api.expect('PATCH', `/api/v1/nodes/${name}/status`, { status }, 'application/merge-patch+json');
+    }
+  }
+
   others(host: LabHost): readonly LabHost[] {
     return this.hosts.filter((other) => other !== host);
   }
@@ -140,6 +192,11 @@ export class Cluster {
   close(): Promise<void> {
     return this.lab.close();
   }
+}
+
+/** The MAC with which a host answers for addresses. */
+export function macOf(host: LabHost): string {
+  return host.nic('eth0').mac;
 }
 
 /** The names of the members that the host sees alive, itself included, sorted. */

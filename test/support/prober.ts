@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
-import type { LabProcess } from './lab-process.ts';
+import { favour, type LabProcess } from './lab-process.ts';
 import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { labTimeMs } from './lab-time.ts';
 import { firstOfFamily, linkLocal } from './lab-topology.ts';
@@ -87,6 +87,8 @@ export type AnswerWait = {
   readonly sinceMs?: number;
   /** Only answers of this MAC count. */
   readonly mac?: string;
+  /** Answers of this one do not. */
+  readonly notOf?: string;
   /** Default 10 s. */
   readonly timeoutMs?: number;
 };
@@ -128,9 +130,11 @@ export class Prober {
       addresses: options.addresses,
       intervalMs: options.intervalMs ?? 10,
     };
-    const agent = await host.spawn([process.execPath, AGENT, JSON.stringify(task)], {
+    const agent = await host.spawn(['setsid', process.execPath, AGENT, JSON.stringify(task)], {
       env: SOURCE_ENVIRONMENT,
     });
+    // Above what it measures, or a busy machine makes gaps that nobody else sees.
+    favour(agent.pid);
     const prober = new Prober(agent, task.intervalMs);
     await agent.waitForLine(/"started"/, { timeoutMs: START_TIMEOUT_MS });
     return prober;
@@ -149,7 +153,9 @@ export class Prober {
   /** The first answer, come or to come, since `sinceMs`. */
   async firstAnswer(ip: string, options: AnswerWait = {}): Promise<Answer> {
     const counts = (answer: Answer) =>
-      answer.atMs >= (options.sinceMs ?? 0) && (options.mac === undefined || answer.mac === options.mac);
+      answer.atMs >= (options.sinceMs ?? 0) &&
+      answer.mac !== options.notOf &&
+      (options.mac === undefined || answer.mac === options.mac);
     const known = this.answers(ip).find(counts);
     if (known !== undefined) return known;
     const { promise, resolve } = Promise.withResolvers<Answer>();
