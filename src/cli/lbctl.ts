@@ -42,10 +42,36 @@ export function lbctlProgram(io: CliIo): Command {
       const { showVersion } = await import('./version.ts');
       await showVersion(socket(), json, io);
     });
+  addOwnershipCommands(program, socket, io);
   addConfigCommands(program, socket, io);
   addKubeconfigCommand(program, io);
   addKeyCommands(program, io);
   return program;
+}
+
+/** What they do is told in docs/election.md. */
+function addOwnershipCommands(program: Command, socket: () => string, io: CliIo): void {
+  withJson(program.command('members'))
+    .description('show the hosts that share out the addresses, as this one sees them')
+    .action(async ({ json }: JsonOption) => (await import('./ownership.ts')).showMembers(socket(), json, io));
+  withJson(program.command('explain'))
+    .description('say why a Service has its address, why the owner owns it, and why each other host does not')
+    .argument('<subject>', 'an address, or a Service as namespace/name')
+    .action(async (subject: string, { json }: JsonOption) =>
+      (await import('./ownership.ts')).showExplanation(socket(), subject, json, io),
+    );
+  withJson(program.command('drain'))
+    .description('have other hosts take the addresses of this one, and own none from now on')
+    .option('--wait [duration]', 'until nothing is left here, for at most so long; default: 60s')
+    .action(async ({ wait, json }: JsonOption & { wait?: string | true }) =>
+      exitWith(await (await import('./ownership.ts')).drain(socket(), wait, json, io)),
+    );
+  withJson(program.command('undrain'))
+    .description('let this host own addresses again')
+    .action(async ({ json }: JsonOption) => (await import('./ownership.ts')).undrain(socket(), json, io));
+  withJson(program.command('rebalance'))
+    .description('move addresses from and to this host to where they rank first, some at a time')
+    .action(async ({ json }: JsonOption) => (await import('./ownership.ts')).rebalance(socket(), json, io));
 }
 
 function addConfigCommands(program: Command, socket: () => string, io: CliIo): void {

@@ -1,7 +1,9 @@
-import type { Problem, ServiceStatus, StatusDocument } from '../daemon/types.ts';
+import type { OwnerStatus, Problem, ServiceStatus, StatusDocument } from '../daemon/types.ts';
 import type { AddressStatus, SysctlState } from '../iface/types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
+import { membersCell } from './render-members.ts';
+import { OWNER_HEADER, ownerCells } from './render-owner.ts';
 import { type Cell, type Paint, renderColumns, renderTable, type Style } from './table.ts';
 import { formatAge, formatCount, plural, printable } from './text.ts';
 
@@ -37,6 +39,7 @@ function renderHeader(document: StatusDocument, paint: Paint): readonly string[]
       .filter(isRemarkable)
       .map((one) => [`  ${one.resource}`, reflectorCell(one)]),
     ['  allocator', allocatorCell(document.kubernetes.allocator)],
+    ...(document.election === undefined ? [] : [['  gossip', membersCell(document.election)]]),
     ['  config', `${config.file} (${config.digest}), loaded ${formatAge(config.loadedMsAgo)} ago`],
   ];
   return [verdict(document, paint), ...renderColumns(rows, paint)];
@@ -141,29 +144,45 @@ const STATE_STYLES: Readonly<Record<ServiceStatus['state'], Style | undefined>> 
 function renderServices(document: StatusDocument, paint: Paint): readonly string[] {
   if (document.services.length === 0) return [];
   const byIp = new Map(document.addresses.map((address) => [address.ip, address]));
+  const owners = document.election && new Map(document.election.owners.map((owner) => [owner.ip, owner]));
   const sorted = document.services.toSorted(
     (left, right) =>
       STATE_ORDER.indexOf(left.state) - STATE_ORDER.indexOf(right.state) ||
       compareText(left.name, right.name),
   );
-  const rows = sorted.flatMap((service) => serviceRows(service, byIp));
-  return renderTable(['NAMESPACE/NAME', 'ADDRESS', 'STATE', 'INTERFACE', 'REASON'], rows, paint);
+  const rows = sorted.flatMap((service) => serviceRows(service, byIp, owners));
+  const columns = owners === undefined ? [] : OWNER_HEADER;
+  return renderTable(['NAMESPACE/NAME', 'ADDRESS', 'STATE', 'INTERFACE', ...columns, 'REASON'], rows, paint);
 }
 
 /** One row for each address; what holds for the whole Service stands in the first. */
 function serviceRows(
   service: ServiceStatus,
   byIp: ReadonlyMap<string, AddressStatus>,
+  owners: ReadonlyMap<string, OwnerStatus> | undefined,
 ): readonly (readonly Cell[])[] {
   const rows = service.addresses.map((ip, index): readonly Cell[] => {
     const address = byIp.get(ip);
-    const reason = index === 0 ? (service.reason ?? address?.reason) : address?.reason;
-    const partial = service.state === 'partial' && address !== undefined;
-    const state = partial ? addressStateCell(address.state) : stateCell(service.state);
-    return [index === 0 ? service.name : '', ip, state, address?.interface ?? '-', reason ?? ''];
+    const owner = owners?.get(ip);
+    const own = address?.reason ?? owner?.reason;
+    const reason = index === 0 ? (service.reason ?? own) : own;
+    const state =
+      service.state === 'partial' ? partialCell(address?.state, owner?.state) : stateCell(service.state);
+    const columns = owners === undefined ? [] : ownerCells(owner);
+    return [index === 0 ? service.name : '', ip, state, address?.interface ?? '-', ...columns, reason ?? ''];
   });
   if (rows.length > 0) return rows;
-  return [[service.name, '-', stateCell(service.state), '-', service.reason ?? '']];
+  const columns = owners === undefined ? [] : ownerCells(undefined);
+  return [[service.name, '-', stateCell(service.state), '-', ...columns, service.reason ?? '']];
+}
+
+/** Of a Service of which not every address is announced, how this one is. */
+function partialCell(
+  state: AddressStatus['state'] | undefined,
+  ownership: OwnerStatus['state'] | undefined,
+): Cell {
+  if (ownership === 'theirs') return stateCell('announced');
+  return state === undefined ? stateCell('allocated') : addressStateCell(state);
 }
 
 function stateCell(state: ServiceStatus['state']): Cell {

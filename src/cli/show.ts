@@ -13,8 +13,8 @@ export async function showStatus(socket: string, json: boolean, io: CliIo): Prom
 /** `lbctl addresses`. */
 export async function showAddresses(socket: string, json: boolean, io: CliIo): Promise<void> {
   const document = asStatusDocument(await fetchStatus(socket));
-  if (json) return io.out(toJson(document.addresses));
-  const { renderAddresses } = await import('./render-addresses.ts');
+  const { listAddresses, renderAddresses } = await import('./render-addresses.ts');
+  if (json) return io.out(toJson(listAddresses(document)));
   io.out(renderAddresses(document, io.colour ? colourPaint : plainPaint));
 }
 

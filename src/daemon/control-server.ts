@@ -40,7 +40,7 @@ export class ControlRefusal extends LbdError {
   readonly status: 400 | 404 | 409;
 
   constructor(status: 400 | 404 | 409, message: string) {
-    super('control.refused', message);
+    super('control.request-refused', message);
     this.status = status;
   }
 }

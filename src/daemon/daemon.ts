@@ -436,20 +436,24 @@ export class Daemon {
   }
 
   #report(named: NamedReport): void {
-    const { kind, ...fields } = named.report;
-    const level = QUIET_REPORTS.has(kind) ? 'info' : 'warn';
+    const { report, services } = named;
+    const { kind, ...fields } = report;
+    const rival = report.kind === 'rival-heard' ? this.#gossip?.memberOfMac(report.mac) : undefined;
+    const level = QUIET_REPORTS.has(kind) || rival !== undefined ? 'info' : 'warn';
+    const member = rival === undefined ? {} : { member: rival };
     this.#options.logger[level](
-      { ...fields, interface: named.interface, services: named.services },
+      { ...fields, ...member, interface: named.interface, services },
       `address.${kind}`,
     );
-    if (named.report.kind === 'rival-heard') {
-      const { ip, mac } = named.report;
-      this.#gossip?.step({ kind: 'rival-heard', ip, mac });
-    }
-    const services = this.#cluster.services();
-    const users = named.services.flatMap((key) => services.get(key as ServiceKey) ?? []);
-    const isTaken = named.report.kind === 'held' && named.report.how === 'taken';
-    this.#events.reported(named, users, isTaken ? this.#gossip?.took(named.report.ip) : undefined);
+    if (report.kind === 'rival-heard')
+      this.#gossip?.step({ kind: 'rival-heard', ip: report.ip, mac: report.mac });
+    // Between members the claims decide in milliseconds, and a hand-over overlaps by intent.
+    if (rival !== undefined) return;
+    const isTaken = report.kind === 'held' && report.how === 'taken';
+    const entry = isTaken ? this.#gossip?.took(report.ip) : undefined;
+    const known = this.#cluster.services();
+    const users = services.flatMap((key) => known.get(key as ServiceKey) ?? []);
+    this.#events.reported(named, users, entry);
   }
 }
 

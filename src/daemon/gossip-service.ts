@@ -7,7 +7,7 @@ import { StateFile } from '../election/io/state-file.ts';
 import { PROFILES } from '../election/settings.ts';
 import type { Endpoint, Entry, MemberName, Wanted } from '../election/types.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
-import type { DesiredAddress, IfIndex } from '../iface/types.ts';
+import type { DesiredAddress, IfIndex, Mac } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
 import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
@@ -216,6 +216,14 @@ export class GossipService {
       homeless: homeless.slice(0, SHOWN_HOMELESS),
       homelessCount: homeless.length,
     };
+  }
+
+  /** The member, but for this host, that has a NIC with that hardware address. */
+  memberOfMac(mac: Mac): MemberName | undefined {
+    for (const { name, meta } of this.election.swim.members().values()) {
+      if (name !== this.#options.name && meta.segments.some((segment) => segment.mac === mac)) return name;
+    }
+    return undefined;
   }
 
   /** Addresses that no host may have now. */

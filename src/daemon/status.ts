@@ -59,15 +59,15 @@ function serviceStatus(
       reason: 'asking the wire whether the address is free',
     };
   }
-  const reasons = new Map(wanted.map((ip) => [ip, unservedReason(ip, where)]));
-  const served = wanted.filter((ip) => reasons.get(ip) === undefined);
+  const reasons = wanted.map((ip) => unservedReason(ip, where));
+  const served = reasons.filter((reason) => reason === undefined);
   if (allocation.kind === 'settled' && served.length === wanted.length && served.length > 0) {
     return { name, addresses: wanted, state: 'announced', reason: allocation.unmet?.reason };
   }
   // A write that is under way is settled for the allocation, but not for the API server.
   const inStatus = statusAddresses(service);
   const isWritten = allocation.kind === 'settled' && wanted.every((ip) => inStatus.includes(ip));
-  const told = new Set([...reasons.values()].filter((one) => one !== undefined && one !== ''));
+  const told = new Set(reasons.filter((reason) => reason !== undefined && reason !== ''));
   const reason = isWritten ? [...told].join('; ') || undefined : 'its status is being written';
   return { name, addresses: wanted, state: served.length > 0 ? 'partial' : 'allocated', reason };
 }
@@ -80,7 +80,7 @@ function unservedReason(ip: Ip, { addresses, owners }: Whereabouts): string | un
   if (local?.state === 'held') return undefined;
   if (local !== undefined) return local.reason ?? owner?.reason ?? `${ip} is ${local.state}`;
   if (owners === undefined) return '';
-  return owner === undefined ? `${ip}: ${NO_SUBNET}` : `${ip}: ${owner.reason ?? owner.state}`;
+  return owner === undefined ? NO_SUBNET : (owner.reason ?? owner.state);
 }
 
 function waitingFor({ holder }: Allocating): string {
