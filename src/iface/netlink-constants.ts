@@ -22,6 +22,7 @@ export const NLMSG_OVERRUN = 4;
 export const RTM_NEWLINK = 16;
 export const RTM_DELLINK = 17;
 export const RTM_GETLINK = 18;
+export const RTM_SETLINK = 19;
 export const RTM_NEWADDR = 20;
 export const RTM_DELADDR = 21;
 export const RTM_GETADDR = 22;
@@ -56,8 +57,15 @@ export const IFLA_MASTER = 10;
 export const IFLA_WIRELESS = 11;
 export const IFLA_OPERSTATE = 16;
 export const IFLA_LINKINFO = 18;
+export const IFLA_AF_SPEC = 26;
 export const IFLA_EXT_MASK = 29;
 export const IFLA_INFO_KIND = 1;
+/** In IFLA_AF_SPEC for AF_INET: the link's sysctls by number (linux/ip.h). */
+export const IFLA_INET_CONF = 1;
+export const IPV4_DEVCONF_PROMOTE_SECONDARIES = 20;
+/** In IFLA_AF_SPEC for AF_INET6. */
+export const IFLA_INET6_ADDR_GEN_MODE = 8;
+export const IN6_ADDR_GEN_MODE_NONE = 1;
 /** Leaves the statistics out of a link dump: they are most of its bytes. */
 export const RTEXT_FILTER_SKIP_STATS = 1 << 3;
 
@@ -68,6 +76,8 @@ export const IFA_CACHEINFO = 6;
 export const IFA_FLAGS = 8;
 export const IFA_PROTO = 11;
 
+/** On v4, not the first of its subnet on the link. */
+export const IFA_F_SECONDARY = 0x01;
 export const IFA_F_NODAD = 0x02;
 export const IFA_F_DEPRECATED = 0x20;
 export const IFA_F_TENTATIVE = 0x40;
@@ -85,8 +95,12 @@ export const RTA_MULTIPATH = 9;
 export const RTA_TABLE = 15;
 export const RTA_VIA = 18;
 
+export const RT_TABLE_UNSPEC = 0;
+export const RT_TABLE_COMPAT = 252;
 export const RT_TABLE_MAIN = 254;
+export const RTPROT_UNSPEC = 0;
 export const RT_SCOPE_UNIVERSE = 0;
+export const RT_SCOPE_LINK = 253;
 export const RTN_UNICAST = 1;
 /** rtm_flags: a route that the kernel cloned for one destination, no entry of the table. */
 export const RTM_F_CLONED = 0x200;

@@ -1,8 +1,6 @@
 import { assert } from '../lib/assert.ts';
 import { ByteWriter } from '../lib/bytes.ts';
 import { FAMILY_BITS, familyOf, ipToBytes } from '../lib/ip.ts';
-import { AF_INET, AF_INET6 } from '../sys/constants.ts';
-import { padding } from './netlink-codec.ts';
 import {
   IFA_ADDRESS,
   IFA_CACHEINFO,
@@ -25,8 +23,22 @@ import {
   RTM_GETLINK,
   RTM_GETROUTE,
   RTM_NEWADDR,
+  RTPROT_UNSPEC,
 } from './netlink-constants.ts';
-import type { AddressRequest } from './types.ts';
+import {
+  linkRequestFlags,
+  routeRequestFlags,
+  writeLinkRequest,
+  writeRouteRequest,
+} from './netlink-link-requests.ts';
+import {
+  beginMessage,
+  endMessage,
+  wireFamily,
+  writeAttribute,
+  writeU32Attribute,
+} from './netlink-message.ts';
+import type { AddressRequest, KernelRequest, RouteRequest } from './types.ts';
 
 /** The rtnetlink requests that lbd makes; NLM_F_REQUEST is in all of them. What the kernel says: `netlink-codec.ts`. */
 
@@ -49,12 +61,17 @@ export function encodeDumpAddresses(sequence: number, family: 'v4' | 'v6'): Uint
   return endMessage(writer, start).finish();
 }
 
-/** RTM_GETROUTE for the main table of one family; the kernel filters by table when NETLINK_GET_STRICT_CHK is set. */
-export function encodeDumpRoutes(sequence: number, family: 'v4' | 'v6'): Uint8Array {
+/** Which routes to dump; the kernel filters by both when NETLINK_GET_STRICT_CHK is set. */
+export type RouteFilter = { readonly table: number; readonly protocol: number };
+
+export const MAIN_ROUTES: RouteFilter = { table: RT_TABLE_MAIN, protocol: RTPROT_UNSPEC };
+
+/** RTM_GETROUTE for one family. */
+export function encodeDumpRoutes(sequence: number, family: 'v4' | 'v6', filter: RouteFilter): Uint8Array {
   const writer = new ByteWriter(48);
   const start = beginMessage(writer, RTM_GETROUTE, DUMP_FLAGS, sequence);
-  writer.u8(wireFamily(family)).zeros(11);
-  writeU32Attribute(writer, RTA_TABLE, RT_TABLE_MAIN);
+  writer.u8(wireFamily(family)).zeros(4).u8(filter.protocol).zeros(6);
+  writeU32Attribute(writer, RTA_TABLE, filter.table);
   return endMessage(writer, start).finish();
 }
 
@@ -66,7 +83,7 @@ const REQUEST_FLAGS = {
   delete: 0,
 } as const;
 
-/** The largest request: RTM_NEWADDR of a v6 address. */
+/** The largest request: RTM_NEWADDR of a v6 address. One that creates a link is smaller, whatever its name. */
 const LARGEST_REQUEST_BYTES = 104;
 
 /**
@@ -74,10 +91,10 @@ const LARGEST_REQUEST_BYTES = 104;
  * one; returns how many. The kernel answers each that fails, and the last in any case: it works in order, so an answer
  * to the last one says that the others without an answer succeeded.
  */
-export function writeAddressRequests(
+export function writeRequests(
   writer: ByteWriter,
   firstSequence: number,
-  requests: readonly AddressRequest[],
+  requests: readonly KernelRequest[],
   limitBytes: number,
 ): number {
   let count = 0;
@@ -85,7 +102,7 @@ export function writeAddressRequests(
   for (const request of requests) {
     if (count > 0 && writer.length + LARGEST_REQUEST_BYTES > limitBytes) break;
     lastStart = writer.length;
-    writeAddressRequest(writer, firstSequence + count, request);
+    writeRequest(writer, firstSequence + count, request);
     count += 1;
   }
   const last = requests[count - 1];
@@ -93,8 +110,25 @@ export function writeAddressRequests(
   return count;
 }
 
-function requestFlags(request: AddressRequest): number {
-  return REQUEST_FLAGS[request.kind] | NLM_F_REQUEST;
+function requestFlags(request: KernelRequest): number {
+  if (isAddressRequest(request)) return REQUEST_FLAGS[request.kind] | NLM_F_REQUEST;
+  const flags = isRouteRequest(request) ? routeRequestFlags(request) : linkRequestFlags(request);
+  return flags | NLM_F_REQUEST;
+}
+
+export function isAddressRequest(request: KernelRequest): request is AddressRequest {
+  return request.kind === 'add' || request.kind === 'replace' || request.kind === 'delete';
+}
+
+export function isRouteRequest(request: KernelRequest): request is RouteRequest {
+  return request.kind === 'add-route' || request.kind === 'delete-route';
+}
+
+function writeRequest(writer: ByteWriter, sequence: number, request: KernelRequest): void {
+  const flags = requestFlags(request);
+  if (isAddressRequest(request)) writeAddressRequest(writer, sequence, request);
+  else if (isRouteRequest(request)) writeRouteRequest(writer, sequence, flags, request);
+  else writeLinkRequest(writer, sequence, flags, request);
 }
 
 /** IFA_BROADCAST is never set: a /32 has none, and lbd's other addresses need none. */
@@ -129,28 +163,4 @@ function lifetimeToWire(seconds: number): number {
   if (seconds === Number.POSITIVE_INFINITY) return INFINITY_LIFE_TIME;
   assert(Number.isInteger(seconds) && seconds >= 0, `a lifetime of ${seconds} s`);
   return Math.min(seconds, INFINITY_LIFE_TIME - 1);
-}
-
-function wireFamily(family: 'v4' | 'v6'): number {
-  return family === 'v4' ? AF_INET : AF_INET6;
-}
-
-function beginMessage(writer: ByteWriter, type: number, flags: number, sequence: number): number {
-  const start = writer.length;
-  writer.u32Host(0).u16Host(type).u16Host(flags).u32Host(sequence).u32Host(0);
-  return start;
-}
-
-function endMessage(writer: ByteWriter, start: number): ByteWriter {
-  writer.patchU32Host(start, writer.length - start);
-  return writer.zeros(padding(writer.length));
-}
-
-function writeAttribute(writer: ByteWriter, type: number, value: Uint8Array): void {
-  const length = value.length + 4;
-  writer.u16Host(length).u16Host(type).bytes(value).zeros(padding(length));
-}
-
-function writeU32Attribute(writer: ByteWriter, type: number, value: number): void {
-  writer.u16Host(8).u16Host(type).u32Host(value);
 }

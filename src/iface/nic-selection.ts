@@ -17,6 +17,7 @@ import {
   type Link,
   type Mac,
 } from './types.ts';
+import { isVirtualLink } from './virtual-link.ts';
 
 /**
  * Which NIC an address belongs on: the one whose own subnet holds it. Pure; computed once for each change of links,
@@ -156,7 +157,8 @@ function byIndex(left: IfIndex, right: IfIndex): number {
 /** Ethernet with ARP, and not a member of a bridge or bond: there the master carries the addresses. */
 function canCarryAddresses(link: Link): boolean {
   const excluded = IFF_LOOPBACK | IFF_POINTOPOINT | IFF_NOARP;
-  return link.type === ARPHRD_ETHER && (link.flags & excluded) === 0 && link.master === undefined;
+  if (link.type !== ARPHRD_ETHER || (link.flags & excluded) !== 0) return false;
+  return link.master === undefined && !isVirtualLink(link);
 }
 
 function selectedFor(

@@ -1,7 +1,9 @@
 import { formatPrefix } from '../lib/ip.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
+import type { RouteFilter } from './netlink-requests.ts';
 import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type Link } from './types.ts';
+import { isVirtualLink } from './virtual-link.ts';
 
 /**
  * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, because
@@ -22,8 +24,13 @@ export function addressKey(address: Pick<KernelAddress, 'ifIndex' | 'ip' | 'pref
 export type Observed = {
   readonly links: ReadonlyMap<IfIndex, Link>;
   readonly addresses: ReadonlyMap<AddressKey, KernelAddress>;
-  /** The main table's unicast routes that are default routes or have no gateway; one entry for each next hop. */
+  /**
+   * The main table's unicast routes that are default routes or have no gateway; one entry for each next hop. Without
+   * those over a link of lbd's own, which may be thousands and say nothing of the host.
+   */
   readonly routes: readonly KernelRoute[];
+  /** The routes that lbd makes over a link of its own. */
+  readonly ownRoutes: readonly KernelRoute[];
 };
 
 /** What is different since the last changes were taken; of several changes of one thing, only the last counts. */
@@ -42,15 +49,22 @@ export type KernelDump = {
 };
 
 export class ObservedState implements Observed {
+  readonly #ownRouteFilter: RouteFilter | undefined;
   readonly #links = new Map<IfIndex, Link>();
   readonly #addresses = new Map<AddressKey, KernelAddress>();
   #routes: readonly KernelRoute[] = [];
+  #ownRoutes: readonly KernelRoute[] = [];
   #routesSignature = '';
   #routesStale = false;
   #routesChanged = false;
   /** What was touched since `takeChanges()`, with the value it last had. */
   #touchedLinks = new Map<IfIndex, Link>();
   #touchedAddresses = new Map<AddressKey, KernelAddress>();
+
+  /** `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. */
+  constructor(ownRoutes?: RouteFilter) {
+    this.#ownRouteFilter = ownRoutes;
+  }
 
   get links(): ReadonlyMap<IfIndex, Link> {
     return this.#links;
@@ -62,6 +76,10 @@ export class ObservedState implements Observed {
 
   get routes(): readonly KernelRoute[] {
     return this.#routes;
+  }
+
+  get ownRoutes(): readonly KernelRoute[] {
+    return this.#ownRoutes;
   }
 
   /** True when something happened that may have changed routes, until `beginRouteDump()`. */
@@ -82,7 +100,7 @@ export class ObservedState implements Observed {
     } else if (message.kind === 'address') {
       if (message.event === 'new') this.#setAddress(this.#asKnown(message.address));
       else this.#removeAddress(message.address);
-    } else if (message.kind === 'route' && message.routes.some(isRelevantRoute)) {
+    } else if (message.kind === 'route' && message.routes.some((route) => this.#isRelevant(route))) {
       this.#routesStale = true;
     }
   }
@@ -105,10 +123,11 @@ export class ObservedState implements Observed {
   }
 
   replaceRoutes(routes: readonly KernelRoute[]): void {
-    const relevant = routes.filter(isRelevantRoute);
+    const relevant = routes.filter((route) => this.#isRelevant(route));
     const signature = relevant.map(routeSignature).sort().join('\n');
     if (signature === this.#routesSignature) return;
-    this.#routes = relevant;
+    this.#routes = relevant.filter((route) => !this.#isOwn(route));
+    this.#ownRoutes = relevant.filter((route) => this.#isOwn(route));
     this.#routesSignature = signature;
     this.#routesChanged = true;
   }
@@ -124,6 +143,21 @@ export class ObservedState implements Observed {
     this.#touchedAddresses = new Map();
     this.#routesChanged = false;
     return { links, addresses, routesChanged };
+  }
+
+  #isRelevant(route: KernelRoute): boolean {
+    return this.#isOverOwnLink(route) ? this.#isOwn(route) : isHostRoute(route);
+  }
+
+  #isOwn(route: KernelRoute): boolean {
+    const own = this.#ownRouteFilter;
+    if (own === undefined || route.table !== own.table || route.protocol !== own.protocol) return false;
+    return this.#isOverOwnLink(route);
+  }
+
+  #isOverOwnLink({ ifIndex }: KernelRoute): boolean {
+    const link = ifIndex === undefined ? undefined : this.#links.get(ifIndex);
+    return link !== undefined && isVirtualLink(link);
   }
 
   #setLink(link: Link): void {
@@ -185,14 +219,14 @@ function partition<Key, Value>(
   return { present, gone };
 }
 
-function isRelevantRoute(route: KernelRoute): boolean {
+function isHostRoute(route: KernelRoute): boolean {
   if (route.table !== RT_TABLE_MAIN || route.type !== RTN_UNICAST) return false;
   return route.destination.length === 0 || route.gateway === undefined;
 }
 
 function routeSignature(route: KernelRoute): string {
-  const { destination, gateway, ifIndex, metric, protocol } = route;
-  return `${formatPrefix(destination)} via ${gateway} dev ${ifIndex} metric ${metric} proto ${protocol}`;
+  const { destination, gateway, ifIndex, metric, protocol, table } = route;
+  return `${formatPrefix(destination)} via ${gateway} dev ${ifIndex} metric ${metric} proto ${protocol} table ${table}`;
 }
 
 function sameLink(left: Link, right: Link): boolean {

@@ -70,7 +70,28 @@ export type AddressRequest =
       readonly prefixLength: number;
     };
 
-/** A route of the main table, as far as NIC selection needs it. */
+/** One change of a link of lbd's own, asked of the kernel. */
+export type LinkRequest =
+  /** Fails with EEXIST when the name is taken, with EOPNOTSUPP when the kernel has no such kind of link. */
+  | { readonly kind: 'create-link'; readonly name: string; readonly type: string; readonly mac: Mac }
+  /** Its sysctls, while it is still down: `promote_secondaries`, and no link-local address. */
+  | { readonly kind: 'configure-link'; readonly ifIndex: IfIndex }
+  | { readonly kind: 'raise-link'; readonly ifIndex: IfIndex }
+  | { readonly kind: 'delete-link'; readonly ifIndex: IfIndex };
+
+/** One change of one route over a link of lbd's own, asked of the kernel. */
+export type RouteRequest = {
+  /** `add-route` fails with EEXIST when the table has the destination already. */
+  readonly kind: 'add-route' | 'delete-route';
+  readonly ifIndex: IfIndex;
+  readonly destination: Prefix;
+  readonly table: number;
+  readonly protocol: number;
+};
+
+export type KernelRequest = AddressRequest | LinkRequest | RouteRequest;
+
+/** A route, as far as lbd needs it. */
 export type KernelRoute = {
   readonly family: 'v4' | 'v6';
   readonly destination: Prefix;

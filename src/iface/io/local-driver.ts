@@ -13,6 +13,7 @@ import { type HostView, interfacesInUse, type Nic, viewHost } from '../nic-selec
 import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
 import { ownAddress } from '../own-address.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
+import { isVirtualLink } from '../virtual-link.ts';
 import type { WireClaim } from '../wire-claims.ts';
 import type { Ownership } from './ownership.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
@@ -100,7 +101,7 @@ export class LocalDriver {
     const addresses = [...this.#options.rtnetlink.observed().addresses.values()];
     this.#options.ownership.forgetAllBut(addresses);
     this.#viewHost();
-    const ours = addresses.filter((address) => this.#isOurs(address));
+    const ours = addresses.filter((address) => this.#isOurs(address) && !this.#isVirtual(address));
     this.#deliver({ kind: 'addresses-changed', present: ours, gone: [] });
   }
 
@@ -114,8 +115,10 @@ export class LocalDriver {
     this.#options.ownership.absent(gone);
     if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
     // An address that lost the tag is somebody else's now.
-    if (present.length + gone.length + foreign.length === 0) return;
-    this.#deliver({ kind: 'addresses-changed', present, gone: [...gone, ...foreign] });
+    const local = present.filter((address) => !this.#isVirtual(address));
+    const lost = [...gone, ...foreign].filter((address) => !this.#isVirtual(address));
+    if (local.length + lost.length === 0) return;
+    this.#deliver({ kind: 'addresses-changed', present: local, gone: lost });
   }
 
   /** What the plan wants held, and which free addresses a Service might get next. */
@@ -217,6 +220,12 @@ export class LocalDriver {
 
   #isOurs(address: KernelAddress): boolean {
     return this.#options.ownership.isOurs(address);
+  }
+
+  /** On lbd's own link, which is not for local addresses. */
+  #isVirtual(address: KernelAddress): boolean {
+    const link = this.#options.rtnetlink.observed().links.get(address.ifIndex);
+    return link !== undefined && isVirtualLink(link);
   }
 
   #viewHost(): void {

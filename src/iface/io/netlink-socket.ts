@@ -36,27 +36,37 @@ const NOTIFICATION_GROUPS = [
 
 /**
  * Lets everything pass but routes of other tables than main: each address of the host has one in the local table, and
- * a BGP daemon may keep a million in one of its own.
+ * a BGP daemon may keep a million in one of its own. Routes of lbd's own protocol pass in any table.
  */
-const NOTIFICATION_FILTER = assemble([
-  [LOAD_HALF, 0, 0, 4], // nlmsg_type, in host order
-  [JUMP_EQUAL, 1, 0, swapped(RTM_NEWROUTE)],
-  [JUMP_EQUAL, 0, 2, swapped(RTM_DELROUTE)],
-  [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 4], // rtm_table; RT_TABLE_COMPAT for those above 255
-  [JUMP_EQUAL, 0, 1, RT_TABLE_MAIN],
-  [RETURN, 0, 0, KEEP_ALL],
-  [RETURN, 0, 0, DROP],
-]);
+function notificationFilter(ownProtocol: number): Uint8Array {
+  return assemble([
+    [LOAD_HALF, 0, 0, 4], // nlmsg_type, in host order
+    [JUMP_EQUAL, 1, 0, swapped(RTM_NEWROUTE)],
+    [JUMP_EQUAL, 0, 4, swapped(RTM_DELROUTE)],
+    [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 4], // rtm_table; RT_TABLE_COMPAT for those above 255
+    [JUMP_EQUAL, 2, 0, RT_TABLE_MAIN],
+    [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 5], // rtm_protocol
+    [JUMP_EQUAL, 0, 1, ownProtocol],
+    [RETURN, 0, 0, KEEP_ALL],
+    [RETURN, 0, 0, DROP],
+  ]);
+}
+
+/** No byte is it. */
+const NO_PROTOCOL = 0x100;
 
 /** As a load in network order sees a number in the host's (little-endian) order. */
 function swapped(value: number): number {
   return ((value & 0xff) << 8) | (value >> 8);
 }
 
-/** A socket that hears every change of links, addresses and routes of the main table from now on. Throws `SystemError`. */
-export function openNotificationSocket(receiveBufferBytes: number): RawSocket {
+/**
+ * A socket that hears every change of links, addresses, routes of the main table and routes of the protocol
+ * `ownProtocol`, if there is one, from now on. Throws `SystemError`.
+ */
+export function openNotificationSocket(receiveBufferBytes: number, ownProtocol = NO_PROTOCOL): RawSocket {
   const mask = NOTIFICATION_GROUPS.reduce((bits, group) => bits | (1 << (group - 1)), 0);
-  return open(receiveBufferBytes, mask, NOTIFICATION_FILTER);
+  return open(receiveBufferBytes, mask, notificationFilter(ownProtocol));
 }
 
 /** A socket for requests: the kernel checks them strictly and gives its reasons in words. Throws `SystemError`. */

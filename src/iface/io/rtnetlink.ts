@@ -1,5 +1,6 @@
 import { ByteWriter } from '../../lib/bytes.ts';
 import { errorText, LbdError } from '../../lib/errors.ts';
+import { formatPrefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { fail, ok, type Result } from '../../lib/result.ts';
 import type { Instant } from '../../lib/time.ts';
@@ -11,16 +12,20 @@ import {
   encodeDumpAddresses,
   encodeDumpLinks,
   encodeDumpRoutes,
-  writeAddressRequests,
+  isAddressRequest,
+  isRouteRequest,
+  MAIN_ROUTES,
+  type RouteFilter,
+  writeRequests,
 } from '../netlink-requests.ts';
 import { addressKey, type Observed, type ObservedChanges, ObservedState } from '../observed.ts';
-import type { AddressRequest, KernelRoute } from '../types.ts';
+import type { AddressRequest, KernelRequest, KernelRoute } from '../types.ts';
 import { isFromKernel, openNotificationSocket } from './netlink-socket.ts';
 import { type Exchange, RequestSocket } from './request-socket.ts';
 
 /**
  * The kernel's links, addresses and routes: a copy of its state that follows its notifications, and changes of
- * addresses. Requests and dumps go one after the other over one socket; notifications come over another.
+ * addresses and of lbd's own link and routes. Requests and dumps go one after the other over one socket; notifications come over another.
  *
  * The copy is true again by itself after anything that makes it doubtful: a full receive buffer (ENOBUFS,
  * NLMSG_OVERRUN), a dump that the kernel's tables changed under (NLM_F_DUMP_INTR), a broken socket. All of them end in
@@ -41,11 +46,11 @@ const ROUTES_DELAY_MS = 20;
 /** Notifications that wait for a dump to end. Beyond it, the dump is repeated instead. */
 const BUFFERED_MESSAGES_LIMIT = 100_000;
 
-export type RequestOutcome =
-  | { readonly ok: true; readonly request: AddressRequest }
+export type RequestOutcome<Request extends KernelRequest = AddressRequest> =
+  | { readonly ok: true; readonly request: Request }
   | {
       readonly ok: false;
-      readonly request: AddressRequest;
+      readonly request: Request;
       /** ETIME: the deadline had passed and nothing was sent. */
       readonly errno: string;
       /** For an operator, with the kernel's own words where it gives any. */
@@ -57,6 +62,8 @@ export type RtnetlinkOptions = {
   /** At most once in a turn of the event loop, with everything since the last time. */
   readonly onChange: (changes: ObservedChanges) => void;
   readonly notificationBufferBytes?: number;
+  /** The routes that lbd makes itself; undefined when it makes none. */
+  readonly ownRoutes?: RouteFilter | undefined;
 };
 
 export type RtnetlinkCounters = {
@@ -73,7 +80,8 @@ export class Rtnetlink {
   readonly #onChange: (changes: ObservedChanges) => void;
   readonly #notificationBufferBytes: number;
   readonly #requests = new RequestSocket();
-  readonly #state = new ObservedState();
+  readonly #ownRoutes: RouteFilter | undefined;
+  readonly #state: ObservedState;
   #notifications: RawSocket | undefined;
   /** Notifications that came during a dump of everything, to be applied after it. */
   #buffer: NetlinkMessage[] | undefined;
@@ -91,6 +99,8 @@ export class Rtnetlink {
     this.#logger = options.logger;
     this.#onChange = options.onChange;
     this.#notificationBufferBytes = options.notificationBufferBytes ?? NOTIFICATION_BUFFER_BYTES;
+    this.#ownRoutes = options.ownRoutes;
+    this.#state = new ObservedState(options.ownRoutes);
   }
 
   /**
@@ -126,12 +136,12 @@ export class Rtnetlink {
    * in the same order. Never rejects for what the kernel says. With `deadline` nothing is sent once that has come;
    * the clock is read right before each system call.
    */
-  apply(
-    requests: readonly AddressRequest[],
+  apply<Request extends KernelRequest>(
+    requests: readonly Request[],
     options: { readonly deadline?: Instant } = {},
-  ): Promise<readonly RequestOutcome[]> {
+  ): Promise<readonly RequestOutcome<Request>[]> {
     return this.#serialised(async () => {
-      const outcomes: RequestOutcome[] = [];
+      const outcomes: RequestOutcome<Request>[] = [];
       while (outcomes.length < requests.length) {
         outcomes.push(...(await this.#applyChunk(requests, outcomes.length, options.deadline)));
       }
@@ -158,20 +168,20 @@ export class Rtnetlink {
 
   // Requests
 
-  async #applyChunk(
-    requests: readonly AddressRequest[],
+  async #applyChunk<Request extends KernelRequest>(
+    requests: readonly Request[],
     from: number,
     deadline: Instant | undefined,
-  ): Promise<readonly RequestOutcome[]> {
+  ): Promise<readonly RequestOutcome<Request>[]> {
     const limit = Math.min(requests.length, from + this.#requests.inFlightLimit);
     const first = this.#requests.takeSequences(limit - from);
     const writer = new ByteWriter(SEND_LIMIT_BYTES);
-    const count = writeAddressRequests(writer, first, requests.slice(from, limit), SEND_LIMIT_BYTES);
+    const count = writeRequests(writer, first, requests.slice(from, limit), SEND_LIMIT_BYTES);
     const chunk = requests.slice(from, from + count);
     const last = first + count - 1;
     const exchange = await this.#requests.exchange(writer.finish(), first, last, deadline);
     const answers = exchange.kind === 'not-sent' ? [] : exchange.messages;
-    const outcomes = new Map<number, RequestOutcome>();
+    const outcomes = new Map<number, RequestOutcome<Request>>();
     for (const answer of answers) {
       if (answer.kind !== 'ack') continue;
       const request = chunk[answer.sequence - first];
@@ -183,16 +193,22 @@ export class Rtnetlink {
     });
   }
 
-  #outcome(request: AddressRequest, answer: Extract<NetlinkMessage, { kind: 'ack' }>): RequestOutcome {
+  #outcome<Request extends KernelRequest>(
+    request: Request,
+    answer: Extract<NetlinkMessage, { kind: 'ack' }>,
+  ): RequestOutcome<Request> {
     const { errno, text } = answer.status;
     if (errno === 0) return { ok: true, request };
     const name = errnoName(errno);
     return this.#failed(request, name, text ?? '');
   }
 
-  #failed(request: AddressRequest, errno: string, text: string): RequestOutcome {
-    const link = this.#state.links.get(request.ifIndex)?.name ?? `interface ${request.ifIndex}`;
-    const action = `${request.kind} ${request.ip}/${request.prefixLength} on ${link}`;
+  #failed<Request extends KernelRequest>(
+    request: Request,
+    errno: string,
+    text: string,
+  ): RequestOutcome<Request> {
+    const action = this.#describe(request);
     const hint = errno === 'EPERM' ? 'Operation not permitted: lbd needs CAP_NET_ADMIN' : text;
     return {
       ok: false,
@@ -202,8 +218,17 @@ export class Rtnetlink {
     };
   }
 
+  #describe(request: KernelRequest): string {
+    if (request.kind === 'create-link') return `create ${request.name} of type ${request.type}`;
+    const link = this.#state.links.get(request.ifIndex)?.name ?? `interface ${request.ifIndex}`;
+    const verb = request.kind.split('-')[0];
+    if (isAddressRequest(request)) return `${verb} ${request.ip}/${request.prefixLength} on ${link}`;
+    if (!isRouteRequest(request)) return `${verb} ${link}`;
+    return `${verb} the route ${formatPrefix(request.destination)} over ${link} in table ${request.table}`;
+  }
+
   /** A request without an answer of its own: only failures and the last of a chunk have one. */
-  #unanswered(request: AddressRequest, exchange: Exchange): RequestOutcome {
+  #unanswered<Request extends KernelRequest>(request: Request, exchange: Exchange): RequestOutcome<Request> {
     if (exchange.kind === 'answered') return { ok: true, request };
     if (exchange.kind === 'not-sent') return this.#failed(request, exchange.errno, exchange.text);
     // The kernel did something and its word was lost: what it has now tells.
@@ -212,7 +237,9 @@ export class Rtnetlink {
     return this.#failed(request, exchange.errno, text);
   }
 
-  #isFulfilled(request: AddressRequest): boolean {
+  #isFulfilled(request: KernelRequest): boolean {
+    // Of links and routes, whoever asked looks again and asks again.
+    if (!isAddressRequest(request)) return false;
     const known = this.#state.addresses.get(addressKey(request));
     if (request.kind === 'delete') return known === undefined;
     if (known === undefined || known.protocol !== request.protocol) return false;
@@ -230,7 +257,7 @@ export class Rtnetlink {
   // Notifications
 
   #subscribe(): void {
-    const socket = openNotificationSocket(this.#notificationBufferBytes);
+    const socket = openNotificationSocket(this.#notificationBufferBytes, this.#ownRoutes?.protocol);
     this.#notifications = socket;
     socket.startPolling({
       onDatagrams: (datagrams) => this.#notified(datagrams),
@@ -369,10 +396,14 @@ export class Rtnetlink {
 
   async #dumpRoutes(): Promise<Result<readonly KernelRoute[], string>> {
     const routes: KernelRoute[] = [];
-    for (const family of ['v4', 'v6'] as const) {
-      const dump = await this.#dump('routes', (sequence) => encodeDumpRoutes(sequence, family));
-      if (!dump.ok) return dump;
-      for (const message of dump.value) if (message.kind === 'route') routes.push(...message.routes);
+    const own = this.#ownRoutes;
+    const filters = own === undefined || own.table === MAIN_ROUTES.table ? [MAIN_ROUTES] : [MAIN_ROUTES, own];
+    for (const filter of filters) {
+      for (const family of ['v4', 'v6'] as const) {
+        const dump = await this.#dump('routes', (sequence) => encodeDumpRoutes(sequence, family, filter));
+        if (!dump.ok) return dump;
+        for (const message of dump.value) if (message.kind === 'route') routes.push(...message.routes);
+      }
     }
     return ok(routes);
   }

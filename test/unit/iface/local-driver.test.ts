@@ -51,6 +51,7 @@ class OldKernel {
       links: new Map(this.links.map((each) => [each.index, each])),
       addresses: this.addresses,
       routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
+      ownRoutes: [],
     });
     const apply = async (requests: readonly AddressRequest[]) => {
       const outcomes = requests.map((request) => this.#apply(request));

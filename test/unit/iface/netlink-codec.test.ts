@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { decodeDatagram, type NetlinkMessage } from '../../../src/iface/netlink-codec.ts';
-import { encodeDumpRoutes, writeAddressRequests } from '../../../src/iface/netlink-requests.ts';
+import { encodeDumpRoutes, MAIN_ROUTES, writeRequests } from '../../../src/iface/netlink-requests.ts';
 import type { AddressRequest, IfIndex } from '../../../src/iface/types.ts';
 import { ByteWriter } from '../../../src/lib/bytes.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
@@ -194,7 +194,7 @@ test('decodeDatagram() returns for every mutation of every vector, whatever it s
   );
 });
 
-test('writeAddressRequests() and decodeDatagram() agree on every request', () => {
+test('writeRequests() and decodeDatagram() agree on every request', () => {
   const seconds = fc.oneof(fc.constant(Number.POSITIVE_INFINITY), fc.integer({ min: 1, max: 0x7fff_ffff }));
   const ip = fc.oneof(fc.ipV4(), fc.constantFrom('2001:db8::1', 'fe80::1:0:0:1', '2001:db8:0:1:1:1:1:1'));
   const request = fc.record({
@@ -213,7 +213,7 @@ test('writeAddressRequests() and decodeDatagram() agree on every request', () =>
         (each) => ({ ...each, prefixLength: each.ip.includes(':') ? 128 : 32 }) as AddressRequest,
       );
       const writer = new ByteWriter(4096);
-      assert.equal(writeAddressRequests(writer, 5, requests, 32_768), requests.length);
+      assert.equal(writeRequests(writer, 5, requests, 32_768), requests.length);
       const { messages, problems } = decodeDatagram(writer.finish());
       assert.deepEqual(problems, []);
       const addresses = messages.map((message) => (message.kind === 'address' ? message.address : undefined));
@@ -229,10 +229,10 @@ test('writeAddressRequests() and decodeDatagram() agree on every request', () =>
   );
 });
 
-test('writeAddressRequests() asks for an answer to the last request only, and stops when full', () => {
+test('writeRequests() asks for an answer to the last request only, and stops when full', () => {
   const flagsAt = (datagram: Uint8Array, at: number) => new DataView(datagram.buffer).getUint16(at + 6, true);
   const writer = new ByteWriter(4096);
-  assert.equal(writeAddressRequests(writer, 1, [VIP, VIP, { ...VIP, kind: 'replace' }, VIP], 76 * 3 + 50), 3);
+  assert.equal(writeRequests(writer, 1, [VIP, VIP, { ...VIP, kind: 'replace' }, VIP], 76 * 3 + 50), 3);
   const datagram = writer.finish();
   assert.equal(datagram.length, 76 * 3);
   assert.deepEqual(
@@ -242,9 +242,9 @@ test('writeAddressRequests() asks for an answer to the last request only, and st
   );
 });
 
-test('writeAddressRequests() never sets a broadcast address', () => {
+test('writeRequests() never sets a broadcast address', () => {
   const writer = new ByteWriter(4096);
-  writeAddressRequests(writer, 1, [{ ...VIP, prefixLength: 24 }], 32_768);
+  writeRequests(writer, 1, [{ ...VIP, prefixLength: 24 }], 32_768);
   const datagram = writer.finish();
   const types: number[] = [];
   for (let at = 24; at < datagram.length; ) {
@@ -256,7 +256,7 @@ test('writeAddressRequests() never sets a broadcast address', () => {
 });
 
 test('encodeDumpRoutes() asks for the main table alone', () => {
-  const request = Buffer.from(encodeDumpRoutes(9, 'v4')).toString('hex');
+  const request = Buffer.from(encodeDumpRoutes(9, 'v4', MAIN_ROUTES)).toString('hex');
   assert.equal(
     request,
     `24000000${'1a00'}${'0103'}0900000000000000${'02'}${'00'.repeat(11)}08000f00fe000000`,
