@@ -81,6 +81,14 @@ for (const [what, result, jobs, cleansUp] of CASES) {
   });
 }
 
+test('ExecStopPost= does nothing, and soon, when lbd crashed where systemd hangs', () => {
+  const startedAt = performance.now();
+  const command = shellCommand('lbd.service', 'ExecStopPost');
+  const { stdout, status } = ranBeside({ systemctl: 'exec sleep 60' }, command, { SERVICE_RESULT: 'signal' });
+  assert.deepEqual({ stdout, status }, { stdout: '', status: 0 });
+  assert.ok(performance.now() - startedAt < 10_000);
+});
+
 /** What a shell command comes to where `commands` are what they are here, and lbd only says its arguments. */
 function ranBeside(
   commands: Readonly<Record<string, string>>,

@@ -61,6 +61,7 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
   });
 
   test('and is stopped in a crash loop leaves no address', async () => {
+    await holdForEver();
     await machine.writeFile('/etc/lbd.toml', '[nonsense');
     await machine.run('systemctl restart lbd', { mayFail: true });
     await machine.waitFor('systemctl show --property NRestarts --value lbd', {
@@ -69,20 +70,17 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
     });
     await session.neverGone();
     await machine.run('systemctl stop lbd');
-    await holds(machine, VIP, false, 1_000);
+    await holds(machine, VIP, false);
     assert.match(await machine.output('systemctl show --property ActiveState lbd'), /inactive|failed/);
   });
 
-  test('and is stopped between a crash and its restart leaves no address, not even one without a lifetime', async (t) => {
-    await machine.writeFile('/etc/lbd.toml', `${CONFIG}\n[local]\nlifetime = 0\n`);
+  test('and is stopped between a crash and its restart leaves no address', async (t) => {
+    await holdForEver();
     const slow = '/run/systemd/system/lbd.service.d';
-    await machine.run(`mkdir -p ${slow}; printf '[Service]\nRestartSec=60s\n' >${slow}/slow.conf`);
+    await machine.run(
+      `mkdir -p ${slow}; printf '[Service]\nRestartSec=60s\n' >${slow}/slow.conf; systemctl daemon-reload`,
+    );
     try {
-      await machine.run('systemctl daemon-reload; systemctl reload lbd');
-      await machine.waitFor(`ip -o addr show dev eth0 to ${VIP}`, {
-        describe: 'an address that the kernel does not end',
-        predicate: (text) => /valid_lft forever/.test(text),
-      });
       await machine.run('systemctl kill -s KILL lbd');
       await machine.waitFor('systemctl show --property SubState lbd', {
         describe: 'the pause before the restart',
@@ -98,6 +96,16 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
       await machine.run(`rm -r ${slow}; systemctl daemon-reload`);
     }
   });
+
+  /** So that whatever takes the address off, it is not the kernel, at the end of a lifetime. */
+  async function holdForEver(): Promise<void> {
+    await machine.writeFile('/etc/lbd.toml', `${CONFIG}\n[local]\nlifetime = 0\n`);
+    await machine.run('systemctl reload lbd');
+    await machine.waitFor(`ip -o addr show dev eth0 to ${VIP}`, {
+      describe: 'an address that the kernel does not end',
+      predicate: (text) => /valid_lft forever/.test(text),
+    });
+  }
 
   test('and whose clock is stepped by a day keeps renewing it', async () => {
     for (const step of ['+1 day', '-2 days', '+1 day']) {
