@@ -11,23 +11,23 @@ import { allocate } from '../ipam/allocate.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import { KubeCluster } from '../kube/io/cluster.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
-import { errorText, LbdError } from '../lib/errors.ts';
+import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
-import { missingCapabilities } from '../sys/capabilities.ts';
 import { bootTimeMs } from '../sys/clock.ts';
-import { makeDirectory } from '../sys/directory.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { controlApi } from './control-api.ts';
 import { ControlServer } from './control-server.ts';
-import { membersOf, ownerStatus } from './election-status.ts';
 import { EventReporter } from './event-reporter.ts';
 import { explain } from './explain.ts';
+import { explainSources } from './explain-sources.ts';
 import { GossipService } from './gossip-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
+import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts';
 import { computePlan } from './plan.ts';
+import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
@@ -42,6 +42,8 @@ const PROBE_AHEAD_COUNT = 8;
  * half of the time on planning. A plan is mostly quicker than this, and then there is none.
  */
 const SHORTEST_PAUSE_MS = 1;
+
+const LBD = { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid };
 
 /** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
 const DRAIN_ON_STOP_MS = 10_000;
@@ -71,6 +73,7 @@ export class Daemon {
   readonly #allocator: Allocator;
   readonly #events: EventReporter;
   readonly #control: ControlServer;
+  readonly #metrics: MetricsService | undefined;
   /** Undefined on a host that does not gossip, which owns every address that it can. */
   #gossip: GossipService | undefined;
   #config: Config;
@@ -155,6 +158,9 @@ export class Daemon {
       }),
       logger,
     );
+    const { listen } = config.metrics;
+    const sources = () => this.#metricSources();
+    this.#metrics = listen && new MetricsService({ listen, logger, sources });
   }
 
   /**
@@ -172,6 +178,7 @@ export class Daemon {
     this.#watchSysctls();
     await this.#startGossip();
     await this.#control.listen();
+    this.#metrics?.start();
     this.#cluster.start();
     this.#planNow();
     logger.info({ version: VERSION, commit: COMMIT, host: this.#config.host.name }, 'daemon.started');
@@ -232,6 +239,7 @@ export class Daemon {
     this.#wire.close();
     this.#rtnetlink.close();
     await this.#control.close();
+    await this.#metrics?.close();
     await this.#cluster.stop();
     await this.#lock?.release();
     this.#options.logger.info({ addresses }, 'daemon.stopped');
@@ -252,7 +260,8 @@ export class Daemon {
       digest: this.#digest,
       loadedMsAgo: Math.round(now - this.#loadedAt),
       reloadProblems: this.#reloadProblems,
-      warnings: this.#warnings,
+      warnings:
+        this.#metrics?.problem === undefined ? this.#warnings : [...this.#warnings, this.#metrics.problem],
     };
     const kubernetes = this.#cluster.status();
     const addresses = this.#local.statuses();
@@ -264,7 +273,7 @@ export class Daemon {
     const sysctls = this.#sysctls.states();
     return {
       version: STATUS_VERSION,
-      lbd: { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid },
+      lbd: LBD,
       host: {
         name: this.#config.host.name,
         nodeName: this.#config.host.node,
@@ -292,28 +301,28 @@ export class Daemon {
   }
 
   #explain(subject: string): Explanation {
-    const { host, kubernetes, pools } = this.#config;
-    const election = this.#gossip?.election;
-    const { allocator } = this.#cluster.status();
-    const locals = new Map(this.#local.statuses().map((address) => [address.ip, address]));
-    const ownerOf = (ip: Ip) => election && ownerStatus(election, ip, bootTimeMs());
-    return explain(subject, {
-      hostName: host.name,
-      loadBalancerClass: kubernetes.loadBalancerClass,
-      services: this.#cluster.services(),
+    const sources = explainSources({
+      config: this.#config,
+      cluster: this.#cluster,
+      local: this.#local,
+      gossip: this.#gossip,
       allocations: this.#allocations,
-      pools,
-      statusOf: (service, allocation) => {
-        const owners = election && { get: ownerOf };
-        return serviceStatuses(new Map([[service.key, service]]), [allocation], locals, allocator, owners)[0];
-      },
-      localOf: (ip) => locals.get(ip),
-      obstacle: (ip) => {
-        const verdict = this.#local.verdict(ip);
-        return verdict.kind === 'blocked' ? verdict.reason : undefined;
-      },
-      election: election && { ownerOf, membersOf: (ip) => membersOf(election, ip) },
     });
+    return explain(subject, sources);
+  }
+
+  #metricSources(): ReturnType<MetricsServiceOptions['sources']> {
+    const renewedAt = this.#local.lastRenewedAt();
+    return {
+      lbd: LBD,
+      kubernetes: this.#cluster.status(),
+      isReloaded: this.#reloadProblems.length === 0,
+      allocations: this.#allocations,
+      pools: this.#pools,
+      addresses: this.#local.statuses(),
+      renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,
+      gossip: this.#gossip?.figures(),
+    };
   }
 
   #watchSysctls(): void {
@@ -438,6 +447,7 @@ export class Daemon {
   #report(named: NamedReport): void {
     const { report, services } = named;
     const { kind, ...fields } = report;
+    this.#metrics?.count(kind);
     const rival = report.kind === 'rival-heard' ? this.#gossip?.memberOfMac(report.mac) : undefined;
     const level = QUIET_REPORTS.has(kind) || rival !== undefined ? 'info' : 'warn';
     const member = rival === undefined ? {} : { member: rival };
@@ -458,23 +468,3 @@ export class Daemon {
 }
 
 const QUIET_REPORTS: ReadonlySet<string> = new Set(['held', 'dropped']);
-
-/** Without them lbd would say of every address that it cannot be held, and could not ask the wire about any. */
-function requireCapabilities(): void {
-  const missing = missingCapabilities();
-  if (missing.length === 0) return;
-  throw new LbdError(
-    'host.not-permitted',
-    `lbd needs ${missing.join(' and ')}, which it was not given: run it as root, or by its systemd unit`,
-    { fields: { missing } },
-  );
-}
-
-/** Without it lbd works and forgets: on a full or read-only disk the addresses must be served all the same. */
-function makeStateDirectory(path: string, logger: DaemonLogger): void {
-  try {
-    makeDirectory(path, 0o750);
-  } catch (error) {
-    logger.error({ path, error: errorText(error) }, 'state.directory-failed');
-  }
-}

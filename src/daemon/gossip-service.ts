@@ -17,6 +17,7 @@ import { bootTimeMs } from '../sys/clock.ts';
 import { type ElectionFacts, electionOverview, homelessAddresses, ownerStatuses } from './election-status.ts';
 import { Gossip } from './gossip.ts';
 import { GossipStatistics } from './gossip-statistics.ts';
+import type { GossipSources } from './metrics.ts';
 import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from './types.ts';
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
@@ -238,8 +239,17 @@ export class GossipService {
     return entry;
   }
 
-  counters(): ReturnType<Gossip['counters']> {
-    return this.#gossip.counters();
+  /** For metrics. Cheap, however many addresses there are. */
+  figures(): GossipSources {
+    const claims = this.election.ownership.claims();
+    return {
+      election: this.overview(),
+      statistics: this.statistics,
+      counters: this.#gossip.counters(),
+      claims: claims.size,
+      owned: claims.ownedBy(this.#options.name as MemberName).size,
+      homeless: this.homeless().length,
+    };
   }
 
   get election(): Gossip['election'] {

@@ -15,6 +15,7 @@ const ADDRESS = {
   prefixLength: 32,
   lifetimeLeftMs: 28_000,
   heldSinceMs: 60_000,
+  kind: 'local',
   announcements: 3,
   reason: undefined,
 } as const;

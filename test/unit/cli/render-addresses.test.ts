@@ -12,6 +12,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     prefixLength: 32,
     lifetimeLeftMs: 28_000,
     heldSinceMs: 65_000,
+    kind: 'local',
     announcements: 4,
     reason: undefined,
   } as const;
@@ -27,6 +28,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
         prefixLength: undefined,
         lifetimeLeftMs: undefined,
         heldSinceMs: undefined,
+        kind: 'local',
         announcements: 0,
         reason: 'no interface has its subnet',
       },

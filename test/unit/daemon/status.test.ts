@@ -21,6 +21,7 @@ function address(ip: Ip, state: AddressStatus['state'], reason?: string): Addres
     prefixLength: 32,
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
+    kind: 'local',
     announcements: 0,
     reason,
   };
