@@ -32,6 +32,7 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
   const target = 'target' in entry ? entry.target : undefined;
   const common = {
     ip,
+    kind: 'local' as const,
     services: local.desired(ip)?.services ?? [],
     interface: target === undefined ? undefined : interfaceName(local, target.ifIndex),
     prefixLength: target?.prefixLength,

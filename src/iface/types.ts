@@ -129,7 +129,11 @@ export type AddressStatus = {
     | 'adding'
     | 'held'
     | 'failed'
-    | 'removing';
+    | 'removing'
+    /** Virtual, and for other hosts to serve. */
+    | 'elsewhere';
+  /** `local`: on the NIC whose subnet holds it, of one host. `virtual`: on lbd's own link, of every eligible host. */
+  readonly kind: 'local' | 'virtual';
   readonly interface: string | undefined;
   readonly prefixLength: number | undefined;
   /** Milliseconds until the kernel would remove it unless renewed; undefined when not held. */

@@ -1,4 +1,5 @@
 import { parseMac } from './mac.ts';
+import type { RouteFilter } from './netlink-requests.ts';
 import type { Link, Mac } from './types.ts';
 
 /**
@@ -6,11 +7,11 @@ import type { Link, Mac } from './types.ts';
  * creation, in the same request, so that there is no moment in which a link of lbd's is nobody's. It needs no memory
  * but the kernel's: `lbd cleanup` finds the link when the daemon and its configuration are gone.
  *
- *   02:6c:62:64:PP:00   locally administered, "lbd" in ASCII, PP the protocol of the routes that lbd makes over it
- *                       (`[virtual] protocol`), 00 when it makes none and the kernel's connected routes are all
+ *   02:6c:62:64:PP:TT   locally administered, "lbd" in ASCII, PP the protocol and TT the table (its bytes, XORed) of the
+ *                       routes that lbd makes over it, 00:00 when it makes none and the kernel's own are all
  *
- * No frame ever carries it, so it does not matter that each host has the same. The protocol is in it because routes of a
- * former configuration would otherwise be nobody's: a link that says another protocol is made anew, and they go with it.
+ * No frame ever carries it, so it does not matter that each host has the same. The routes are in it because those of a
+ * former configuration would otherwise be nobody's: a link that says other ones is made anew, and they go with it.
  */
 
 const MARK = '02:6c:62:64';
@@ -18,9 +19,15 @@ const MARK = '02:6c:62:64';
 /** Kinds of link that can be it. A bridge without ports is what every kernel of a Kubernetes host has. */
 export type VirtualLinkType = 'dummy' | 'bridge';
 
-/** The hardware address of lbd's link; `routeProtocol` is 0 or from 1 to 255. */
-export function virtualMac(routeProtocol: number): Mac {
-  return parseMac(`${MARK}:${routeProtocol.toString(16).padStart(2, '0')}:00`) as Mac;
+/** The hardware address of lbd's link. */
+export function virtualMac(routes: RouteFilter | undefined): Mac {
+  const { protocol, table } = routes ?? { protocol: 0, table: 0 };
+  const folded = (table ^ (table >>> 8) ^ (table >>> 16) ^ (table >>> 24)) & 0xff;
+  return parseMac(`${MARK}:${hex(protocol)}:${hex(folded)}`) as Mac;
+}
+
+function hex(byte: number): string {
+  return byte.toString(16).padStart(2, '0');
 }
 
 /** Whether lbd made this link. */

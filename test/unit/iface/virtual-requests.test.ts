@@ -21,7 +21,7 @@ test('a request that creates a link has name, type and mark in the kernel’s ow
     kind: 'create-link',
     name: 'kube-lb0',
     type: 'dummy',
-    mac: virtualMac(108),
+    mac: virtualMac({ table: 254, protocol: 108 }),
   };
   const bytes = written([create]);
   const { messages, problems } = decodeDatagram(bytes);
@@ -29,7 +29,7 @@ test('a request that creates a link has name, type and mark in the kernel’s ow
   const message = messages[0];
   assert.ok(message?.kind === 'link' && message.event === 'new' && message.sequence === 9);
   const { name, kind, mac } = message.link;
-  assert.deepEqual({ name, kind, mac }, { name: 'kube-lb0', kind: 'dummy', mac: '02:6c:62:64:6c:00' });
+  assert.deepEqual({ name, kind, mac }, { name: 'kube-lb0', kind: 'dummy', mac: '02:6c:62:64:6c:fe' });
   // NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE
   assert.equal(Buffer.from(bytes).readUInt16LE(6), 0x605);
 });
@@ -97,7 +97,11 @@ test('isVirtualLink() knows the mark, on links of the kinds that lbd makes', () 
     kind,
     operState: 0,
   });
-  for (const protocol of [0, 5, 255]) assert.ok(isVirtualLink(link('dummy', virtualMac(protocol))));
+  for (const protocol of [5, 255]) {
+    const mac = virtualMac({ table: 4_294_967_295, protocol });
+    assert.ok(isVirtualLink(link('dummy', mac)), mac);
+  }
+  assert.equal(virtualMac(undefined), '02:6c:62:64:00:00');
   assert.ok(isVirtualLink(link('bridge', '02:6c:62:64:00:00')));
   assert.ok(!isVirtualLink(link('veth', '02:6c:62:64:00:00')), 'a NIC that happens to have such an address');
   assert.ok(!isVirtualLink(link(undefined, '02:6c:62:64:00:00')));

@@ -1,0 +1,259 @@
+import { formatPrefix, type Ip } from '../lib/ip.ts';
+import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { isAddressRequest, isRouteRequest } from './netlink-requests.ts';
+import type { Observed } from './observed.ts';
+import type { AddressStatus, KernelRequest } from './types.ts';
+import { isVirtualLink, type VirtualLinkType } from './virtual-link.ts';
+import {
+  planRemoval,
+  planVirtual,
+  prefixLengthOf,
+  type VirtualInput,
+  type VirtualPlan,
+} from './virtual-plan.ts';
+import type { DesiredVirtual, VirtualLinkStatus, VirtualReport } from './virtual-types.ts';
+
+/**
+ * The virtual addresses of one host over time: what was wanted last, what the kernel refused and when it is asked again,
+ * and what disappeared without us. What is to be done at a moment is `planVirtual()`; this remembers what that cannot
+ * see in the kernel. Pure but for its own state: no clock, no I/O. Bounded by the addresses that are wanted.
+ */
+
+const RETRY_FIRST_MS = 1_000;
+const RETRY_LAST_MS = 30_000;
+/** One address is put back at most so often: somebody else may want it away as much as lbd wants it there. */
+const REPAIR_INTERVAL_MS = 1_000;
+
+type Failure = { readonly message: string; readonly attempts: number; readonly retryAt: Instant };
+
+export type VirtualOutcome =
+  | { readonly ok: true; readonly request: KernelRequest }
+  | { readonly ok: false; readonly request: KernelRequest; readonly errno: string; readonly message: string };
+
+export type VirtualAddressesOptions = Pick<VirtualInput, 'settings' | 'isOurs' | 'kernelTags'>;
+
+export class VirtualAddresses {
+  readonly #options: VirtualAddressesOptions;
+  /** Undefined until it is known what is wanted: until then everything stays as it is. */
+  #desired: ReadonlyMap<Ip, DesiredVirtual> | undefined;
+  #isComplete = false;
+  #isStopped = false;
+  /** By what was asked. */
+  readonly #failures = new Map<string, Failure>();
+  /** Since when the kernel has had each. */
+  readonly #since = new Map<Ip, Instant>();
+  readonly #repairedAt = new Map<Ip, Instant>();
+  #repairs = 0;
+  #type: VirtualLinkType;
+  /** Why it is no dummy. */
+  #note: string | undefined;
+  #obstacle: string | undefined;
+  #nextRepairAt: Instant = NEVER;
+  #reports: VirtualReport[] = [];
+
+  constructor(options: VirtualAddressesOptions) {
+    this.#options = options;
+    const { type } = options.settings;
+    this.#type = type === 'auto' ? 'dummy' : type;
+  }
+
+  /** What is wanted from now on, whole; of an incomplete list, nothing is concluded from what is not in it. */
+  want(desired: readonly DesiredVirtual[], isComplete: boolean): void {
+    this.#desired = new Map(desired.map((address) => [address.ip, address]));
+    this.#isComplete = isComplete;
+    for (const ip of this.#since.keys()) if (!this.#desired.has(ip)) this.#since.delete(ip);
+    for (const ip of this.#repairedAt.keys()) if (!this.#desired.has(ip)) this.#repairedAt.delete(ip);
+  }
+
+  /** The daemon stops for good: everything of ours goes. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  /** Whether this address is one that would be here. */
+  isWanted(ip: Ip): boolean {
+    return !this.#isStopped && this.#desired?.get(ip)?.standing === 'here';
+  }
+
+  /** What the kernel is to be asked now; nothing when all is as it should be or has to wait. */
+  requests(observed: Observed, now: Instant): readonly KernelRequest[] {
+    if (this.#isStopped) return planRemoval({ ...this.#options, type: this.#type, observed });
+    const plan = this.#plan(observed);
+    if (plan === undefined) return [];
+    const paced = this.#noticeChanges(plan, now);
+    const asked = new Set(plan.requests.map(keyOf));
+    for (const key of this.#failures.keys()) if (!asked.has(key)) this.#failures.delete(key);
+    return plan.requests.filter((request) => {
+      const failure = this.#failures.get(keyOf(request));
+      if (failure !== undefined && now < failure.retryAt) return false;
+      return !isAddressRequest(request) || !paced.has(request.ip);
+    });
+  }
+
+  /** What became of what was asked. */
+  answered(outcomes: readonly VirtualOutcome[], now: Instant): void {
+    let added = 0;
+    let removed = 0;
+    for (const outcome of outcomes) {
+      if (outcome.ok) {
+        this.#failures.delete(keyOf(outcome.request));
+        if (outcome.request.kind === 'add') added += 1;
+        else if (outcome.request.kind === 'delete') removed += 1;
+        else if (outcome.request.kind === 'create-link') this.#linkMade();
+      } else this.#failed(outcome, now);
+    }
+    if (added + removed > 0) this.#reports.push({ kind: 'programmed', added, removed });
+  }
+
+  /** When to ask `requests()` again though nothing happened. */
+  deadline(): Instant {
+    let at = this.#nextRepairAt;
+    for (const { retryAt } of this.#failures.values()) at = earliest(at, retryAt);
+    return at;
+  }
+
+  /** What happened since the last call. */
+  takeReports(): readonly VirtualReport[] {
+    const reports = this.#reports;
+    this.#reports = [];
+    return reports;
+  }
+
+  statuses(observed: Observed, now: Instant): readonly AddressStatus[] {
+    const plan = this.#plan(observed);
+    if (plan === undefined || this.#desired === undefined) return [];
+    return [...this.#desired.values()].map((wanted) => this.#status(wanted, plan, now));
+  }
+
+  linkStatus(observed: Observed): VirtualLinkStatus {
+    const { settings, isOurs } = this.#options;
+    const link = [...observed.links.values()].find(({ name }) => name === settings.interface);
+    const isOwn = link !== undefined && isVirtualLink(link);
+    let addresses = 0;
+    if (isOwn) {
+      for (const address of observed.addresses.values())
+        if (address.ifIndex === link.index && isOurs(address)) addresses += 1;
+    }
+    return {
+      interface: settings.interface,
+      type: isOwn ? (link.kind as VirtualLinkType) : undefined,
+      addresses,
+      repairs: this.#repairs,
+      obstacle: this.#obstacle,
+      note: isOwn && link.kind === 'bridge' ? this.#note : undefined,
+    };
+  }
+
+  #plan(observed: Observed): VirtualPlan | undefined {
+    if (this.#desired === undefined) return undefined;
+    const { settings, isOurs, kernelTags } = this.#options;
+    const desired = this.#desired;
+    const isComplete = this.#isComplete;
+    return planVirtual({ settings, isOurs, kernelTags, desired, isComplete, observed, type: this.#type });
+  }
+
+  /** Returns the addresses that were put back a moment ago and have to wait. */
+  #noticeChanges(plan: VirtualPlan, now: Instant): ReadonlySet<Ip> {
+    const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : undefined;
+    if (obstacle !== undefined && obstacle !== this.#obstacle)
+      this.#reports.push({ kind: 'link-failed', reason: obstacle });
+    if (plan.link.kind !== 'missing') this.#obstacle = obstacle;
+    const paced = new Set<Ip>();
+    const missing: Ip[] = [];
+    this.#nextRepairAt = NEVER;
+    for (const { ip, standing } of this.#desired?.values() ?? []) {
+      if (plan.present.has(ip)) {
+        if (!this.#since.has(ip)) this.#since.set(ip, now);
+      } else if (standing !== 'here') this.#since.delete(ip);
+      else if (this.#since.has(ip)) {
+        const repairedAt = this.#repairedAt.get(ip);
+        const allowedAt = repairedAt === undefined ? now : after(repairedAt, REPAIR_INTERVAL_MS);
+        if (now < allowedAt) {
+          paced.add(ip);
+          this.#nextRepairAt = earliest(this.#nextRepairAt, allowedAt);
+        } else {
+          this.#since.delete(ip);
+          this.#repairedAt.set(ip, now);
+          missing.push(ip);
+        }
+      }
+    }
+    const [example] = missing;
+    this.#repairs += missing.length;
+    if (example !== undefined) this.#reports.push({ kind: 'repaired', addresses: missing.length, example });
+    return paced;
+  }
+
+  #linkMade(): void {
+    this.#obstacle = undefined;
+    this.#reports.push({ kind: 'link-made', type: this.#type, reason: this.#note });
+  }
+
+  #failed({ request, errno, message }: Extract<VirtualOutcome, { ok: false }>, now: Instant): void {
+    if (request.kind === 'delete' && errno === 'EADDRNOTAVAIL') return;
+    if (request.kind === 'delete-route' && errno === 'ESRCH') return;
+    if (errno === 'ENODEV') return;
+    const isTypeMissing = request.kind === 'create-link' && errno === 'EOPNOTSUPP';
+    if (isTypeMissing && this.#options.settings.type === 'auto' && this.#type === 'dummy') {
+      this.#type = 'bridge';
+      this.#note = `the kernel has no dummy device, so that it is a bridge; ${loadModule('dummy')} and restart lbd for a dummy`;
+      return;
+    }
+    const key = keyOf(request);
+    const attempts = (this.#failures.get(key)?.attempts ?? 0) + 1;
+    const reason = isTypeMissing
+      ? `the kernel has no ${this.#type} device for ${request.name}: ${loadModule(this.#type)}`
+      : message;
+    const retryAt = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
+    this.#failures.set(key, { message: reason, attempts, retryAt });
+    if (request.kind === 'create-link') {
+      this.#obstacle = reason;
+      if (attempts === 1) this.#reports.push({ kind: 'link-failed', reason });
+      return;
+    }
+    // The word of an addition that was made may come before the notification of it.
+    if (attempts === (errno === 'EEXIST' ? 2 : 1)) this.#reports.push({ kind: 'failed', reason });
+  }
+
+  #status(wanted: DesiredVirtual, plan: VirtualPlan, now: Instant): AddressStatus {
+    const { ip, services, standing, reason } = wanted;
+    const { settings } = this.#options;
+    const isPresent = plan.present.has(ip);
+    const prefixLength = prefixLengthOf(wanted, settings);
+    const since = this.#since.get(ip) ?? now;
+    const common = {
+      ip,
+      services,
+      kind: 'virtual' as const,
+      interface: isPresent ? settings.interface : undefined,
+      prefixLength: isPresent ? prefixLength : undefined,
+      lifetimeLeftMs: isPresent ? ('permanent' as const) : undefined,
+      heldSinceMs: isPresent ? now - since : undefined,
+      announcements: 0,
+      reason,
+    };
+    if (isPresent) return { ...common, state: 'held' };
+    if (standing !== 'here') return { ...common, state: 'elsewhere' };
+    const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : this.#obstacle;
+    if (plan.link.kind !== 'ready' && obstacle !== undefined)
+      return { ...common, state: 'no-interface', reason: obstacle };
+    const failure = this.#failures.get(addressKey('add', ip, prefixLength));
+    if (failure !== undefined) return { ...common, state: 'failed', reason: failure.message };
+    return { ...common, state: 'adding' };
+  }
+}
+
+function loadModule(type: VirtualLinkType): string {
+  return `run "modprobe ${type}" (and put "${type}" into /etc/modules-load.d/ for the next boot)`;
+}
+
+function addressKey(kind: string, ip: Ip, prefixLength: number): string {
+  return `${kind} ${ip}/${prefixLength}`;
+}
+
+/** What a request is about, so that its failure is found again. */
+function keyOf(request: KernelRequest): string {
+  if (isAddressRequest(request)) return addressKey(request.kind, request.ip, request.prefixLength);
+  if (isRouteRequest(request)) return `${request.kind} ${formatPrefix(request.destination)}`;
+  return request.kind;
+}

@@ -1,0 +1,281 @@
+import { FAMILY_BITS, familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
+import {
+  IFA_F_NODAD,
+  IFA_F_NOPREFIXROUTE,
+  IFA_F_SECONDARY,
+  IFF_UP,
+  RT_SCOPE_LINK,
+  RT_SCOPE_UNIVERSE,
+} from './netlink-constants.ts';
+import { LINK_LOCAL } from './nic-selection.ts';
+import type { Observed } from './observed.ts';
+import {
+  type AddressRequest,
+  type IfIndex,
+  type KernelAddress,
+  type KernelRequest,
+  LBD_PROTOCOL,
+  type Link,
+  type RouteRequest,
+} from './types.ts';
+import { isVirtualLink, type VirtualLinkType, virtualMac } from './virtual-link.ts';
+import type { DesiredVirtual, VirtualSettings } from './virtual-types.ts';
+
+/**
+ * The virtual addresses of one host: what the kernel has to be asked so that it has what is wanted. Pure and whole: the
+ * same state of the kernel gives the same requests, and none when it is as it should be.
+ *
+ * Each address is permanent, because virtual addresses harm nobody when they outlive their daemon (safety rule 10), and
+ * has its route's prefix length, so that the kernel makes one connected route for all addresses of an aggregate and
+ * removes it with the last. With routes of lbd's own, addresses are /32 and /128 without a route, and lbd makes them.
+ *
+ * v4 keeps the first address of an aggregate as its primary one and the others as secondary. Removing the primary makes
+ * another one primary, at a cost that grows with their number (85 µs each, Linux 6.18): secondary ones are removed first.
+ */
+
+export type VirtualInput = {
+  readonly settings: VirtualSettings;
+  /** What to make when there is no link. */
+  readonly type: VirtualLinkType;
+  readonly desired: ReadonlyMap<Ip, DesiredVirtual>;
+  /** Whether an address of ours that is not in `desired` is to go. */
+  readonly isComplete: boolean;
+  readonly observed: Observed;
+  readonly isOurs: (address: KernelAddress) => boolean;
+  /** Whether this kernel keeps IFA_PROTO. */
+  readonly kernelTags: boolean;
+};
+
+export type LinkState =
+  /** Lbd's own, and as it is configured. */
+  | { readonly kind: 'ready'; readonly link: Link }
+  | { readonly kind: 'missing' }
+  /** Lbd's own, but made for another configuration. */
+  | { readonly kind: 'outdated'; readonly link: Link }
+  /** Somebody else's; or lbd's own which cannot be removed. */
+  | { readonly kind: 'obstructed'; readonly reason: string };
+
+export type VirtualPlan = {
+  readonly link: LinkState;
+  /** In an order in which nothing is announced before it works, or works no more while it is announced. */
+  readonly requests: readonly KernelRequest[];
+  /** Addresses that are in the kernel, at most with another prefix length than they should have. */
+  readonly present: ReadonlySet<Ip>;
+};
+
+export function planVirtual(input: VirtualInput): VirtualPlan {
+  const link = findLink(input);
+  const own = [...input.observed.links.values()].filter(isVirtualLink);
+  const others = own.filter(({ name }) => name !== input.settings.interface);
+  const requests: KernelRequest[] = others.flatMap((other) =>
+    occupantOf(other, input) === undefined ? [{ kind: 'delete-link', ifIndex: other.index }] : [],
+  );
+  if (link.kind === 'ready') return planAddresses(link.link, input, requests);
+  if (link.kind === 'outdated') requests.push({ kind: 'delete-link', ifIndex: link.link.index });
+  const isNeeded = input.desired.values().some(({ standing }) => standing === 'here');
+  if (link.kind !== 'obstructed' && isNeeded) {
+    const { interface: name, routes } = input.settings;
+    requests.push({ kind: 'create-link', name, type: input.type, mac: virtualMac(routes) });
+  }
+  return { link, requests, present: new Set() };
+}
+
+/** Everything of ours away, the link with all that is on it. */
+export function planRemoval(input: Omit<VirtualInput, 'desired' | 'isComplete'>): readonly KernelRequest[] {
+  return [...input.observed.links.values()].filter(isVirtualLink).flatMap((link) => {
+    if (occupantOf(link, input) === undefined) return [{ kind: 'delete-link', ifIndex: link.index }];
+    const plan = planAddresses(link, { ...input, desired: new Map(), isComplete: true }, []);
+    return [...plan.requests];
+  });
+}
+
+function findLink(input: VirtualInput): LinkState {
+  const { settings, observed } = input;
+  const link = [...observed.links.values()].find(({ name }) => name === settings.interface);
+  if (link === undefined) return { kind: 'missing' };
+  if (!isVirtualLink(link)) {
+    const kind = link.kind === undefined ? 'an interface' : `a ${link.kind}`;
+    const reason = `${link.name} is ${kind} that lbd did not make: remove it, or give lbd's another name with [virtual] interface`;
+    return { kind: 'obstructed', reason };
+  }
+  const isOfType = settings.type === 'auto' || settings.type === link.kind;
+  if (isOfType && link.mac === virtualMac(settings.routes)) return { kind: 'ready', link };
+  const occupant = occupantOf(link, input);
+  if (occupant === undefined) return { kind: 'outdated', link };
+  const reason = `${link.name} has to be made anew for the changed [virtual], but ${occupant} is on it and was not put there by lbd`;
+  return { kind: 'obstructed', reason };
+}
+
+/** What somebody else put on a link of ours, which therefore cannot go. */
+export function occupantOf(
+  link: Link,
+  { observed, isOurs }: Pick<VirtualInput, 'observed' | 'isOurs'>,
+): string | undefined {
+  for (const { name, master } of observed.links.values()) if (master === link.index) return name;
+  for (const address of observed.addresses.values()) {
+    if (address.ifIndex !== link.index || isOurs(address)) continue;
+    if (prefixContains(LINK_LOCAL, address.ip)) continue;
+    return `${address.ip}/${address.prefixLength}`;
+  }
+  return undefined;
+}
+
+type Changes = {
+  readonly removals: KernelAddress[];
+  /** Present with another prefix length than wanted. */
+  readonly moves: KernelAddress[];
+  readonly alterations: AddressRequest[];
+  readonly present: Set<Ip>;
+  /** Of ours and in nobody's list, which may be incomplete. */
+  readonly kept: Ip[];
+};
+
+function planAddresses(link: Link, input: VirtualInput, before: readonly KernelRequest[]): VirtualPlan {
+  const { desired } = input;
+  const changes = compare(link, input);
+  const { removals, moves, alterations, present } = changes;
+  const toRemove = removals.sort(secondaryFirst);
+  const toMove = moves.sort(secondaryFirst);
+  const settled = new Set([...present, ...[...moves, ...alterations].map(({ ip }) => ip)]);
+  const additions: AddressRequest[] = [];
+  for (const wanted of desired.values()) {
+    if (wanted.standing !== 'here' || settled.has(wanted.ip)) continue;
+    additions.push(addressRequest('add', link.index, wanted, input.settings));
+  }
+  const routes = planRoutes(link, input, changes);
+  const needsPromotion = [...toRemove, ...toMove].some(isPrimary);
+  const isUp = (link.flags & IFF_UP) !== 0;
+  const requests: readonly KernelRequest[] = [
+    ...before,
+    ...(isUp && !needsPromotion ? [] : [{ kind: 'configure-link' as const, ifIndex: link.index }]),
+    ...(isUp ? [] : [{ kind: 'raise-link' as const, ifIndex: link.index }]),
+    ...routes.filter(({ kind }) => kind === 'delete-route'),
+    ...toRemove.map(deletionOf),
+    ...toMove.flatMap((address) => moveOf(address, input)),
+    ...alterations,
+    ...additions,
+    ...routes.filter(({ kind }) => kind === 'add-route'),
+  ];
+  for (const { ip } of moves) present.add(ip);
+  return { link: { kind: 'ready', link }, requests, present };
+}
+
+function compare(link: Link, input: VirtualInput): Changes {
+  const { desired, isComplete, settings } = input;
+  const changes: Changes = { removals: [], moves: [], alterations: [], present: new Set(), kept: [] };
+  const misplaced: KernelAddress[] = [];
+  for (const address of input.observed.addresses.values()) {
+    if (address.ifIndex !== link.index) continue;
+    const wanted = desired.get(address.ip);
+    const isOurs = input.isOurs(address);
+    if (wanted === undefined || wanted.standing === 'elsewhere') {
+      if (!isOurs) continue;
+      if (isComplete || wanted !== undefined) changes.removals.push(address);
+      else changes.kept.push(address.ip);
+    } else if (address.prefixLength !== prefixLengthOf(wanted, settings)) {
+      // A change of the aggregate waits, too, until it is known that the address belongs here.
+      if (isOurs && wanted.standing === 'here') misplaced.push(address);
+      else if (isOurs) changes.present.add(address.ip);
+    } else if (isAsMeant(address, input)) changes.present.add(address.ip);
+    else if (wanted.standing === 'here') changes.alterations.push(...alteration(address, wanted, settings));
+  }
+  // A v4 address on its way to another prefix length can be there with both.
+  for (const address of misplaced) {
+    const isMoved = changes.present.has(address.ip);
+    (isMoved ? changes.removals : changes.moves).push(address);
+  }
+  return changes;
+}
+
+/** Whether everything but the prefix length is as lbd gives it. */
+function isAsMeant(address: KernelAddress, { settings, kernelTags }: VirtualInput): boolean {
+  const v6 = familyOf(address.ip) === 'v6';
+  if (address.validSeconds !== Number.POSITIVE_INFINITY) return false;
+  if (address.preferredSeconds !== (v6 ? 0 : Number.POSITIVE_INFINITY)) return false;
+  if (!v6 && address.scope !== RT_SCOPE_LINK) return false;
+  const hasRoute = (address.flags & IFA_F_NOPREFIXROUTE) === 0;
+  if (hasRoute !== (settings.routes === undefined)) return false;
+  return !kernelTags || address.protocol === LBD_PROTOCOL;
+}
+
+/** The scope of a v4 address stays as it is for its life. */
+function alteration(
+  address: KernelAddress,
+  wanted: DesiredVirtual,
+  settings: VirtualSettings,
+): readonly AddressRequest[] {
+  const { ifIndex, ip, scope } = address;
+  if (familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK)
+    return [addressRequest('replace', ifIndex, wanted, settings)];
+  return [deletionOf(address), addressRequest('add', ifIndex, wanted, settings)];
+}
+
+/** v4 can have an address with both prefix lengths, so that it is never absent; v6 cannot. */
+function moveOf(address: KernelAddress, input: VirtualInput): readonly AddressRequest[] {
+  const wanted = input.desired.get(address.ip);
+  if (wanted === undefined) return [];
+  const addition = addressRequest('replace', address.ifIndex, wanted, input.settings);
+  const deletion = deletionOf(address);
+  return familyOf(address.ip) === 'v4' ? [addition, deletion] : [deletion, addition];
+}
+
+function deletionOf({ ifIndex, ip, prefixLength }: KernelAddress): AddressRequest {
+  return { kind: 'delete', ifIndex, ip, prefixLength };
+}
+
+function isPrimary({ ip, prefixLength, flags }: KernelAddress): boolean {
+  return familyOf(ip) === 'v4' && prefixLength < FAMILY_BITS.v4 && (flags & IFA_F_SECONDARY) === 0;
+}
+
+function secondaryFirst(left: KernelAddress, right: KernelAddress): number {
+  return Number(isPrimary(left)) - Number(isPrimary(right));
+}
+
+/** With which prefix length the address goes into the kernel. */
+export function prefixLengthOf({ ip, route }: DesiredVirtual, settings: VirtualSettings): number {
+  return settings.routes === undefined ? route.length : FAMILY_BITS[familyOf(ip)];
+}
+
+/**
+ * v4 with the scope of the link, so that a host without an address of its own does not come to use it as a source
+ * (inet_select_addr in net/ipv4/devinet.c); v6 without kernel DAD and with a preferred lifetime of 0, for the same.
+ */
+function addressRequest(
+  kind: 'add' | 'replace',
+  ifIndex: IfIndex,
+  wanted: DesiredVirtual,
+  settings: VirtualSettings,
+): AddressRequest {
+  const v6 = familyOf(wanted.ip) === 'v6';
+  return {
+    kind,
+    ifIndex,
+    ip: wanted.ip,
+    prefixLength: prefixLengthOf(wanted, settings),
+    scope: v6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
+    flags: (settings.routes === undefined ? 0 : IFA_F_NOPREFIXROUTE) | (v6 ? IFA_F_NODAD : 0),
+    preferredSeconds: v6 ? 0 : Number.POSITIVE_INFINITY,
+    validSeconds: Number.POSITIVE_INFINITY,
+    protocol: LBD_PROTOCOL,
+  };
+}
+
+/** The routes of lbd's own, each once for all its addresses. */
+function planRoutes(link: Link, input: VirtualInput, { present, kept }: Changes): readonly RouteRequest[] {
+  const { settings, desired, observed } = input;
+  if (settings.routes === undefined) return [];
+  const wanted = new Map<string, Prefix>();
+  for (const { ip, route, standing } of desired.values()) {
+    if (standing === 'here' || present.has(ip)) wanted.set(formatPrefix(route), route);
+  }
+  const { table, protocol } = settings.routes;
+  const common = { ifIndex: link.index, table, protocol } as const;
+  const requests: RouteRequest[] = [];
+  for (const { destination, ifIndex } of observed.ownRoutes) {
+    if (ifIndex !== link.index || wanted.delete(formatPrefix(destination))) continue;
+    if (kept.some((ip) => prefixContains(destination, ip))) continue;
+    requests.push({ kind: 'delete-route', destination, ...common });
+  }
+  for (const destination of wanted.values()) requests.push({ kind: 'add-route', destination, ...common });
+  return requests;
+}
