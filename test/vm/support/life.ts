@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, afterEach, before, describe, test } from 'node:test';
 import type { RunResult } from '../../support/lab-process.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { Prober } from '../../support/prober.ts';
@@ -48,6 +48,9 @@ export function lifeOfLbd(suite: Suite, skip: string | false): void {
         address: VIP,
       };
       reader = new Reader(substitutions, (command) => type(lab, command));
+    });
+    afterEach(async (t) => {
+      if ('passed' in t && !t.passed) console.log(await machine.journal());
     });
     after(() => lab?.close());
 
