@@ -157,3 +157,43 @@ test('allocated() says nothing of what went while another host was the allocator
   told.reporter.notAllocating();
   assert.deepEqual(allocated(told), []);
 });
+
+test('reported() tells from which host an address came', () => {
+  const told = new Told();
+  const named = {
+    report: { kind: 'held', ip: X, ifIndex: ETH0, how: 'taken' } as const,
+    interface: 'eth0',
+    services: [],
+  };
+  const predecessor = { name: 'edge-2', mac: MAC, ip: X, notBefore: 0, leaseEndsAt: 0 };
+  const entries = [
+    undefined,
+    { kind: 'first' },
+    { kind: 'return' },
+    { kind: 'hand-over', from: 'edge-2' },
+    { kind: 'take-over', predecessor },
+  ] as Parameters<typeof told.reporter.reported>[2][];
+  for (const entry of entries) told.reporter.reported(named, [service('a')], entry);
+  const announced = 'Announced 192.0.2.10 on eth0 of edge-1';
+  assert.deepEqual(told.take(), [
+    ...Array.from({ length: 3 }, () => `a: Normal Announced: ${announced}`),
+    `a: Normal OwnershipChanged: ${announced}, handed over by edge-2`,
+    `a: Normal OwnershipChanged: ${announced}, taken over from edge-2`,
+  ]);
+});
+
+test('homeless() tells of an address that no host may have once as long as that holds', () => {
+  const told = new Told();
+  const services = [service('a'), service('b')];
+  const note = (name: string, reason: string) =>
+    `${name}: Warning NoEligibleHost: 192.0.2.10 is announced by nobody: ${reason}`;
+  told.reporter.homeless([{ ip: X, reason: 'no endpoint', services }]);
+  assert.deepEqual(told.take(), [note('a', 'no endpoint'), note('b', 'no endpoint')]);
+  told.reporter.homeless([{ ip: X, reason: 'no endpoint', services }]);
+  assert.deepEqual(told.take(), []);
+  told.reporter.homeless([{ ip: X, reason: 'all are drained', services: services.slice(0, 1) }]);
+  assert.deepEqual(told.take(), [note('a', 'all are drained')]);
+  told.reporter.homeless([]);
+  told.reporter.homeless([{ ip: X, reason: 'no endpoint', services: services.slice(0, 1) }]);
+  assert.deepEqual(told.take(), [note('a', 'no endpoint')]);
+});

@@ -21,6 +21,7 @@ const X = '192.0.2.10' as Ip;
 function held(ip: Ip, announcements: number): AddressStatus {
   return {
     ip,
+    kind: 'local',
     services: ['default/web'],
     state: 'held',
     interface: 'eth0',
@@ -80,7 +81,6 @@ function sources(change: Partial<MetricSources> = {}): MetricSources {
     ],
     addresses: [held(X, 3)],
     addressEvents: new Map([['held', 7]]),
-    kind: 'local',
     announcements: 21,
     renewalAgeMs: 1_500,
     gossip: gossip(),

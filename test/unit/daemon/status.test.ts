@@ -6,6 +6,7 @@ import type { AddressStatus } from '../../../src/iface/types.ts';
 import type { Allocation } from '../../../src/ipam/types.ts';
 import type { ReflectorStatus, ServiceKey } from '../../../src/kube/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
+import { electionStatus, member, owner } from '../cli/support/election-status.ts';
 import { service } from '../ipam/fixtures.ts';
 
 const X = '192.0.2.10' as Ip;
@@ -258,4 +259,42 @@ test('findProblems() cuts long lists and says how many are left out', () => {
   });
   assert.equal(cut.length, 4 * 11);
   assert.equal(cut.filter((text) => text.endsWith('… and 15 more like the last')).length, 4);
+});
+
+test('serviceStatuses() counts an address that another host owns as announced', () => {
+  const subject = service('a', { status: [X, Y] });
+  const services = new Map([[KEY, subject]]);
+  const cases: readonly (readonly [Parameters<typeof owner>[1], string, string | undefined])[] = [
+    [{ state: 'theirs' }, 'announced', undefined],
+    [{ state: 'nobody', reason: 'no host may have it now' }, 'partial', 'no host may have it now'],
+    [{ state: 'free', owner: undefined, reason: 'edge-2 is to take it' }, 'partial', 'edge-2 is to take it'],
+    [{ state: 'mine', reason: 'this host takes it' }, 'partial', 'this host takes it'],
+  ];
+  for (const [fields, state, reason] of cases) {
+    const owners = new Map([[Y, owner(Y, fields)]]);
+    const here = new Map([[X, address(X, 'held')]]);
+    const [given] = serviceStatuses(services, [settled([X, Y])], here, undefined, owners);
+    assert.deepEqual([given?.state, given?.reason], [state, reason]);
+  }
+  const [nowhere] = serviceStatuses(services, [settled([X])], new Map(), undefined, new Map());
+  assert.deepEqual(
+    [nowhere?.state, nowhere?.reason],
+    ['allocated', 'no host has a NIC that is up in a subnet with it'],
+  );
+});
+
+test('findProblems() names the member that a conflict is with', () => {
+  const conflicting = address(X, 'conflict', '02:00:00:00:00:02 claims it too');
+  const members = [member('host', { isSelf: true }), member('edge-2', { macs: ['02:00:00:00:00:02'] })];
+  const election = electionStatus({ members, owners: [owner(X, { state: 'mine', owner: 'host' })] });
+  assert.deepEqual(problems({ addresses: [conflicting], election }), [
+    'error: 192.0.2.10: conflict: 02:00:00:00:00:02 claims it too (a NIC of edge-2)',
+  ]);
+});
+
+test('findProblems() cuts each list of the election by itself', () => {
+  const owners = Array.from({ length: 25 }, (_, index) => owner(`192.0.2.${index}`, { state: 'nobody' }));
+  const cut = problems({ election: electionStatus({ owners }), services: [] });
+  assert.equal(cut.length, 11);
+  assert.equal(cut.at(-1), 'error: … and 15 more like the last');
 });
