@@ -122,6 +122,7 @@ export class Daemon {
       onReport: (report) => this.#report(report),
       onChange,
       onLocalChange: (changes) => this.#gossip?.localChanged(changes),
+      isMember: (mac) => this.#gossip?.memberOfMac(mac) !== undefined,
       onClaim: (ifIndex, claim) => this.#gossip?.claimHeard(ifIndex, claim),
       beforeStep: (now) => this.#gossip?.beforeLocalStep(now),
     });

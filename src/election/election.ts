@@ -161,7 +161,7 @@ export class Election {
     if (!this.#join(now) && isQuiet) return NOTHING;
     // Behind a message there may be more of them, which the silence of somebody would be concluded without.
     if (event.kind !== 'message') this.#advance(now);
-    const announced = this.#reannouncing.take(now);
+    const announced = this.#reannouncing.take(now).filter((ip) => this.#isMine(ip));
     if (announced.length > 0) this.#out.push({ kind: 'announce', ips: announced });
     this.#join(now);
     this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline(), this.#reannouncing.deadline());
@@ -350,9 +350,12 @@ export class Election {
   /** Who believed to own what this host owns, as after a network that was cut in two, may have answered for it. */
   #findRivals(claims: readonly Claim[], from: MemberName, now: Instant): void {
     for (const { ip, owner } of claims) {
-      if (owner === from && this.#ownership.claims().get(ip)?.owner === this.#name)
-        this.#reannouncing.heard(ip, now);
+      if (owner === from && this.#isMine(ip)) this.#reannouncing.heard(ip, now);
     }
+  }
+
+  #isMine(ip: Ip): boolean {
+    return this.#ownership.claims().get(ip)?.owner === this.#name;
   }
 
   /** Of two members the claims decide: the one that is wrong is told, and lets go. */

@@ -40,6 +40,11 @@ export class Announcing {
     this.#schedule(ip, { ifIndex, from: after(now, -(ANNOUNCE_AT_MS[last] ?? 0)), next: last });
   }
 
+  /** Announces it no more for now. */
+  quiet(ip: Ip): void {
+    this.#unschedule(ip);
+  }
+
   stop(ip: Ip): void {
     this.#unschedule(ip);
     this.#sent.delete(ip);

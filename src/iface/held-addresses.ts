@@ -104,13 +104,24 @@ export class HeldAddresses {
     entry.failure = outcome.message;
   }
 
-  /** Somebody else says that he has it. */
-  rivalHeard(ip: Ip, entry: Held, mac: Mac, now: Instant): void {
+  /**
+   * Somebody else says that he has it. Between members the claims decide: it may be on its way to that one, and whoever is
+   * told by the election that it is his after all announces it then.
+   */
+  rivalHeard(
+    ip: Ip,
+    entry: Held,
+    rival: { readonly mac: Mac; readonly isMember: boolean },
+    now: Instant,
+  ): void {
     const { ifIndex } = entry.target;
+    const { mac, isMember } = rival;
+    const { announcing } = this.#parts;
+    if (isMember) announcing.quiet(ip);
     if (!this.renewals.isAllowed(ifIndex)) return;
     const { defend, report } = hearRival(entry, mac, now);
     if (report) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
-    if (defend) this.#parts.announcing.once(ip, ifIndex, now);
+    if (defend && !isMember) announcing.once(ip, ifIndex, now);
   }
 
   announce(ips: readonly Ip[], now: Instant): void {

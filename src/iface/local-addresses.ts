@@ -179,7 +179,7 @@ export class LocalAddresses {
       case 'renewals':
         return this.#onRenewals(event.allowed, event.ifIndex, now);
       case 'claim-heard':
-        return this.#onClaim(event.claim, event.ifIndex, now);
+        return this.#onClaim(event.claim, event.ifIndex, event.isMember === true, now);
       case 'probes-unsent':
         return this.#questions.unsent(event.ips, now);
       case 'programmed':
@@ -256,13 +256,13 @@ export class LocalAddresses {
     if (this.#desired !== undefined) this.#removeOrphans(present);
   }
 
-  #onClaim(claim: WireClaim, ifIndex: IfIndex, now: Instant): void {
+  #onClaim(claim: WireClaim, ifIndex: IfIndex, isMember: boolean, now: Instant): void {
     const { ip, mac } = claim;
     if (this.#placement.host.macs.has(mac) || !this.isInterestedIn(ip, ifIndex)) return;
     const entry = this.#entries.get(ip);
     if (entry?.status === 'held') {
       if (claim.kind === 'wants') return;
-      return this.#held.rivalHeard(ip, entry, mac, now);
+      return this.#held.rivalHeard(ip, entry, { mac, isMember }, now);
     }
     const before = this.evidence(ip, now)?.kind;
     if (!this.#questions.heard(claim, ifIndex, this.#placement.macOf(ifIndex), now)) return;

@@ -36,8 +36,13 @@ export type Event =
   | { readonly kind: 'announce'; readonly ips: readonly Ip[] }
   /** While not allowed, nothing is renewed or added there; on all NICs when `ifIndex` is undefined. */
   | { readonly kind: 'renewals'; readonly allowed: boolean; readonly ifIndex: IfIndex | undefined }
-  /** A frame on the wire of that NIC said so. */
-  | { readonly kind: 'claim-heard'; readonly ifIndex: IfIndex; readonly claim: WireClaim }
+  /** A frame on the wire of that NIC said so; `isMember`: of a host that the claims of the election bind as well. */
+  | {
+      readonly kind: 'claim-heard';
+      readonly ifIndex: IfIndex;
+      readonly claim: WireClaim;
+      readonly isMember?: boolean;
+    }
   /** The NIC did not take the probes for these. */
   | { readonly kind: 'probes-unsent'; readonly ips: readonly Ip[] }
   /** The kernel's answers to one `program` effect; lifetimes count from `sentAt`. */

@@ -7,7 +7,7 @@ export const DEFEND_INTERVAL_MS = 10_000;
 /** A rival on the wire is shown so long after it was last heard. */
 export const RIVAL_SHOWN_MS = 60_000;
 
-/** Somebody else said that it has an address that is held here: whether to announce it once more, and to report. */
+/** Somebody else said that it has an address that is held here: whether to defend it, if that is for us to do, and to report. */
 export function hearRival(
   entry: Held,
   mac: Mac,

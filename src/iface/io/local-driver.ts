@@ -39,6 +39,8 @@ export type LocalDriverOptions = {
   readonly onChange: () => void;
   /** Addresses that have come to another state, in the turn in which the kernel or the wire said so. */
   readonly onLocalChange?: (changes: ReadonlyMap<Ip, LocalState>) => void;
+  /** Whether that is another host's of those that share the addresses out among them. */
+  readonly isMember?: (mac: Mac) => boolean;
   /** Every claim on the wire, of whatever address. */
   readonly onClaim?: (ifIndex: IfIndex, claim: WireClaim, at: Instant) => void;
   /**
@@ -215,7 +217,8 @@ export class LocalDriver {
   claimHeard(ifIndex: IfIndex, claim: WireClaim, at = bootTimeMs()): void {
     this.#options.onClaim?.(ifIndex, claim, at);
     if (!this.#machine.isInterestedIn(claim.ip, ifIndex)) return;
-    this.#deliver({ kind: 'claim-heard', ifIndex, claim });
+    const isMember = this.#options.isMember?.(claim.mac) ?? false;
+    this.#deliver({ kind: 'claim-heard', ifIndex, claim, isMember });
   }
 
   #isOurs(address: KernelAddress): boolean {

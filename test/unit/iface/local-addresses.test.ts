@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { ANNOUNCE_AT_MS } from '../../../src/iface/announcing.ts';
 import { SUBNET_GRACE_MS } from '../../../src/iface/local-addresses.ts';
 import { addressStatuses, wireVerdict } from '../../../src/iface/local-status.ts';
 import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
@@ -323,6 +324,22 @@ test('a foreign claim on a held address is defended once per ten seconds and sho
   assert.equal(host.reports.filter((report) => report.kind === 'rival-heard').length, 1);
   assert.equal(addressStatuses(host.machine, host.now)[0]?.state, 'conflict');
   assert.ok(host.holds(VIP));
+});
+
+test("a member's claim on a held address is reported and not defended, and ends the announcements under way", () => {
+  const host = held(VIP);
+  host.advance(50);
+  host.frames.length = 0;
+  // As in a hand-over: its new owner announces it while this host still has it.
+  const claim = { ip: VIP as Ip, mac: NEIGHBOUR, kind: 'has' } as const;
+  host.deliver({ kind: 'claim-heard', ifIndex: ETH0, claim, isMember: true });
+  host.advance(20_000);
+  assert.deepEqual(host.frames, []);
+  assert.equal(host.reports.filter((report) => report.kind === 'rival-heard').length, 1);
+  assert.ok(host.holds(VIP));
+  host.deliver({ kind: 'announce', ips: [VIP as Ip] });
+  host.advance(4_000);
+  assert.equal(host.frames.length, ANNOUNCE_AT_MS.length);
 });
 
 test('stopping removes everything that is ours and nothing else', () => {
