@@ -132,7 +132,7 @@ test('describePools() says what is local and what is virtual, also of a part of 
   const pool = (addresses: string, more = '') =>
     `[[pool]]\nname = "a"\naddresses = ["${addresses}"]\n${more}`;
   const host = hostOf([ETH0, ETH1], [0]);
-  const nobody = 'in no subnet of this host, so that no NIC of it answers for it';
+  const nobody = 'in no subnet of this host, so that routers have to be told of it';
   const cases: readonly (readonly [string, readonly string[]])[] = [
     [
       pool('10.0.0.10-10.0.0.20'),

@@ -55,6 +55,12 @@ interfaces = []   # default
 prefix = "host"   # default
 lifetime = "30s"  # default
 
+[virtual]
+interface = "kube-lb0"  # default
+type = "auto"           # default
+# table is not set
+# protocol is not set
+
 [arp]
 enforce_sysctls = true  # default
 
