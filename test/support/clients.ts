@@ -8,7 +8,7 @@ import type { Answer, Gap, TimeWindow } from './prober-log.ts';
 /**
  * What clients see of one address: the prober asks who answers, and ping is a client with a warm neighbour entry.
  *
- *   const clients = await Clients.start(client, ip, { daemons: () => [lbd.pid] });
+ *   const clients = await Clients.start({ prober, pings }, ip, { daemons: () => [lbd.pid] });
  *   …
  *   const { gap, excuseMs } = await clients.stop(fromMs);
  */
@@ -21,6 +21,9 @@ export type ClientsOptions = {
   /** Processes whose waiting for a processor excuses a gap. */
   readonly daemons?: () => readonly number[];
 };
+
+/** Two, because answers to the prober reach the kernel of its host as well, and change whom that one asks next. */
+export type ClientHosts = { readonly prober: LabHost; readonly pings: LabHost };
 
 export type SeenByClients = {
   /** The longest time without an answer to the prober. */
@@ -55,11 +58,11 @@ export class Clients {
   }
 
   /** Resolves when both get answers. */
-  static async start(client: LabHost, ip: string, options: ClientsOptions = {}): Promise<Clients> {
-    const prober = await Prober.start(client, { addresses: [ip], intervalMs: options.probeMs ?? 5 });
+  static async start(hosts: ClientHosts, ip: string, options: ClientsOptions = {}): Promise<Clients> {
+    const prober = await Prober.start(hosts.prober, { addresses: [ip], intervalMs: options.probeMs ?? 5 });
     await prober.firstAnswer(ip);
     const everyMs = options.pingMs ?? 10;
-    const loop = await PingLoop.start(client, ip, everyMs);
+    const loop = await PingLoop.start(hosts.pings, ip, everyMs);
     return new Clients(ip, prober, { loop, everyMs }, new Starvation(options.daemons ?? (() => [])));
   }
 
@@ -77,6 +80,11 @@ export class Clients {
     return this.prober.answers(this.ip).find((answer) => answer.mac === mac && answer.atMs >= sinceMs)?.atMs;
   }
 
+  /** How long in that time the prober or a daemon was kept from running. */
+  excuseMs(window: TimeWindow): number {
+    return lateIn(this.prober.late, window) + this.#starvation.longestIn(window);
+  }
+
   /** Ends both; what is told is of the time from `fromMs` on. */
   async stop(fromMs: number): Promise<SeenByClients> {
     const { losses } = await this.#pings.stop();
@@ -87,7 +95,7 @@ export class Clients {
     if (gap === undefined) throw new Error(`nobody answered for ${this.ip}`);
     return {
       gap,
-      excuseMs: lateIn(this.prober.late, gap) + this.#starvation.longestIn(gap),
+      excuseMs: this.excuseMs(gap),
       doubleMs: this.prober.duplicates(this.ip).overlapMs,
       warmMs: Math.max(0, ...since.map((loss) => loss.toMs - loss.fromMs - this.#pingMs)),
       losses: since,
@@ -96,10 +104,10 @@ export class Clients {
 }
 
 /** The part of the window in which the prober was late. */
-function lateIn(late: readonly Gap[], window: Gap): number {
+function lateIn(late: readonly Gap[], window: TimeWindow): number {
+  const { fromMs = 0, toMs = Number.POSITIVE_INFINITY } = window;
   let sum = 0;
-  for (const { fromMs, toMs } of late)
-    sum += Math.max(0, Math.min(toMs, window.toMs) - Math.max(fromMs, window.fromMs));
+  for (const one of late) sum += Math.max(0, Math.min(one.toMs, toMs) - Math.max(one.fromMs, fromMs));
   return sum;
 }
 
@@ -117,6 +125,8 @@ class Starvation {
     this.#pids = pids;
     this.#look();
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    // A test that failed in between does not stop it.
+    this.#timer.unref();
   }
 
   stop(): void {

@@ -4,7 +4,9 @@ import { createLab, type Lab } from './lab.ts';
 import type { NewService } from './lab-api.ts';
 import type { LabHost } from './lab-host.ts';
 import type { Lbd, LbdOptions } from './lab-lbd.ts';
+import { favoured } from './lab-process.ts';
 import { BINARY, POOL, shown } from './scenario.ts';
+import { unixRequest } from './unix-http.ts';
 import { waitFor } from './wait.ts';
 
 /**
@@ -49,7 +51,7 @@ export class Cluster {
   /** Boots the machines; no lbd runs yet. */
   static async start(options: ClusterOptions): Promise<Cluster> {
     const names = Array.from({ length: options.hosts }, (_, index) => `h${index + 1}`);
-    const all = ['api', ...names, 'client', ...(options.others ?? [])];
+    const all = ['api', 'judge', ...names, 'client', ...(options.others ?? [])];
     const lab = await createLab({ hosts: Object.fromEntries(all.map((name) => [name, {}])) });
     if (options.gateway !== false)
       await lab.host('api').ipBatch(GATEWAYS.map((ip) => `addr add ${ip} dev eth0 nodad`));
@@ -162,7 +164,10 @@ export class Cluster {
 
   /** What clients see of the address, from now on. */
   watch(ip: string, options: Omit<ClientsOptions, 'daemons'> = {}): Promise<Clients> {
-    return Clients.start(this.client, ip, { ...options, daemons: () => this.pids });
+    return Clients.start({ prober: this.lab.host('judge'), pings: this.client }, ip, {
+      ...options,
+      daemons: () => this.pids,
+    });
   }
 
   /** Starts a web server on the hosts, which answers with the host's name; once. */
@@ -170,9 +175,54 @@ export class Cluster {
     for (const host of hosts) {
       if (this.#webServers.has(host)) continue;
       this.#webServers.add(host);
-      const web = await host.spawn([process.execPath, '-e', WEB_SERVER]);
+      const web = await host.spawn(favoured([process.execPath, '-e', WEB_SERVER]));
       await web.waitForLine(/listening/);
     }
+  }
+
+  /** Drains the host; resolves when nothing is left on it. Throws when that takes longer than 10 s. */
+  async drain(host: LabHost): Promise<void> {
+    const done = async () => JSON.parse(await this.#control(host, 'GET', '/v1/drain')).done as boolean;
+    await this.#control(host, 'POST', '/v1/drain');
+    await waitFor(done, { describe: `${host.name} to be drained`, timeoutMs: 10_000 });
+  }
+
+  async undrain(host: LabHost): Promise<void> {
+    await this.#control(host, 'POST', '/v1/undrain');
+  }
+
+  /** Says on which hosts a Service has endpoints that are ready. */
+  async setEndpoints(service: string, hosts: readonly LabHost[]): Promise<void> {
+    const path = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
+    const slice = {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { name: service, labels: { 'kubernetes.io/service-name': service } },
+      addressType: 'IPv4',
+      endpoints: hosts.map(({ ip, name }) => ({
+        addresses: [ip],
+        nodeName: name,
+        conditions: { ready: true },
+      })),
+      ports: [{ port: 80 }],
+    };
+    const { code } = await this.lab.api.request('POST', path, slice);
+    if (code === 409) {
+      const { endpoints } = slice;
+      await this.lab.api.expect('PATCH', `${path}/${service}`, { endpoints }, 'application/merge-patch+json');
+    } else if (code >= 400) throw new Error(`POST ${path}: ${code}`);
+  }
+
+  async labelNode(host: LabHost, labels: Readonly<Record<string, string | null>>): Promise<void> {
+    const patch = { metadata: { labels } };
+    await this.lab.api.expect('PATCH', `/api/v1/nodes/${host.name}`, patch, 'application/merge-patch+json');
+  }
+
+  async #control(host: LabHost, method: string, path: string): Promise<string> {
+    const answer = await unixRequest(host.outside('/run/lbd/lbd.sock'), method, path);
+    if (answer.code >= 400)
+      throw new Error(`${method} ${path} on ${host.name}: ${answer.code} ${answer.text}`);
+    return answer.text;
   }
 
   /** Creates the Node object of each host, which has the host's name. */

@@ -4,7 +4,13 @@ import type { StatusDocument } from '../../src/daemon/types.ts';
 import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
 import { NotifySocket } from './lab-notify.ts';
-import { type ExitStatus, favour, type LabProcess, type RunOptions, type RunResult } from './lab-process.ts';
+import {
+  type ExitStatus,
+  favoured,
+  type LabProcess,
+  type RunOptions,
+  type RunResult,
+} from './lab-process.ts';
 import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { labTimeMs } from './lab-time.ts';
 import { unixRequest } from './unix-http.ts';
@@ -84,11 +90,15 @@ export class Lbd {
     const startedAtMs = labTimeMs();
     try {
       const child = await host.spawn(
-        // biome-ignore format: one command line
-        ['setsid', ...lbdCommand('lbd', options.binary), 'run', '--config', '/etc/lbd.toml', ...(options.args ?? [])],
+        favoured([
+          ...lbdCommand('lbd', options.binary),
+          'run',
+          '--config',
+          '/etc/lbd.toml',
+          ...(options.args ?? []),
+        ]),
         { env: { ...lbdEnvironment(options.binary), NOTIFY_SOCKET: notifyPath, ...options.env } },
       );
-      favour(child.pid);
       const lbd = new Lbd(host, child, notifications, startedAtMs, options.binary);
       if (options.awaitReady !== false) await lbd.ready(options.readyTimeoutMs);
       return lbd;

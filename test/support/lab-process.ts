@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { LbdError } from '../../src/lib/errors.ts';
 import { sleep, within } from './wait.ts';
@@ -293,22 +292,16 @@ export async function runInside(
 }
 
 /**
- * Gives a process that leads its own session (setsid) ten times the processor of another one, as the systemd unit does
- * for lbd by CPUWeight=1000. The kernel weighs sessions against each other (sched(7), autogroup), and priorities only
- * within one. Does nothing on a kernel that has no such groups.
+ * A command that leads a session of its own, and gets ten times the processor of another one, as the systemd unit has it
+ * for lbd by CPUWeight=1000: the kernel weighs sessions against each other (sched(7), autogroup), and priorities only
+ * within one. On a kernel that does not, it is the command and no more.
  */
-export function favour(pid: number): void {
-  try {
-    writeFileSync(`/proc/${pid}/autogroup`, String(FAVOURED));
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && UNFAVOURABLE.has(String(error.code)))) throw error;
-  }
+export function favoured(argv: readonly string[]): readonly string[] {
+  return ['setsid', 'sh', '-c', FAVOUR, 'sh', ...argv];
 }
 
 /** A nice value: each step is a quarter more or less. */
-const FAVOURED = -10;
-/** No such file, or the process is gone. */
-const UNFAVOURABLE = new Set(['ENOENT', 'ESRCH']);
+const FAVOUR = '{ echo -10 >/proc/self/autogroup; } 2>/dev/null; exec "$@"';
 
 function statusText(status: ExitStatus): string {
   return status.signal === null ? `exit status ${status.code}` : status.signal;

@@ -1,5 +1,5 @@
 import type { LabHost } from './lab-host.ts';
-import { favour, type LabProcess } from './lab-process.ts';
+import { favoured, type LabProcess } from './lab-process.ts';
 import { labTimeMs } from './lab-time.ts';
 
 /** Pings in a row that were not answered. Times are `labTimeMs`: of the answer before them, and of the one after. */
@@ -23,8 +23,7 @@ export class PingLoop {
 
   /** Resolves at the first answer. */
   static async start(host: LabHost, ip: string, intervalMs = 10): Promise<PingLoop> {
-    const ping = await host.spawn(['setsid', 'ping', '-n', '-D', '-O', '-i', String(intervalMs / 1000), ip]);
-    favour(ping.pid);
+    const ping = await host.spawn(favoured(['ping', '-n', '-D', '-O', '-i', String(intervalMs / 1000), ip]));
     await ping.waitForLine(/bytes from/);
     return new PingLoop(ping);
   }
@@ -40,15 +39,22 @@ export class PingLoop {
   }
 }
 
+type PingAnswer = { readonly sequence: number; readonly atMs: number };
+
 /** -D: when each answer came, in seconds since the epoch. */
 function lossesIn(output: string, epochToLabMs: number): readonly PingLoss[] {
-  const losses: PingLoss[] = [];
-  let before: { readonly sequence: number; readonly atMs: number } | undefined;
+  const answers: PingAnswer[] = [];
   for (const [, seconds, number] of output.matchAll(/^\[(\d+\.\d+)\] \d+ bytes from .*icmp_seq=(\d+)/gm)) {
-    const answer = { sequence: Number(number), atMs: 1_000 * Number(seconds) + epochToLabMs };
+    answers.push({ sequence: Number(number), atMs: 1_000 * Number(seconds) + epochToLabMs });
+  }
+  // Answers of two hosts may come in another order than the questions.
+  answers.sort((left, right) => left.sequence - right.sequence);
+  const losses: PingLoss[] = [];
+  let before: PingAnswer | undefined;
+  for (const answer of answers) {
     const pings = before === undefined ? 0 : answer.sequence - before.sequence - 1;
     if (before !== undefined && pings > 0) losses.push({ pings, fromMs: before.atMs, toMs: answer.atMs });
-    if (before === undefined || answer.sequence > before.sequence) before = answer;
+    before = answer;
   }
   return losses;
 }

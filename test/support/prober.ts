@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { LbdError } from '../../src/lib/errors.ts';
 import type { LabHost } from './lab-host.ts';
-import { favour, type LabProcess } from './lab-process.ts';
+import { favoured, type LabProcess } from './lab-process.ts';
 import { SOURCE_ENVIRONMENT } from './lab-source.ts';
 import { labTimeMs } from './lab-time.ts';
 import { firstOfFamily, linkLocal } from './lab-topology.ts';
@@ -130,11 +130,10 @@ export class Prober {
       addresses: options.addresses,
       intervalMs: options.intervalMs ?? 10,
     };
-    const agent = await host.spawn(['setsid', process.execPath, AGENT, JSON.stringify(task)], {
+    // Above others, or a busy machine makes gaps that nobody else sees.
+    const agent = await host.spawn(favoured([process.execPath, AGENT, JSON.stringify(task)]), {
       env: SOURCE_ENVIRONMENT,
     });
-    // Above what it measures, or a busy machine makes gaps that nobody else sees.
-    favour(agent.pid);
     const prober = new Prober(agent, task.intervalMs);
     await agent.waitForLine(/"started"/, { timeoutMs: START_TIMEOUT_MS });
     return prober;
