@@ -133,8 +133,9 @@ function withoutSubnet(
 
 export const NO_SUBNET = 'no host has a NIC that is up in a subnet with it';
 
-function slowness({ healthScore }: ElectionStatus): readonly string[] {
-  if (healthScore < UNHEALTHY_SCORE) return [];
+function slowness({ healthScore, segments }: ElectionStatus): readonly string[] {
+  // Who is cut off misses every answer, however quick it is.
+  if (healthScore < UNHEALTHY_SCORE || segments.some(({ isolated }) => isolated)) return [];
   return [
     `this host answers others too slowly (health score ${healthScore} of 8): it waits longer before it judges anybody`,
   ];
