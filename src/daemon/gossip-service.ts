@@ -1,6 +1,6 @@
 import type { GossipConfig } from '../config/types.ts';
 import type { Report } from '../election/effects.ts';
-import type { ElectionEvent } from '../election/election.ts';
+import type { ElectionEvent } from '../election/election-types.ts';
 import { loadKeys } from '../election/io/key-ring.ts';
 import { SeedResolver } from '../election/io/seeds.ts';
 import { StateFile } from '../election/io/state-file.ts';

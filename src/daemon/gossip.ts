@@ -1,6 +1,7 @@
 import { metaBytes } from '../election/codec.ts';
 import type { Effect, Report } from '../election/effects.ts';
-import { Election, type ElectionEvent, type ElectionOptions } from '../election/election.ts';
+import { Election } from '../election/election.ts';
+import type { ElectionEvent, ElectionOptions } from '../election/election-types.ts';
 import { type NetworkEffect, Transport, type TransportOptions } from '../election/io/transport.ts';
 import { MAX_META_BYTES } from '../election/message.ts';
 import type {
@@ -182,6 +183,9 @@ export class Gossip {
           break;
         case 'ask-reference':
           this.#askReference(effect.segment);
+          break;
+        case 'withdraw':
+          this.#options.local.withdraw(effect.ips);
           break;
         case 'announce':
           this.#options.local.announce(effect.ips);

@@ -16,6 +16,10 @@ import type { Claim, MemberName } from './types.ts';
 export const CLAIM_LIMIT = 65_536;
 /** Epochs grow by one per move; one this large is a mistake of its sender, and would leave no room above it. */
 export const MAX_EPOCH = 2 ** 40;
+/** What is heard first of an address leaves room for as many moves again. */
+const MAX_FIRST_EPOCH = 2 ** 39;
+/** More moves than any host could have missed. */
+const MAX_EPOCH_JUMP = 2 ** 20;
 
 export type Merge = 'newer' | 'same' | 'older';
 
@@ -74,7 +78,8 @@ export class Claims {
   /** How `claim` compares with what stands; a newer one replaces it. */
   merge(claim: Claim, now: Instant): Merge {
     const before = this.#entries.get(claim.ip);
-    if (!(claim.epoch >= 1 && claim.epoch <= MAX_EPOCH)) return 'older';
+    const limit = before === undefined ? MAX_FIRST_EPOCH : before.claim.epoch + MAX_EPOCH_JUMP;
+    if (!(claim.epoch >= 1 && claim.epoch <= Math.min(limit, MAX_EPOCH))) return 'older';
     const verdict = before === undefined ? 'newer' : compare(claim, before.claim);
     if (verdict !== 'newer') return verdict;
     this.#list = undefined;

@@ -35,6 +35,8 @@ export type Effect =
   | { readonly kind: 'grants-changed' }
   /** `mayRenew()` is to be looked at again, at once. */
   | { readonly kind: 'renewals-changed' }
+  /** An earlier life of this host left these in the kernel, and another member has them by now. */
+  | { readonly kind: 'withdraw'; readonly ips: readonly Ip[] }
   /** Clients may have learnt another host's hardware address for these, which this host holds. */
   | { readonly kind: 'announce'; readonly ips: readonly Ip[] }
   /** `persistent()` changed. */

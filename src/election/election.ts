@@ -1,15 +1,15 @@
 import type { Mac } from '../iface/types.ts';
 import type { Ip } from '../lib/ip.ts';
-import type { Random } from '../lib/prng.ts';
-import { earliest, type Instant } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import type { Effect } from './effects.ts';
+import type { ElectionEvent, ElectionOptions } from './election-types.ts';
 import { segmentKey } from './eligibility.ts';
-import type { Farewell, Heartbeat, Message, State, Verdict } from './message.ts';
+import type { Farewell, Heartbeat, State, Verdict } from './message.ts';
 import { Ownership } from './ownership.ts';
 import { Reannouncing } from './reannouncing.ts';
-import type { ElectionSettings } from './settings.ts';
 import { fromSilenceUpdate, toSilenceUpdate } from './silence.ts';
 import { Swim } from './swim.ts';
+import { TableDifferences } from './table-differences.ts';
 import type {
   Claim,
   Endpoint,
@@ -21,65 +21,18 @@ import type {
   PersistentState,
   Segment,
   SegmentKey,
-  Wanted,
 } from './types.ts';
 import { Watch } from './watch.ts';
-import type { WatchEnd, WatchEvent } from './watch-types.ts';
+import type { WatchEvent } from './watch-types.ts';
 
 /** A verdict goes to every member at once while they are no more than this; gossip brings it to the others. */
 const DIRECT_VERDICTS = 128;
-/** Tables of claims that differ for so long are exchanged whole: gossip has had its time. */
-const DIFFERENCE_MS = 300;
-const EXCHANGE_PAUSE_MS = 1_000;
 /** Below, nobody can tell whether it is itself or the other that was cut off (design section 5). */
 const MAJORITY_FROM = 3;
+/** How often a host that has heard nobody since its start asks its gateways. */
+const ASK_EVERY_MS = 200;
 /** Endpoints that are remembered for a start while the seeds are away. */
 const REMEMBERED_PEERS = 64;
-
-export type ElectionOptions = {
-  readonly name: MemberName;
-  readonly meta: MemberMeta;
-  readonly settings: ElectionSettings;
-  /** `auto`: let go when isolated, if there were ever three members or more. */
-  readonly isolation: 'release' | 'hold' | 'auto';
-  readonly random: Random;
-  readonly restored: PersistentState | undefined;
-  /** How long this host's addresses stay in its kernel without it; undefined when they are permanent. */
-  readonly leaseLeftMs: (now: Instant) => number | undefined;
-  readonly now: Instant;
-};
-
-export type ElectionEvent =
-  | {
-      readonly kind: 'message';
-      readonly message: Message;
-      readonly from: Endpoint;
-      /** Whose address it came to; undefined when that is in none of the host's segments. */
-      readonly segment: SegmentKey | undefined;
-      /** The TCP connection that it came on, for a reply. */
-      readonly connection: number | undefined;
-    }
-  | { readonly kind: 'watch-opened'; readonly peer: MemberName; readonly segment: SegmentKey }
-  | {
-      readonly kind: 'watch-closed';
-      readonly peer: MemberName;
-      readonly segment: SegmentKey;
-      readonly how: WatchEnd;
-    }
-  /** A reference address answered on that segment. */
-  | { readonly kind: 'reference-heard'; readonly segment: SegmentKey }
-  | { readonly kind: 'wanted-changed'; readonly wanted: Wanted }
-  /** The host's own NICs, weight or configuration. */
-  | { readonly kind: 'meta-changed'; readonly meta: MemberMeta }
-  /** What became of grants, or of addresses that an earlier life left in the kernel. */
-  | { readonly kind: 'local-changed'; readonly changes: readonly (readonly [Ip, LocalState])[] }
-  /** Somebody on the wire says that it has an address that this host holds. */
-  | { readonly kind: 'rival-heard'; readonly ip: Ip; readonly mac: Mac }
-  | { readonly kind: 'seeds'; readonly endpoints: readonly Endpoint[] }
-  | { readonly kind: 'command'; readonly command: 'drain' | 'undrain' | 'rebalance' }
-  /** lbd ends: `restarting` keeps the addresses, `leaving` has given them up. */
-  | { readonly kind: 'farewell'; readonly why: 'restarting' | 'leaving' }
-  | { readonly kind: 'time-passed' };
 
 /**
  * Who owns each local address, as one host sees it: membership (`Swim`), the neighbours on each segment that watch each
@@ -98,16 +51,16 @@ export class Election {
   readonly #remembered: readonly Endpoint[];
   #meta: MemberMeta;
   #memberCount: number;
+  #askAt: Instant = NEVER;
   /** When `Swim` and `Ownership` want to go on. */
   #restAt: Instant;
   /** The time of the step that is going on, for what is called back within it. */
   #now: Instant;
   readonly #unconfirmed = new Set<SegmentKey>();
-  /** Since when a neighbour's table of claims differs from ours, and when they were last exchanged. */
-  readonly #differences = new Map<
-    MemberName,
-    { readonly since: Instant; exchangedAt: Instant | undefined }
-  >();
+  readonly #isolated = new Set<SegmentKey>();
+  /** A host that had company, and has heard nobody on a segment since its start, may be cut off there. */
+  readonly #unheard = new Set<SegmentKey>();
+  readonly #differences = new TableDifferences(this.#out);
 
   constructor(options: ElectionOptions) {
     const { name, meta, settings, random, restored, now } = options;
@@ -149,6 +102,10 @@ export class Election {
     });
     this.#watch.setReleases(this.#releases());
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
+    if (this.#releases() && this.#memberCount >= MAJORITY_FROM)
+      for (const { subnet } of meta.segments) this.#unheard.add(segmentKey(subnet));
+    if (this.#unheard.size > 0) this.#askAt = now;
+    this.#confirmationChanged(now);
     this.#remembered = restored?.peers ?? [];
     this.#swim.seeds(this.#remembered, now);
   }
@@ -161,10 +118,16 @@ export class Election {
     if (!this.#join(now) && isQuiet) return NOTHING;
     // Behind a message there may be more of them, which the silence of somebody would be concluded without.
     if (event.kind !== 'message') this.#advance(now);
+    if (now >= this.#askAt) this.#askReferences(now);
     const announced = this.#reannouncing.take(now).filter((ip) => this.#isMine(ip));
     if (announced.length > 0) this.#out.push({ kind: 'announce', ips: announced });
     this.#join(now);
-    this.#restAt = earliest(this.#swim.deadline(), this.#ownership.deadline(), this.#reannouncing.deadline());
+    this.#restAt = earliest(
+      this.#swim.deadline(),
+      this.#ownership.deadline(),
+      this.#reannouncing.deadline(),
+      this.#askAt,
+    );
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
   }
 
@@ -188,7 +151,7 @@ export class Election {
 
   /** Whether addresses on that segment may be renewed and added; look again at `renewals-changed`. */
   mayRenew(segment: SegmentKey): boolean {
-    return this.#watch.mayRenew(segment);
+    return this.#watch.mayRenew(segment) && !this.#unheard.has(segment);
   }
 
   /** Our side of a push/pull. */
@@ -246,6 +209,7 @@ export class Election {
       case 'watch-closed':
         return this.#watch.watchClosed(event.peer, event.segment, event.how, now);
       case 'reference-heard':
+        this.#heardOn(event.segment, now);
         return this.#watch.referenceHeard(event.segment, now);
       case 'wanted-changed':
         return this.#ownership.wantedChanged(event.wanted, now);
@@ -271,7 +235,9 @@ export class Election {
 
   #onMessage(event: Extract<ElectionEvent, { kind: 'message' }>, now: Instant): void {
     const { message, from, segment, connection } = event;
-    if (message.from === this.#name && message.kind !== 'state') return;
+    // One of the seeds may be this host: hearing oneself is no sign of life of anybody.
+    if (message.from === this.#name) return;
+    if (segment !== undefined) this.#heardOn(segment, now);
     if (message.kind === 'heartbeat') return this.#onHeartbeat(message, event, now);
     this.#watch.heard(message.from, segment, now);
     switch (message.kind) {
@@ -316,24 +282,8 @@ export class Election {
     const member = this.#swim.member(beat.from);
     if (member?.state !== 'alive' || member.incarnation !== beat.incarnation)
       this.#swim.contact(beat.from, beat.incarnation, now, event.from);
-    if (beat.tableDigest !== this.#ownership.claims().digest()) this.#onDifference(beat.from, now);
-    else if (this.#differences.size > 0) this.#differences.delete(beat.from);
-  }
-
-  /** Two neighbours whose tables stay different exchange them, so that no claim is ever lost to lost packets. */
-  #onDifference(name: MemberName, now: Instant): void {
-    const member = this.#swim.member(name);
-    if (member === undefined) return;
-    const difference = this.#differences.get(name);
-    if (difference === undefined) {
-      this.#differences.set(name, { since: now, exchangedAt: undefined });
-      return;
-    }
-    const { since, exchangedAt } = difference;
-    if (now - since < DIFFERENCE_MS) return;
-    if (exchangedAt !== undefined && now - exchangedAt < EXCHANGE_PAUSE_MS) return;
-    difference.exchangedAt = now;
-    this.#out.push({ kind: 'exchange', with: member.meta.endpoint });
+    if (beat.tableDigest === this.#ownership.claims().digest()) this.#differences.over(beat.from);
+    else if (member !== undefined) this.#differences.found(member, now);
   }
 
   #onLocal(ip: Ip, state: LocalState, now: Instant): void {
@@ -349,6 +299,8 @@ export class Election {
 
   /** Who believed to own what this host owns, as after a network that was cut in two, may have answered for it. */
   #findRivals(claims: readonly Claim[], from: MemberName, now: Instant): void {
+    const lost = claims.flatMap(({ ip }) => (this.#ownership.isLeftOver(ip) ? [ip] : []));
+    if (lost.length > 0) this.#out.push({ kind: 'withdraw', ips: lost });
     for (const { ip, owner } of claims) {
       if (owner === from && this.#isMine(ip)) this.#reannouncing.heard(ip, now);
     }
@@ -368,20 +320,42 @@ export class Election {
     }
   }
 
+  /** The only one of several that is left asks its gateway whether it is cut off. */
+  #askReferences(now: Instant): void {
+    for (const segment of this.#unheard) this.#out.push({ kind: 'ask-reference', segment });
+    this.#askAt = this.#unheard.size === 0 ? NEVER : after(now, ASK_EVERY_MS);
+  }
+
+  /** Somebody else is there. */
+  #heardOn(segment: SegmentKey, now: Instant): void {
+    if (this.#unheard.delete(segment)) this.#confirmationChanged(now);
+  }
+
+  /**
+   * What the others are told: while a segment is cut off and another one lives, they hear over that one that this host
+   * has no part in the first, and its heirs take over what it had there.
+   */
+  #publicMeta(): MemberMeta {
+    const segments = this.#meta.segments.filter(({ subnet }) => !this.#isolated.has(segmentKey(subnet)));
+    const isAnyLeft = this.#releases() && segments.length > 0;
+    return isAnyLeft ? { ...this.#meta, segments } : this.#meta;
+  }
+
   #onMeta(meta: MemberMeta, now: Instant): void {
     this.#meta = { ...meta, drained: this.#meta.drained };
-    this.#swim.setMeta(this.#meta, now);
+    this.#swim.setMeta(this.#publicMeta(), now);
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
     this.#ownership.ownChanged(this.#meta, now);
     const segments = new Set(meta.segments.map((segment) => segmentKey(segment.subnet)));
-    for (const key of this.#unconfirmed) if (!segments.has(key)) this.#unconfirmed.delete(key);
+    for (const doubts of [this.#unconfirmed, this.#isolated, this.#unheard])
+      for (const key of doubts) if (!segments.has(key)) doubts.delete(key);
     this.#confirmationChanged(now);
   }
 
   #onCommand(command: 'drain' | 'undrain' | 'rebalance', now: Instant): void {
     if (command !== 'rebalance') {
       this.#meta = { ...this.#meta, drained: command === 'drain' };
-      this.#swim.setMeta(this.#meta, now);
+      this.#swim.setMeta(this.#publicMeta(), now);
     }
     this.#ownership.command(command, now);
   }
@@ -423,16 +397,20 @@ export class Election {
     this.#ownership.membersChanged(changed, now);
     for (const name of changed) {
       if (members.get(name)?.state === 'alive') this.#reannouncing.isBack(name, now);
-      else this.#differences.delete(name);
+      else this.#differences.over(name);
     }
-    this.#countMembers(members);
+    this.#countMembers(
+      members,
+      changed.some((name) => members.get(name)?.state === 'left'),
+    );
   }
 
-  #countMembers(members: ReadonlyMap<MemberName, Member>): void {
-    if (members.size <= this.#memberCount && this.#memberCount >= MAJORITY_FROM) return;
+  /** It grows with who is seen, and shrinks when somebody leaves for good; who is dead may be only out of reach. */
+  #countMembers(members: ReadonlyMap<MemberName, Member>, anyLeft: boolean): void {
+    if (!anyLeft && members.size <= this.#memberCount) return;
     let count = 0;
-    for (const { state } of members.values()) if (state !== 'left') count += 1;
-    if (count <= this.#memberCount) return;
+    for (const { state } of members.values()) if (state === 'alive' || state === 'suspect') count += 1;
+    if (anyLeft ? count === this.#memberCount : count <= this.#memberCount) return;
     this.#memberCount = count;
     this.#watch.setReleases(this.#releases());
     this.#out.push({ kind: 'persist' });
@@ -450,9 +428,17 @@ export class Election {
       case 'vouched':
         return this.#swim.vouch(event.name, now);
       case 'isolated':
-        if (this.#releases()) this.#ownership.isolated(event.segment, now);
+        // Nobody is left to confirm anything there; that must not keep the other segments waiting.
+        this.#unconfirmed.delete(event.segment);
+        this.#isolated.add(event.segment);
+        if (this.#releases()) {
+          this.#ownership.isolated(event.segment, now);
+          this.#swim.setMeta(this.#publicMeta(), now);
+        }
         break;
       case 'returned':
+        this.#isolated.delete(event.segment);
+        this.#swim.setMeta(this.#publicMeta(), now);
         this.#ownership.returned(event.segment, now);
         break;
       case 'unconfirmed':
@@ -468,7 +454,7 @@ export class Election {
   }
 
   #confirmationChanged(now: Instant): void {
-    this.#ownership.confirmationChanged(this.#unconfirmed.size === 0, now);
+    this.#ownership.confirmationChanged(this.#unconfirmed.size + this.#unheard.size === 0, now);
     this.#out.push({ kind: 'renewals-changed' });
   }
 

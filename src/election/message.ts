@@ -159,4 +159,4 @@ export const MAX_UPDATES_BYTES = 1_200;
 export const MAX_META_BYTES = 512;
 export const MAX_SEGMENTS = 8;
 export const MAX_HANDOVER_CLAIMS = 64;
-export const MAX_STATE_BYTES = 8 * 1024 * 1024;
+export const MAX_STATE_BYTES = 12 * 1024 * 1024;

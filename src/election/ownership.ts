@@ -238,6 +238,13 @@ export class Ownership {
     this.#finish(now);
   }
 
+  /** Whether the kernel has an address of an earlier life, not granted, that somebody else who lives owns by now. */
+  isLeftOver(ip: Ip): boolean {
+    if (this.#holdings.local(ip) !== 'held' || this.#holdings.grants.has(ip)) return false;
+    const owner = this.#holdings.claims.get(ip)?.owner;
+    return owner !== undefined && owner !== this.#host.name && !this.#standings.of(owner).isGone;
+  }
+
   /** A member answers for an address that this host holds: if it knows an older claim, it learns of the newer one now. */
   rivalHeard(ip: Ip, rival: MemberName, now: Instant): void {
     const standing = this.claims().get(ip);

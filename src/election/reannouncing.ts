@@ -1,5 +1,6 @@
 import type { Ip } from '../lib/ip.ts';
 import { after, type Instant } from '../lib/time.ts';
+import { MEMBER_LIMIT } from './member-table.ts';
 import type { MemberName } from './types.ts';
 import { WakeUps } from './wake-ups.ts';
 
@@ -21,8 +22,9 @@ export class Reannouncing {
   /** This host took `ip` over from a member that was gone, and may have been only out of reach. */
   tookOver(ip: Ip, from: MemberName): void {
     const taken = this.#takenFrom.get(from);
-    if (taken === undefined) this.#takenFrom.set(from, new Set([ip]));
-    else if (taken.size < ADDRESS_LIMIT) taken.add(ip);
+    if (taken === undefined) {
+      if (this.#takenFrom.size < MEMBER_LIMIT) this.#takenFrom.set(from, new Set([ip]));
+    } else if (taken.size < ADDRESS_LIMIT) taken.add(ip);
   }
 
   /** That member is there again. */
@@ -35,7 +37,8 @@ export class Reannouncing {
 
   /** A member that is not the owner said that it has `ip`, which this host owns. */
   heard(ip: Ip, now: Instant): void {
-    if (!this.#stages.has(ip) && this.#stages.size >= ADDRESS_LIMIT) return;
+    // One round at a time: a member that keeps on saying so would keep the segment busy.
+    if (this.#stages.has(ip) || this.#stages.size >= ADDRESS_LIMIT) return;
     this.#stages.set(ip, { from: now, next: 0 });
     this.#wakeUps.set(ip, after(now, ANNOUNCE_AFTER_MS[0] ?? 0));
   }

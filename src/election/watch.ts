@@ -231,7 +231,8 @@ function place(watch: SegmentWatch, own: Segment, name: MemberName, member: Memb
     const to = { ip: there.ip, port: endpoint.port };
     return watch.ring.put(name, to, endpoint, member.incarnation, member.state === 'alive');
   }
-  return watch.remove(name, member?.state === 'left');
+  // Alive, and not here any more: it left this segment, as one that leaves the cluster does.
+  return watch.remove(name, member?.state === 'left' || member?.state === 'alive');
 }
 
 function isSameSubnet(left: Segment, right: Segment): boolean {

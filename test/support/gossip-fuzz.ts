@@ -1,5 +1,6 @@
 import { decodeMessage, encodeMessage } from '../../src/election/codec.ts';
-import { Election, type ElectionEvent } from '../../src/election/election.ts';
+import { Election } from '../../src/election/election.ts';
+import type { ElectionEvent } from '../../src/election/election-types.ts';
 import type { Message, Update } from '../../src/election/message.ts';
 import { PROFILES } from '../../src/election/settings.ts';
 import type {

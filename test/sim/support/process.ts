@@ -1,6 +1,7 @@
 import { Entitlement } from '../../../src/daemon/entitlement.ts';
 import type { Effect as ElectionEffect, Report as ElectionReport } from '../../../src/election/effects.ts';
-import { Election, type ElectionEvent } from '../../../src/election/election.ts';
+import { Election } from '../../../src/election/election.ts';
+import type { ElectionEvent } from '../../../src/election/election-types.ts';
 import type { Message } from '../../../src/election/message.ts';
 import { type ElectionSettings, PROFILES } from '../../../src/election/settings.ts';
 import type {
@@ -178,7 +179,8 @@ export class SimProcess {
         if (this.#options.reference === true) this.#ask(GATEWAY_IP);
         return;
       case 'announce':
-        return this.#toLocal({ kind: 'announce', ips: effect.ips });
+      case 'withdraw':
+        return this.#toLocal({ kind: effect.kind, ips: effect.ips });
       case 'renewals-changed':
         return this.#renewalsChanged();
       case 'persist':
