@@ -1,5 +1,5 @@
 import { formatDuration } from '../config/duration.ts';
-import type { Config, GossipConfig, PoolConfig } from '../config/types.ts';
+import type { Config, GossipConfig, PoolConfig, VirtualConfig } from '../config/types.ts';
 import { rangeSize } from '../lib/ip.ts';
 import { plainPaint, renderColumns } from './table.ts';
 import { formatCount } from './text.ts';
@@ -15,6 +15,7 @@ export function describeConfig(config: Config): string {
     ...config.pools.map((pool) => [`pool ${pool.name}`, poolText(pool)]),
     ['local addresses', `on ${interfacesText(local.interfaces)}, ${prefixText(local.prefix)}`],
     ['lifetime', lifetimeText(local.lifetimeMs)],
+    ['virtual addresses', virtualText(config.virtual)],
     ...gossipRows(config.gossip),
     ['ARP sysctls', config.arp.enforceSysctls ? 'enforced' : 'only reported'],
     ['control socket', config.control.socket],
@@ -50,7 +51,22 @@ function classText(loadBalancerClass: string | undefined): string {
 function poolText(pool: PoolConfig): string {
   const size = pool.ranges.reduce((sum, range) => sum + rangeSize(range), 0n);
   const use = pool.autoAssign ? '' : ', only for Services that ask for it';
-  return `${pool.addresses.join(', ')}: ${formatCount(size)} ${size === 1n ? 'address' : 'addresses'}${use}`;
+  const count = `${formatCount(size)} ${size === 1n ? 'address' : 'addresses'}`;
+  return `${pool.addresses.join(', ')}: ${count}${use}${aggregateText(pool)}`;
+}
+
+function aggregateText({ aggregate: { v4, v6 } }: PoolConfig): string {
+  const lengths = [v4, v6].flatMap((length) => (length === undefined ? [] : [`/${length}`]));
+  return lengths.length === 0 ? '' : `, routed by ${lengths.join(' and ')}`;
+}
+
+function virtualText({ interface: name, type, routes }: VirtualConfig): string {
+  const what = type === 'auto' ? 'a dummy, or a bridge where the kernel has none' : `a ${type}`;
+  const by =
+    routes === undefined
+      ? 'with routes of the kernel'
+      : `with routes in table ${routes.table}, protocol ${routes.protocol}`;
+  return `on ${name}, ${what}, ${by}`;
 }
 
 function interfacesText(interfaces: readonly string[]): string {

@@ -127,7 +127,7 @@ function fate(part: Placement): string {
         `add "${part.nic.name}" to [local] interfaces`
       );
     case 'virtual':
-      return 'virtual: in no subnet of this host, so that no NIC of it answers for it';
+      return 'virtual: in no subnet of this host, so that routers have to be told of it';
     default:
       return part satisfies never;
   }

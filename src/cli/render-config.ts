@@ -37,8 +37,10 @@ function renderTable(
 ): readonly string[] {
   const path = values[0]?.path ?? [];
   const name = String(path[0]);
-  const isList = typeof path[1] === 'number';
-  const header = paint('bold', isList ? `[[${name}]]` : `[${path.slice(0, -1).join('.')}]`);
+  const table = path.slice(0, -1);
+  const isList = typeof table.at(-1) === 'number';
+  const names = table.filter((part) => typeof part === 'string').join('.');
+  const header = paint('bold', isList ? `[[${names}]]` : `[${names}]`);
   const note = '# changed on disk: that takes effect when lbd is restarted';
   const lines = values.map(assignment);
   const aligned = lines.map((line) => line.length).filter((length) => length <= WIDEST_ALIGNED);

@@ -1,6 +1,8 @@
 import { assert } from '../lib/assert.ts';
 import { parseRange } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
+import { aggregateProblems } from './aggregates.ts';
+import { DEFAULT_ROUTES } from './defaults.ts';
 import { parseDuration } from './duration.ts';
 import { gossipHazards, gossipProblems, LONGEST_MEMBER_NAME, toGossip } from './gossip.ts';
 import { createLocator, type Locator } from './locate.ts';
@@ -11,7 +13,7 @@ import { type ConfigDocument, configSchema, HOST_NAME, HOST_NAME_EXPECTED, parse
 import { type KnownKeys, shapeProblems } from './shape.ts';
 import { parseToml, type TomlTable } from './syntax.ts';
 import { configTables } from './tables.ts';
-import type { Config, ConfigProblem, LoadedConfig, PoolConfig } from './types.ts';
+import type { Config, ConfigProblem, LoadedConfig, PoolConfig, VirtualConfig } from './types.ts';
 import { configValues } from './values.ts';
 
 export type ConfigDefaults = {
@@ -110,7 +112,8 @@ function checkDocument(
       report.error(problem.path, problem.message);
     }
   }
-  for (const problem of poolProblems(document['pool'], report)) {
+  const pools = document['pool'];
+  for (const problem of [...poolProblems(pools, report), ...aggregateProblems(pools, report)]) {
     if (problem.severity === 'error') report.error(problem.path, problem.message);
     else report.warn(problem.path, problem.message);
   }
@@ -189,7 +192,7 @@ function lifetimeMs(document: ConfigDocument): number {
 }
 
 function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
-  const { host, kubernetes, local, arp, control, metrics, state, log } = document;
+  const { host, kubernetes, local, virtual, arp, control, metrics, state, log } = document;
   const name = host.name ?? defaults.hostName;
   return {
     host: { name, node: host.node ?? name.toLowerCase() },
@@ -201,6 +204,7 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
     },
     pools: document.pool.map(toPool),
     local: { interfaces: local.interfaces, prefix: local.prefix, lifetimeMs: lifetimeMs(document) },
+    virtual: { interface: virtual.interface, type: virtual.type, routes: ownRoutes(virtual) },
     arp: { enforceSysctls: arp.enforce_sysctls },
     gossip: document.gossip && toGossip(document.gossip),
     control: { socket: control.socket },
@@ -216,5 +220,11 @@ function toPool(pool: ConfigDocument['pool'][number]): PoolConfig {
     assert(range.ok, 'the schema checked the addresses of the pool');
     return range.value;
   });
-  return { name: pool.name, addresses: pool.addresses, ranges, autoAssign: pool.auto_assign };
+  const { name, addresses, auto_assign: autoAssign, aggregate } = pool;
+  return { name, addresses, ranges, autoAssign, aggregate: { v4: aggregate?.v4, v6: aggregate?.v6 } };
+}
+
+function ownRoutes({ table, protocol }: ConfigDocument['virtual']): VirtualConfig['routes'] {
+  if (table === undefined && protocol === undefined) return undefined;
+  return { table: table ?? DEFAULT_ROUTES.table, protocol: protocol ?? DEFAULT_ROUTES.protocol };
 }

@@ -3,9 +3,10 @@ import { parseIp, parseRange } from '../lib/ip.ts';
 import { DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
 import { gossipKeys } from './gossip-schema.ts';
-import { absolutePath, checkText, text } from './schema-text.ts';
+import { absolutePath, checkText, text, wholeNumber } from './schema-text.ts';
 import { parseSeed } from './seed.ts';
 import type { MetricsConfig } from './types.ts';
+import { virtualKeys } from './virtual-schema.ts';
 
 const MAX_POOLS = 1000;
 const MAX_ADDRESSES_PER_POOL = 1000;
@@ -56,6 +57,10 @@ function createConfigSchema() {
       )
       .check(z.describe('The addresses that Services may get, one [[pool]] for each group of them.')),
     local: section('How an address is put on this host.', localKeys()),
+    virtual: section(
+      'How addresses in no subnet of any host are put on every host, for routers to send traffic to.',
+      virtualKeys(),
+    ),
     arp: section('How this host answers ARP.', arpKeys()),
     gossip: z
       .optional(z.strictObject(gossipKeys()))
@@ -130,6 +135,24 @@ function poolKeys() {
     auto_assign: z
       ._default(z.boolean(), true)
       .check(z.describe('Whether Services that ask for no pool get addresses from this one.')),
+    aggregate: z
+      .optional(z.strictObject(aggregateKeys()))
+      .check(
+        z.describe(
+          'By which prefixes routers learn of the virtual addresses of the pool, in place of one route for each address; everything in such a prefix is sent to the hosts of lbd.',
+        ),
+      ),
+  };
+}
+
+function aggregateKeys() {
+  return {
+    v4: z
+      .optional(wholeNumber(8, 32))
+      .check(z.describe('The length of the IPv4 prefixes, from 8 to 32; without it, every address alone.')),
+    v6: z
+      .optional(wholeNumber(16, 128))
+      .check(z.describe('The length of the IPv6 prefixes, from 16 to 128; without it, every address alone.')),
   };
 }
 

@@ -6,6 +6,7 @@ export type Config = {
   readonly kubernetes: KubernetesConfig;
   readonly pools: readonly PoolConfig[];
   readonly local: LocalConfig;
+  readonly virtual: VirtualConfig;
   readonly arp: ArpConfig;
   /** Undefined without a table [gossip]: this host is alone and owns every address that it can. */
   readonly gossip: GossipConfig | undefined;
@@ -39,6 +40,8 @@ export type PoolConfig = {
   readonly ranges: readonly IpRange[];
   /** False: only Services that name the pool get an address from it. */
   readonly autoAssign: boolean;
+  /** The prefix length by which its virtual addresses are routed; undefined: each alone. */
+  readonly aggregate: { readonly v4: number | undefined; readonly v6: number | undefined };
 };
 
 export type LocalConfig = {
@@ -48,6 +51,15 @@ export type LocalConfig = {
   readonly prefix: 'host' | 'subnet';
   /** Kernel lifetime of an address; 0 means permanent. A whole number of seconds. */
   readonly lifetimeMs: number;
+};
+
+export type VirtualConfig = {
+  /** The name of lbd's own link. */
+  readonly interface: string;
+  /** `auto`: a dummy, or a bridge where the kernel has none. */
+  readonly type: 'auto' | 'dummy' | 'bridge';
+  /** The routes that lbd makes itself; undefined: the kernel makes one for each address's prefix. */
+  readonly routes: { readonly table: number; readonly protocol: number } | undefined;
 };
 
 export type ArpConfig = {

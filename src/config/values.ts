@@ -2,7 +2,7 @@ import { profileTiming } from './gossip.ts';
 import type { MergedDocument } from './merge.ts';
 import type { KeyPath } from './problem.ts';
 import type { ConfigDocument } from './schema.ts';
-import { configTables } from './tables.ts';
+import { type ConfigTable, configTables } from './tables.ts';
 import type { Config, ConfigValue } from './types.ts';
 
 /**
@@ -14,6 +14,7 @@ export function configValues(
   config: Config,
   merged: MergedDocument,
 ): readonly ConfigValue[] {
+  const tables = configTables();
   const values: ConfigValue[] = [];
   const add = (path: KeyPath, value: unknown): void => {
     const origin = isWritten(merged.document, path) ? merged.originOf(path) : undefined;
@@ -32,17 +33,26 @@ export function configValues(
     for (const [key, value] of profileTiming(config.gossip.profile))
       derived.set(`gossip.timing.${key}`, value);
   }
-  for (const { path, isList, keys } of configTables()) {
-    const content = path.reduce<unknown>((table, key) => field(table, key), document);
+  const addTable = (table: ConfigTable, path: KeyPath, content: unknown): void => {
     // An optional table that nobody wrote has no values.
-    if (content === undefined) continue;
-    if (isList) {
-      for (const [index, element] of (content as readonly object[]).entries()) {
-        for (const key of keys) add([...path, index, key], field(element, key));
-      }
-      continue;
+    if (content === undefined) return;
+    for (const key of table.keys)
+      add([...path, key], field(content, key) ?? derived.get([...path, key].join('.')));
+    const depth = table.path.length;
+    for (const inner of tables.filter(({ path: other }) => other.length === depth + 1)) {
+      const name = inner.path[depth];
+      if (name === undefined || !table.path.every((key, index) => key === inner.path[index])) continue;
+      addContent(inner, [...path, name], field(content, name));
     }
-    for (const key of keys) add([...path, key], field(content, key) ?? derived.get([...path, key].join('.')));
+  };
+  const addContent = (table: ConfigTable, path: KeyPath, content: unknown): void => {
+    if (!table.isList) return addTable(table, path, content);
+    for (const [index, element] of (content as readonly unknown[]).entries())
+      addTable(table, [...path, index], element);
+  };
+  for (const table of tables) {
+    const [name, ...rest] = table.path;
+    if (name !== undefined && rest.length === 0) addContent(table, [name], field(document, name));
   }
   return values;
 }

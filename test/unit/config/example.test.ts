@@ -67,8 +67,7 @@ test('the example has every table and every key of the schema, each with its doc
 test('the example shows each key with its default', () => {
   const document = parse(SWITCHED_ON);
   for (const { table, name, schema } of KEYS) {
-    const place = table.path.reduce((parent, key) => parent[key], document);
-    const values = [place].flat()[0];
+    const values = table.path.reduce((parent, key) => [parent[key]].flat()[0], document);
     assert.ok(Object.hasOwn(values, name), `${table.header} ${name} is in its table`);
     if (schema.default !== undefined)
       assert.deepEqual(values[name], schema.default, `${table.header} ${name}`);

@@ -38,9 +38,11 @@ test('parseConfig() fills in every default', () => {
         addresses: ['192.0.2.0/24'],
         ranges: [{ first: '192.0.2.0', last: '192.0.2.255' }],
         autoAssign: true,
+        aggregate: { v4: undefined, v6: undefined },
       },
     ],
     local: { interfaces: [], prefix: 'host', lifetimeMs: 30_000 },
+    virtual: { interface: 'kube-lb0', type: 'auto', routes: undefined },
     arp: { enforceSysctls: true },
     gossip: undefined,
     control: { socket: '/run/lbd/lbd.sock' },
@@ -69,9 +71,15 @@ addresses = ["192.0.2.10-192.0.2.20", "198.51.100.7/32"]
 name = "v6"
 addresses = ["2001:DB8::/64"]
 auto_assign = false
+aggregate = { v6 = 64 }
 [local]
 interfaces = ["eth0", "bond*"]
 lifetime = "1m30s"
+[virtual]
+interface = "lb0"
+type = "bridge"
+table = 1000
+protocol = 200
 `);
   assert.deepEqual(warnings, []);
   assert.deepEqual(config, {
@@ -91,15 +99,18 @@ lifetime = "1m30s"
           { first: '198.51.100.7', last: '198.51.100.7' },
         ],
         autoAssign: true,
+        aggregate: { v4: undefined, v6: undefined },
       },
       {
         name: 'v6',
         addresses: ['2001:DB8::/64'],
         ranges: [{ first: '2001:db8::', last: '2001:db8::ffff:ffff:ffff:ffff' }],
         autoAssign: false,
+        aggregate: { v4: undefined, v6: 64 },
       },
     ],
     local: { interfaces: ['eth0', 'bond*'], prefix: 'host', lifetimeMs: 90_000 },
+    virtual: { interface: 'lb0', type: 'bridge', routes: { table: 1000, protocol: 200 } },
     arp: { enforceSysctls: false },
     gossip: undefined,
     control: { socket: '/run/other.sock' },
@@ -129,7 +140,7 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
     ],
     [
       `[[pool]]\nname = "a"\naddresses = ["192.0.2.0/24"]\navoid = 1\n`,
-      '4: pool[0].avoid: expected a known key (name, addresses, auto_assign), got "avoid"',
+      '4: pool[0].avoid: expected a known key (name, addresses, auto_assign, aggregate), got "avoid"',
     ],
     [
       'interfaces = ["eth0"]\n',
@@ -138,13 +149,13 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
     ['addresses = []\n', '1: addresses: expected a known key, got "addresses", which belongs in [[pool]]'],
     [
       '[bgp]\nasn = 1\n',
-      '1: bgp: expected a known table (host, kubernetes, pool, local, arp, gossip, control, metrics, state, log), got "bgp"',
+      '1: bgp: expected a known table (host, kubernetes, pool, local, virtual, arp, gossip, control, metrics, state, log), got "bgp"',
     ],
     ['[host]\n"\\u001b" = 1\n', '2: host."\\u001b": expected a known key (name, node), got "\\u001b"'],
     ['[host.name]\nx = 1\n', '1: host.name: expected text in quotes, got a table'],
     [
       '["__proto__"]\n',
-      '1: __proto__: expected a known table (host, kubernetes, pool, local, arp, gossip, control, metrics, state, log), got "__proto__"',
+      '1: __proto__: expected a known table (host, kubernetes, pool, local, virtual, arp, gossip, control, metrics, state, log), got "__proto__"',
     ],
   ];
   for (const [text, message] of cases) assert.deepEqual(refusal(text), [message], text);

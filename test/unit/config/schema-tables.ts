@@ -35,6 +35,9 @@ function tablesOf(
     const entries = Object.entries((table.items ?? table).properties ?? {});
     const keys = entries.filter(([, value]) => value.properties === undefined);
     const header = table.items === undefined ? `[${own.join('.')}]` : `[[${own.join('.')}]]`;
-    return [{ header, path: own, schema: table, keys, isOptional }, ...tablesOf(own, table, isOptional)];
+    return [
+      { header, path: own, schema: table, keys, isOptional },
+      ...tablesOf(own, table.items ?? table, isOptional),
+    ];
   });
 }

@@ -17,7 +17,7 @@ export function pool(name: string, addresses: readonly string[], autoAssign = tr
     assert(parsed.ok, text);
     return parsed.value;
   });
-  return { name, addresses, ranges, autoAssign };
+  return { name, addresses, ranges, autoAssign, aggregate: { v4: undefined, v6: undefined } };
 }
 
 export type ServiceChange = Partial<Omit<Service, 'key' | 'name'>> & { readonly status?: readonly string[] };
