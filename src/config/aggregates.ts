@@ -74,7 +74,8 @@ function overlaps(covers: readonly Cover[], places: Places): readonly PoolProble
   for (const cover of covers.toSorted((left, right) => compareIps(left.range.first, right.range.first))) {
     if (reach !== undefined && reach.pool !== cover.pool && rangesOverlap(reach.range, cover.range)) {
       const [earlier, later] = reach.pool < cover.pool ? [reach, cover] : [cover, reach];
-      found.set(`${earlier.pool} ${later.pool}`, overlap(earlier, later, cover, places));
+      const pair = `${earlier.pool} ${later.pool}`;
+      if (!found.has(pair)) found.set(pair, overlap(earlier, later, cover, places));
     }
     if (reach === undefined || compareIps(cover.range.last, reach.range.last) > 0) reach = cover;
   }
