@@ -93,7 +93,8 @@ export function viewHost(
   const subnets = new Map<IfIndex, Prefix[]>();
   for (const address of facts.addresses) {
     const link = links.get(address.ifIndex);
-    if (isOurs(address) || link === undefined || link.name === KUBE_IPVS_DEVICE) continue;
+    if (isOurs(address) || link === undefined || isVirtualLink(link)) continue;
+    if (link.name === KUBE_IPVS_DEVICE) continue;
     const other = ownAddresses.get(address.ip);
     if (other === undefined || link.name < other) ownAddresses.set(address.ip, link.name);
     const hostBits = familyOf(address.ip) === 'v4' ? 32 : 128;

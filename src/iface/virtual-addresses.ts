@@ -57,12 +57,22 @@ export class VirtualAddresses {
     this.#type = type === 'auto' ? 'dummy' : type;
   }
 
-  /** What is wanted from now on, whole; of an incomplete list, nothing is concluded from what is not in it. */
-  want(desired: readonly DesiredVirtual[], isComplete: boolean): void {
+  /**
+   * What is wanted from now on, whole; of an incomplete list, nothing is concluded from what is not in it. Returns
+   * whether anything has to be done that was not before.
+   */
+  want(desired: readonly DesiredVirtual[], isComplete: boolean): boolean {
+    const before = this.#desired;
+    const isSame =
+      before?.size === desired.length &&
+      isComplete === this.#isComplete &&
+      desired.every((address) => isSameWish(address, before.get(address.ip)));
     this.#desired = new Map(desired.map((address) => [address.ip, address]));
     this.#isComplete = isComplete;
+    if (isSame) return false;
     for (const ip of this.#since.keys()) if (!this.#desired.has(ip)) this.#since.delete(ip);
     for (const ip of this.#repairedAt.keys()) if (!this.#desired.has(ip)) this.#repairedAt.delete(ip);
+    return true;
   }
 
   /** The daemon stops for good: everything of ours goes. */
@@ -70,9 +80,8 @@ export class VirtualAddresses {
     this.#isStopped = true;
   }
 
-  /** Whether this address is one that would be here. */
-  isWanted(ip: Ip): boolean {
-    return !this.#isStopped && this.#desired?.get(ip)?.standing === 'here';
+  get isStopped(): boolean {
+    return this.#isStopped;
   }
 
   /** What the kernel is to be asked now; nothing when all is as it should be or has to wait. */
@@ -241,6 +250,12 @@ export class VirtualAddresses {
     if (failure !== undefined) return { ...common, state: 'failed', reason: failure.message };
     return { ...common, state: 'adding' };
   }
+}
+
+function isSameWish(wanted: DesiredVirtual, before: DesiredVirtual | undefined): boolean {
+  if (before === undefined || wanted.standing !== before.standing) return false;
+  const [now, then] = [wanted.route, before.route];
+  return now.length === then.length && now.network === then.network;
 }
 
 function loadModule(type: VirtualLinkType): string {

@@ -33,16 +33,17 @@ export type OwnershipOptions = {
  */
 export class Ownership {
   readonly #options: OwnershipOptions;
-  readonly #kernelTags: boolean;
+  /** Whether this kernel keeps the tag. */
+  readonly kernelTags: boolean;
   readonly #recorded: Set<AddressKey>;
   readonly #pending = new Map<AddressKey, 'new' | 'known'>();
   readonly #bootId: string;
 
   constructor(options: OwnershipOptions) {
     this.#options = options;
-    this.#kernelTags = options.kernelTags ?? keepsTags(release());
+    this.kernelTags = options.kernelTags ?? keepsTags(release());
     this.#bootId = readBootId();
-    this.#recorded = this.#kernelTags ? new Set() : this.#load();
+    this.#recorded = this.kernelTags ? new Set() : this.#load();
   }
 
   isOurs(address: KernelAddress): boolean {
@@ -54,7 +55,7 @@ export class Ownership {
    * is lost to lbd.
    */
   claim(addresses: readonly Named[]): string | undefined {
-    if (this.#kernelTags) return undefined;
+    if (this.kernelTags) return undefined;
     const keys = addresses.map(addressKey);
     const added = keys.filter((key) => !this.#recorded.has(key));
     for (const key of keys) if (!this.#pending.has(key)) this.#pending.set(key, 'known');
