@@ -125,6 +125,25 @@ export class Cluster {
     );
   }
 
+  /** Waits until all hosts name the same owner, with the same epoch, for every address. */
+  async settled(timeoutMs = 10_000): Promise<void> {
+    const views = () =>
+      Promise.all(
+        this.hosts.map(async (host) => {
+          const { election } = await this.lbd(host).status();
+          const owners = election?.owners.map(({ ip, owner, epoch }) => `${ip} ${owner} ${epoch}`) ?? [];
+          return owners.some((text) => text.includes('undefined')) ? undefined : owners.sort().join();
+        }),
+      );
+    await waitFor(
+      async () => {
+        const [first, ...others] = await views();
+        return first !== undefined && others.every((view) => view === first);
+      },
+      { describe: 'one view of who owns what', timeoutMs },
+    );
+  }
+
   /** Creates a Service; resolves with its address and the host that holds it. */
   async serve(service: NewService): Promise<{ readonly ip: string; readonly owner: LabHost }> {
     await this.lab.api.createService(service);
