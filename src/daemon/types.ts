@@ -156,6 +156,7 @@ export type OwnerStatus = {
   readonly owner: string | undefined;
   readonly epoch: number;
   readonly sinceMs: number | undefined;
+  /** Nobody, or not looked for because there are too many addresses and members. */
   readonly heir: string | undefined;
   /** Why it is not where it should be; undefined when it is. */
   readonly reason: string | undefined;
