@@ -61,9 +61,10 @@ export const PROSE: Readonly<Record<string, Prose>> = {
     seeAlso: 'lbctl(1), lbd.toml(5), systemctl(1), systemd.service(5), ip-address(8)',
   },
   lbctl: {
-    purpose: 'show what lbd does on this host',
+    purpose: 'show what lbd does on this host, and why; drain it',
     description: [
       'lbctl asks the lbd of this host over its control socket. Root and the members of the group lbd may.',
+      'Where hosts share the addresses out among them ([gossip] in lbd.toml(5)), it shows them and moves addresses: members, explain, drain, undrain and rebalance.',
     ],
     sections: [
       {

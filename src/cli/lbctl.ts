@@ -18,7 +18,7 @@ export function lbctl(args: readonly string[], io: CliIo): Promise<number> {
 
 /** The commands of lbctl, which are also its manual: what they show is one answer of the daemon's control socket. */
 export function lbctlProgram(io: CliIo): Command {
-  const program = createProgram('lbctl', 'Shows what lbd does on this host.', io).option(
+  const program = createProgram('lbctl', 'Shows what lbd does on this host, and why; drains it.', io).option(
     '-s, --socket <path>',
     'where lbd listens',
     io.env['LBD_SOCKET'] || DEFAULT_SOCKET,
