@@ -15,6 +15,7 @@ import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { queuedJobs } from '../sys/systemd-jobs.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { controlApi } from './control-api.ts';
@@ -28,6 +29,7 @@ import type { DaemonLogger } from './logger.ts';
 import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts';
 import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
+import { restartFollows } from './restart-follows.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
@@ -47,6 +49,7 @@ const LBD = { version: VERSION, commit: COMMIT, node: process.version, pid: proc
 
 /** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
 const DRAIN_ON_STOP_MS = 10_000;
+const UNIT = 'lbd.service';
 
 export type DaemonOptions = {
   readonly configFile: string;
@@ -211,12 +214,12 @@ export class Daemon {
       ...warnings.map((warning) => warning.message),
       ...waiting.map((table) => `[${table}] changed on disk: it takes effect when lbd is restarted`),
     ];
-    this.#gossip?.setConfigDigest(sharedDigest(this.#config));
     const keyProblem = this.#gossip?.reloadKeys();
     if (keyProblem !== undefined) this.#reloadProblems = [keyProblem];
     this.#options.logger.setLevel(config.log.level);
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
     this.#local.reconfigure(config.local, config.local.interfaces);
+    this.#gossip?.reconfigure(sharedDigest(this.#config), config.local.lifetimeMs);
     this.#watchSysctls();
     this.#planSoon();
     this.#options.logger.info({ digest, restartNeededFor: waiting }, 'config.reloaded');
@@ -233,7 +236,10 @@ export class Daemon {
     if (addresses === 'leave' && this.#config.gossip?.drainOnStop === true) await this.#drainForStop();
     this.#running = false;
     this.#allocator.close();
-    if (addresses === 'remove') await this.#local.removeAll();
+    if (addresses === 'remove') {
+      this.#gossip?.freeze();
+      await this.#local.removeAll();
+    }
     await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
     this.#local.close();
     this.#sysctls.close();
@@ -399,7 +405,7 @@ export class Daemon {
       endpointSlices: this.#cluster.endpointSlices(),
       nodes,
       endpointsSynced: this.#cluster.endpointsSynced(),
-      fresh: this.#cluster.synced() && this.#cluster.status().reachable,
+      fresh: this.#cluster.synced() && this.#cluster.endpointsSynced() && this.#cluster.status().reachable,
       excludeLabelled: gossip.excludeLabelledNodes,
       excludeNetworkUnavailable: gossip.excludeNetworkUnavailable,
     });
@@ -422,11 +428,14 @@ export class Daemon {
       logger: this.#options.logger,
       onChange: () => this.#planSoon(),
     });
-    await service.start();
+    // Before it starts: what the NICs do meanwhile concerns it already.
     this.#gossip = service;
+    await service.start();
   }
 
+  /** Not for a restart, which keeps the addresses where they are. */
   async #drainForStop(): Promise<void> {
+    if (process.env['NOTIFY_SOCKET'] !== undefined && restartFollows(undefined, queuedJobs(UNIT))) return;
     const drained = (await this.#gossip?.drain(DRAIN_ON_STOP_MS)) ?? true;
     if (!drained) this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
   }

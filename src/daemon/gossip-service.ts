@@ -185,8 +185,13 @@ export class GossipService {
     return this.isDrained;
   }
 
-  setConfigDigest(digest: string): void {
-    this.#gossip.setConfigDigest(digest);
+  reconfigure(configDigest: string, lifetimeMs: number): void {
+    this.#gossip.reconfigure(configDigest, lifetimeMs);
+  }
+
+  /** Nothing is granted from now on. */
+  freeze(): void {
+    this.#gossip.freeze();
   }
 
   status(): ElectionStatus {

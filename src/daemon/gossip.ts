@@ -13,10 +13,11 @@ import type {
   Wanted,
 } from '../election/types.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
+import { LINK_LOCAL } from '../iface/nic-selection.ts';
 import { ownAddress } from '../iface/own-address.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
-import { compareIps, formatPrefix, type Ip, prefixContains } from '../lib/ip.ts';
+import { compareIps, familyOf, formatPrefix, type Ip, prefixContains } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
@@ -25,6 +26,8 @@ import { Entitlement } from './entitlement.ts';
 /** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
 const TIMER_MAX_MS = 0x7fff_ffff;
 const MAX_SEGMENTS = 8;
+/** Of a host without any address: nobody reaches it, and it tells so once it has one. */
+const LOOPBACK = '127.0.0.1' as Ip;
 
 export type GossipOptions = {
   readonly name: MemberName;
@@ -58,17 +61,20 @@ export class Gossip {
   readonly #transport: Transport;
   readonly #entitlement: Entitlement;
   #segments: ReadonlyMap<SegmentKey, OwnSegment> = new Map();
-  /** Undefined in a map means renewals are allowed; only what changes is told. */
-  readonly #forbidden = new Set<IfIndex>();
+  /** Where renewals are forbidden now; only what changes is told. */
+  readonly #forbidden = new Map<SegmentKey, OwnSegment>();
   #configDigest: string;
+  #lifetimeMs: number;
   #timer: NodeJS.Timeout | undefined;
   #armedFor: Instant = NEVER;
   #closed = false;
+  #isFrozen = false;
 
   constructor(options: GossipOptions) {
     this.#options = options;
     const { local, logger } = options;
     this.#configDigest = options.meta.configDigest;
+    this.#lifetimeMs = options.meta.lifetimeMs;
     this.#segments = ownSegments(local);
     this.election = new Election({
       name: options.name,
@@ -124,7 +130,7 @@ export class Gossip {
   claimHeard(ifIndex: IfIndex, claim: WireClaim): void {
     if (claim.kind !== 'has') return;
     for (const [key, own] of this.#segments) {
-      if (own.ifIndex !== ifIndex || !prefixContains(own.segment.subnet, claim.ip)) continue;
+      if (own.ifIndex !== ifIndex || familyOf(own.segment.ip) !== familyOf(claim.ip)) continue;
       if (this.#references(own).includes(claim.ip)) this.#step({ kind: 'reference-heard', segment: key });
     }
   }
@@ -134,14 +140,17 @@ export class Gossip {
     const segments = ownSegments(this.#options.local);
     if (describe(segments) === describe(this.#segments)) return;
     this.#segments = segments;
+    this.#forgetForbidden();
     this.#transport.setSegments([...segments.values()].map(({ segment }) => segment));
     this.#step({ kind: 'meta-changed', meta: this.#meta() });
   }
 
-  /** What the others are told of this host's configuration. */
-  setConfigDigest(digest: string): void {
-    if (digest === this.#configDigest) return;
-    this.#configDigest = digest;
+  /** What the others are told of this host's configuration; its NICs may be others by it, too. */
+  reconfigure(configDigest: string, lifetimeMs: number): void {
+    this.hostChanged();
+    if (configDigest === this.#configDigest && lifetimeMs === this.#lifetimeMs) return;
+    this.#configDigest = configDigest;
+    this.#lifetimeMs = lifetimeMs;
     this.#step({ kind: 'meta-changed', meta: this.#meta() });
   }
 
@@ -202,7 +211,13 @@ export class Gossip {
     }
   }
 
+  /** From now on nothing is granted: lbd is about to take everything off. */
+  freeze(): void {
+    this.#isFrozen = true;
+  }
+
   #deliver(events: ReturnType<Entitlement['grantsChanged']>): void {
+    if (this.#isFrozen) return;
     const { local } = this.#options;
     for (const event of events) {
       if (event.kind === 'withdraw') local.withdraw(event.ips);
@@ -210,17 +225,22 @@ export class Gossip {
     }
   }
 
-  /** A NIC with several subnets may renew when each of them may. */
   #renewalsChanged(): void {
-    const forbidden = new Set<IfIndex>();
-    for (const [key, { ifIndex }] of this.#segments) if (!this.election.mayRenew(key)) forbidden.add(ifIndex);
-    for (const ifIndex of this.#forbidden.difference(forbidden)) {
-      this.#forbidden.delete(ifIndex);
-      this.#options.local.allowRenewals(true, ifIndex);
+    for (const [key, { ifIndex, segment }] of this.#segments) {
+      const isAllowed = this.election.mayRenew(key);
+      if (isAllowed === !this.#forbidden.has(key)) continue;
+      if (isAllowed) this.#forbidden.delete(key);
+      else this.#forbidden.set(key, { ifIndex, segment });
+      this.#options.local.allowRenewals(isAllowed, ifIndex, segment.subnet);
     }
-    for (const ifIndex of forbidden.difference(this.#forbidden)) {
-      this.#forbidden.add(ifIndex);
-      this.#options.local.allowRenewals(false, ifIndex);
+  }
+
+  /** A segment that this host has no more forbids nothing. */
+  #forgetForbidden(): void {
+    for (const [key, { ifIndex, segment }] of this.#forbidden) {
+      if (this.#segments.get(key)?.ifIndex === ifIndex) continue;
+      this.#forbidden.delete(key);
+      this.#options.local.allowRenewals(true, ifIndex, segment.subnet);
     }
   }
 
@@ -232,14 +252,25 @@ export class Gossip {
   #references({ segment, ifIndex }: OwnSegment): readonly Ip[] {
     const configured = this.#options.reference;
     const all = configured.length > 0 ? configured : this.#options.local.gateways(ifIndex);
-    return all.filter((ip) => prefixContains(segment.subnet, ip));
+    // A router's v6 address is a link-local one, of no subnet.
+    return all.filter((ip) => prefixContains(segment.subnet, ip) || isLinkLocal(ip, segment.ip));
+  }
+
+  /** Where others reach this host: never an address that stands for many, or for each host itself. */
+  #ownAddress(segments: readonly Segment[]): Ip {
+    const bound = this.#options.transport.bind.find((ip) => ip !== '0.0.0.0' && ip !== '::');
+    const own = [...this.#options.local.host().ownAddresses.keys()].find(
+      (ip) => ip !== '::1' && !ip.startsWith('127.') && !prefixContains(LINK_LOCAL, ip),
+    );
+    return bound ?? segments[0]?.ip ?? own ?? LOOPBACK;
   }
 
   #meta(): MemberMeta {
     const { port, ...meta } = this.#options.meta;
     let segments = [...this.#segments.values()].map(({ segment }) => segment);
-    const ip = this.#options.transport.bind[0] ?? segments[0]?.ip ?? ('127.0.0.1' as Ip);
-    const own = { ...meta, configDigest: this.#configDigest, endpoint: { ip, port }, drained: false };
+    const ip = this.#ownAddress(segments);
+    const changing = { configDigest: this.#configDigest, lifetimeMs: this.#lifetimeMs };
+    const own = { ...meta, ...changing, endpoint: { ip, port }, drained: false };
     // Many long v6 subnets do not fit a packet: the last ones are not told, and so not watched.
     while (segments.length > 1 && metaBytes({ ...own, segments }) > MAX_META_BYTES)
       segments = segments.slice(0, -1);
@@ -264,6 +295,10 @@ export class Gossip {
   }
 }
 
+function isLinkLocal(ip: Ip, own: Ip): boolean {
+  return familyOf(own) === 'v6' && prefixContains(LINK_LOCAL, ip);
+}
+
 /** Every subnet of the NICs that carry local addresses, with this host's own address in it. */
 function ownSegments(local: LocalDriver): ReadonlyMap<SegmentKey, OwnSegment> {
   const host = local.host();
@@ -273,7 +308,8 @@ function ownSegments(local: LocalDriver): ReadonlyMap<SegmentKey, OwnSegment> {
     for (const subnet of nic.subnets) {
       const ip = ownAddress(host, nic, subnet.network);
       const key = formatPrefix(subnet) as SegmentKey;
-      if (ip === undefined || found.has(key)) continue;
+      const isSelected = host.selected[familyOf(subnet.network)].has(nic.ifIndex);
+      if (ip === undefined || !isSelected || found.has(key)) continue;
       found.set(key, { segment: { subnet, ip, mac: nic.mac }, ifIndex: nic.ifIndex });
     }
   }

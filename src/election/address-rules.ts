@@ -188,6 +188,9 @@ export class AddressRules {
     const { ip } = claim;
     const isHeld = this.#holdings.local(ip) === 'held';
     const heir = this.#eligibility.heir(item.place);
+    // A drain gives what others can take; what nobody else can have is better served here than nowhere.
+    if (heir === undefined && isHeld && this.#eligibility.isOnlyDrained(this.#host.name, item.place))
+      return this.#keep(claim);
     if (this.#settling.isSettled && (heir === undefined || !isHeld)) return this.release(ip, now);
     if (isHeld) this.#keep(claim);
     if (this.#settling.isSettled && heir !== undefined) this.#outgoing.wish(ip, 'leave', heir);

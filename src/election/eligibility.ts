@@ -117,6 +117,13 @@ export class Eligibility {
     return place.groups.map((group) => group.key);
   }
 
+  /** Whether nothing but the wish of its operator speaks against it. */
+  isOnlyDrained(name: MemberName, place: Place): boolean {
+    const known = this.#known.get(name);
+    if (known?.meta.drained !== true || this.#excludedNodes.has(known.meta.node)) return false;
+    return allows(place, known.meta.node) && shares(place, known.groups);
+  }
+
   isCandidate(name: MemberName, place: Place): boolean {
     const known = this.#known.get(name);
     return (

@@ -27,12 +27,15 @@ export function isHere(state: MemberState): boolean {
 export class MemberTable {
   readonly #rows = new Map<MemberName, Row>();
   readonly #self: MemberName;
+  readonly #onForget: (name: MemberName) => void;
   readonly #here: ProbeSchedule<Row>;
   readonly #gone: ProbeSchedule<Row>;
   readonly #silences = new Map<MemberName, Silence>();
 
-  constructor(self: MemberName, random: Random) {
+  /** `onForget` hears of each record that goes. */
+  constructor(self: MemberName, random: Random, onForget: (name: MemberName) => void) {
     this.#self = self;
+    this.#onForget = onForget;
     this.#here = new ProbeSchedule(random);
     this.#gone = new ProbeSchedule(random);
   }
@@ -78,6 +81,7 @@ export class MemberTable {
     this.#rows.delete(name);
     this.#silences.delete(name);
     this.#schedule(row.state).remove(row);
+    this.#onForget(name);
   }
 
   silence(name: MemberName): Silence | undefined {

@@ -71,7 +71,7 @@ export class Membership {
     this.#name = name;
     this.#settings = settings;
     this.#out = out;
-    this.table = new MemberTable(name, random);
+    this.table = new MemberTable(name, random, (forgotten) => this.#note(forgotten));
     this.#self = { name, incarnation, state: 'alive', meta, since: now };
     this.#setSelf(incarnation, meta, now);
   }

@@ -55,7 +55,7 @@ export class HeldAddresses {
     if (upkeep.kind === 'lost') return lost(ip, entry, now);
     if (upkeep.kind === 'wait') return wakeAt.set(ip, upkeep.until);
     // It is looked at again when it is allowed.
-    if (!this.renewals.isAllowed(target.ifIndex)) return;
+    if (!this.renewals.isAllowed(target.ifIndex, ip)) return;
     if (upkeep.kind === 'renew') {
       kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
       return kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
@@ -77,7 +77,7 @@ export class HeldAddresses {
       if (now >= deadline) lost(ip, entry, now);
       else {
         this.renewals.found(entry.validUntil);
-        const isAllowed = this.renewals.isAllowed(entry.target.ifIndex);
+        const isAllowed = this.renewals.isAllowed(entry.target.ifIndex, ip);
         if (isAllowed) kernel.create('renew', ip, entry.target, this.lifetimeMs, deadline);
       }
     }
@@ -118,7 +118,7 @@ export class HeldAddresses {
     const { mac, isMember } = rival;
     const { announcing } = this.#parts;
     if (isMember) announcing.quiet(ip);
-    if (!this.renewals.isAllowed(ifIndex)) return;
+    if (!this.renewals.isAllowed(ifIndex, ip)) return;
     const { defend, report } = hearRival(entry, mac, now);
     if (report) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
     if (defend && !isMember) announcing.once(ip, ifIndex, now);

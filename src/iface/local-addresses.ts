@@ -126,7 +126,7 @@ export class LocalAddresses {
     if (request.op === 'remove') return true;
     const entry = this.#entries.get(request.ip);
     if (entry?.status !== 'held' && entry?.status !== 'adding') return false;
-    return samePlace(entry.target, request) && this.#held.renewals.isAllowed(request.ifIndex);
+    return samePlace(entry.target, request) && this.#held.renewals.isAllowed(request.ifIndex, request.ip);
   }
 
   host(): HostView {
@@ -177,7 +177,7 @@ export class LocalAddresses {
       case 'announce':
         return this.#held.announce(event.ips, now);
       case 'renewals':
-        return this.#onRenewals(event.allowed, event.ifIndex, now);
+        return this.#onRenewals(event, now);
       case 'claim-heard':
         return this.#onClaim(event.claim, event.ifIndex, event.isMember === true, now);
       case 'probes-unsent':
@@ -220,11 +220,12 @@ export class LocalAddresses {
     }
   }
 
-  #onRenewals(allowed: boolean, ifIndex: IfIndex | undefined, now: Instant): void {
-    if (!this.#held.renewals.allow(allowed, ifIndex) || !allowed) return;
+  #onRenewals(event: Extract<Event, { kind: 'renewals' }>, now: Instant): void {
+    const { allowed, ifIndex, subnet } = event;
+    if (!this.#held.renewals.allow(allowed, ifIndex, subnet) || !allowed) return;
     if (this.#entries.heldCount > 0) this.#held.renewals.by(now);
     for (const [ip, entry] of [...this.entries()]) {
-      if ('target' in entry && this.#held.renewals.isAllowed(entry.target.ifIndex)) this.#settle(ip, now);
+      if ('target' in entry && this.#held.renewals.isAllowed(entry.target.ifIndex, ip)) this.#settle(ip, now);
     }
   }
 
@@ -370,7 +371,7 @@ export class LocalAddresses {
       this.#entries.set(ip, { status: 'conflict', target, mac: word.mac, retryAt: word.retryAt });
       this.#wakeAt.set(ip, word.retryAt);
       if (!isKnown) this.#report({ kind: 'conflict', ip, mac: word.mac, ifIndex: target.ifIndex });
-    } else if (word.kind === 'free' && this.#held.renewals.isAllowed(target.ifIndex)) {
+    } else if (word.kind === 'free' && this.#held.renewals.isAllowed(target.ifIndex, ip)) {
       this.#entries.set(ip, { status: 'adding', target, attempts });
       const deadline = after(now, this.#questions.addWithinMs(ip));
       this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, deadline);
@@ -477,7 +478,7 @@ export class LocalAddresses {
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
     for (const { ip, ifIndex } of this.#announcing.advance(now)) {
       // A host that may not be the owner any more does not turn clients to itself.
-      if (this.#held.renewals.isAllowed(ifIndex))
+      if (this.#held.renewals.isAllowed(ifIndex, ip))
         this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
     }
   }

@@ -1,5 +1,5 @@
 import type { LocalState, MemberName } from '../election/types.ts';
-import type { Ip } from '../lib/ip.ts';
+import type { Ip, Prefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 import type { HostView } from './nic-selection.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac } from './types.ts';
@@ -34,8 +34,13 @@ export type Event =
   | { readonly kind: 'withdraw'; readonly ips: readonly Ip[] }
   /** Those of these that are held are announced anew: somebody else who answered for them has let go. */
   | { readonly kind: 'announce'; readonly ips: readonly Ip[] }
-  /** While not allowed, nothing is renewed or added there; on all NICs when `ifIndex` is undefined. */
-  | { readonly kind: 'renewals'; readonly allowed: boolean; readonly ifIndex: IfIndex | undefined }
+  /** While not allowed, nothing is renewed or added there; in all subnets, or on all NICs, when they are undefined. */
+  | {
+      readonly kind: 'renewals';
+      readonly allowed: boolean;
+      readonly ifIndex: IfIndex | undefined;
+      readonly subnet?: Prefix | undefined;
+    }
   /** A frame on the wire of that NIC said so; `isMember`: of a host that the claims of the election bind as well. */
   | {
       readonly kind: 'claim-heard';

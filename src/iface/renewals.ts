@@ -1,3 +1,4 @@
+import { formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
 import { earliest, type Instant, NEVER } from '../lib/time.ts';
 import { nextRenewal } from './lifetime.ts';
 import type { IfIndex } from './types.ts';
@@ -10,12 +11,12 @@ import type { IfIndex } from './types.ts';
 export class Renewals {
   #at: Instant = NEVER;
   #isAllowed = true;
-  readonly #forbidden = new Set<IfIndex>();
+  readonly #forbidden = new Map<string, { readonly ifIndex: IfIndex; readonly subnet: Prefix | undefined }>();
   #leaseEndsAt: Instant | undefined;
   #renewedAt: Instant | undefined;
 
-  /** On all NICs when `ifIndex` is undefined. Returns whether that changes anything. */
-  allow(allowed: boolean, ifIndex: IfIndex | undefined): boolean {
+  /** In one subnet of a NIC; of all its subnets, or on all NICs, when they are undefined. Returns whether that changes anything. */
+  allow(allowed: boolean, ifIndex: IfIndex | undefined, subnet?: Prefix): boolean {
     const before = this.#isAllowed && this.#forbidden.size === 0;
     if (ifIndex === undefined) {
       const isNews = allowed ? !before : this.#isAllowed;
@@ -23,14 +24,20 @@ export class Renewals {
       if (allowed) this.#forbidden.clear();
       return isNews;
     }
-    const isNews = this.#forbidden.has(ifIndex) === allowed;
-    if (allowed) this.#forbidden.delete(ifIndex);
-    else this.#forbidden.add(ifIndex);
+    const key = `${ifIndex} ${subnet === undefined ? '' : formatPrefix(subnet)}`;
+    const isNews = this.#forbidden.has(key) === allowed;
+    if (allowed) this.#forbidden.delete(key);
+    else this.#forbidden.set(key, { ifIndex, subnet });
     return isNews;
   }
 
-  isAllowed(ifIndex: IfIndex): boolean {
-    return this.#isAllowed && !this.#forbidden.has(ifIndex);
+  isAllowed(ifIndex: IfIndex, ip: Ip): boolean {
+    if (!this.#isAllowed) return false;
+    for (const place of this.#forbidden.values()) {
+      if (place.ifIndex !== ifIndex) continue;
+      if (place.subnet === undefined || prefixContains(place.subnet, ip)) return false;
+    }
+    return true;
   }
 
   get at(): Instant {

@@ -1,6 +1,6 @@
 import type { LocalState } from '../../election/types.ts';
 import { errorText } from '../../lib/errors.ts';
-import type { Ip } from '../../lib/ip.ts';
+import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { after, earliest, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
@@ -138,9 +138,9 @@ export class LocalDriver {
     if (ips.length > 0) this.#deliver({ kind: 'announce', ips });
   }
 
-  /** Whether addresses on that NIC, or on all, may be renewed and added. */
-  allowRenewals(allowed: boolean, ifIndex?: IfIndex): void {
-    this.#deliver({ kind: 'renewals', allowed, ifIndex });
+  /** Whether addresses in that subnet of that NIC, or on all, may be renewed and added. */
+  allowRenewals(allowed: boolean, ifIndex?: IfIndex, subnet?: Prefix): void {
+    this.#deliver({ kind: 'renewals', allowed, ifIndex, subnet });
   }
 
   /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */

@@ -97,8 +97,19 @@ test('a drain through a network that loses a third of the packets is done all th
   }
 });
 
-test('a drained host without anybody to take over lets go', () => {
+test('a drained host without anybody to take over goes on serving, and is not done', () => {
   const cluster = settled({ hosts: 1 });
+  const host = cluster.host(0);
+  drain(cluster, host);
+  cluster.run(2_000);
+  assert.equal(host.ownership.drainDone(), false);
+  assert.equal(host.held.size, IPS.length);
+  cluster.do(host, () => host.ownership.command('undrain', cluster.now));
+  cluster.setMeta(host, { drained: false });
+  cluster.run(500);
+  cluster.checkAgreement(IPS);
+  assert.equal(host.held.size, IPS.length);
+});
   const host = cluster.host(0);
   drain(cluster, host);
   assert.equal(host.ownership.drainDone(), true);

@@ -392,7 +392,7 @@ test('a peer that does not read is dropped before it costs more than a state', a
   }));
   const large: State = { ...stateOf(bob.name, false), claims };
   const connection = arrival.connection ?? 0;
-  for (let count = 0; count < 12; count++) {
+  for (let count = 0; count < 24; count++) {
     bob.transport.perform({ kind: 'reply', connection, message: large });
   }
   await waitFor(() => bob.transport.counters().connections.open === 0, { describe: 'the slow peer to go' });
