@@ -222,7 +222,7 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
     const abort = () => end('cancelled');
     const timer = setTimeout(() => {
       timedOut = true;
-      end(`no answer within ${timeoutMs / 1_000} s`);
+      end(`no answer within ${Number((timeoutMs / 1_000).toFixed(1))} s`);
     }, timeoutMs);
     const settle = () => {
       clearTimeout(timer);

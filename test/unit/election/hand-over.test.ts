@@ -110,17 +110,6 @@ test('a drained host without anybody to take over goes on serving, and is not do
   cluster.checkAgreement(IPS);
   assert.equal(host.held.size, IPS.length);
 });
-  const host = cluster.host(0);
-  drain(cluster, host);
-  assert.equal(host.ownership.drainDone(), true);
-  assert.equal(host.held.size, 0);
-  for (const ip of IPS) assert.equal(host.ownership.claims().get(ip)?.owner, undefined);
-  cluster.do(host, () => host.ownership.command('undrain', cluster.now));
-  cluster.setMeta(host, { drained: false });
-  cluster.run(500);
-  cluster.checkAgreement(IPS);
-  assert.equal(host.held.size, IPS.length);
-});
 
 test('undrain keeps what is not yet given away, and takes nothing back', () => {
   const cluster = settled({ hosts: 3 });
