@@ -34,6 +34,7 @@ import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { type Explanation, STATUS_VERSION, type StatusDocument } from './types.ts';
+import { VirtualService } from './virtual-service.ts';
 import { wantedAddresses } from './wanted.ts';
 
 /** Free addresses of each pool and family that are kept probed, so that a burst of so many Services waits for nothing. */
@@ -71,6 +72,7 @@ export class Daemon {
   readonly #rtnetlink: Rtnetlink;
   readonly #wire: Wire;
   readonly #local: LocalDriver;
+  readonly #virtual: VirtualService;
   readonly #sysctls: SysctlGuard;
   readonly #cluster: KubeCluster;
   readonly #allocator: Allocator;
@@ -101,10 +103,13 @@ export class Daemon {
     this.#listing = options.listing;
     this.#warnings = options.warnings.map((warning) => warning.message);
     const onChange = () => this.#planSoon();
+    const ownership = new Ownership({ file: addressRecord(config.state.directory), logger });
     this.#rtnetlink = new Rtnetlink({
       logger,
+      ownRoutes: config.virtual.routes,
       onChange: (changes) => {
         this.#local.kernelChanged(changes);
+        this.#virtual.kernelChanged(changes);
         this.#gossip?.hostChanged();
         this.#watchSysctls();
         // A NIC that came back under the same name starts over with the kernel's defaults.
@@ -118,7 +123,7 @@ export class Daemon {
     this.#local = new LocalDriver({
       rtnetlink: this.#rtnetlink,
       wire: this.#wire,
-      ownership: new Ownership({ file: addressRecord(config.state.directory), logger }),
+      ownership,
       settings: config.local,
       patterns: config.local.interfaces,
       logger,
@@ -128,6 +133,17 @@ export class Daemon {
       isMember: (mac) => this.#gossip?.memberOfMac(mac) !== undefined,
       onClaim: (ifIndex, claim) => this.#gossip?.claimHeard(ifIndex, claim),
       beforeStep: (now) => this.#gossip?.beforeLocalStep(now),
+    });
+    this.#virtual = new VirtualService({
+      config: config.virtual,
+      pools: config.pools,
+      rtnetlink: this.#rtnetlink,
+      ownership,
+      host: () => this.#local.host(),
+      election: () => this.#gossip?.election,
+      name: config.host.name,
+      logger,
+      onChange,
     });
     this.#sysctls = new SysctlGuard({
       logger,
@@ -195,12 +211,12 @@ export class Daemon {
     warnings: readonly ConfigProblem[],
     listing: () => ConfigListing,
   ): void {
-    const fixed = ['host', 'kubernetes', 'gossip', 'control', 'metrics', 'state'] as const;
+    const fixed = ['host', 'kubernetes', 'virtual', 'gossip', 'control', 'metrics', 'state'] as const;
     const waiting = fixed.filter(
       (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
     );
-    const { host, kubernetes, gossip, control, metrics, state } = this.#config;
-    this.#config = { ...config, host, kubernetes, gossip, control, metrics, state };
+    const { host, kubernetes, virtual, gossip, control, metrics, state } = this.#config;
+    this.#config = { ...config, host, kubernetes, virtual, gossip, control, metrics, state };
     this.#digest = digest;
     const running = this.#listing;
     this.#listing = listing;
@@ -219,6 +235,7 @@ export class Daemon {
     this.#options.logger.setLevel(config.log.level);
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
     this.#local.reconfigure(config.local, config.local.interfaces);
+    this.#virtual.setPools(config.pools);
     this.#gossip?.reconfigure(sharedDigest(this.#config), config.local.lifetimeMs);
     this.#watchSysctls();
     this.#planSoon();
@@ -238,10 +255,11 @@ export class Daemon {
     this.#allocator.close();
     if (addresses === 'remove') {
       this.#gossip?.freeze();
-      await this.#local.removeAll();
+      await Promise.all([this.#local.removeAll(), this.#virtual.removeAll()]);
     }
     await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
     this.#local.close();
+    this.#virtual.close();
     this.#sysctls.close();
     this.#wire.close();
     this.#rtnetlink.close();
@@ -254,7 +272,7 @@ export class Daemon {
 
   /** One line for `systemctl status`. */
   summary(): string {
-    const statuses = this.#local.statuses();
+    const statuses = this.#addresses();
     const held = statuses.filter((address) => address.state === 'held').length;
     const api = this.#cluster.status().reachable ? 'API server reachable' : 'API server NOT reachable';
     return `${held} of ${statuses.length} addresses held; ${api}`;
@@ -271,7 +289,7 @@ export class Daemon {
         this.#metrics?.problem === undefined ? this.#warnings : [...this.#warnings, this.#metrics.problem],
     };
     const kubernetes = this.#cluster.status();
-    const addresses = this.#local.statuses();
+    const addresses = this.#addresses();
     const byIp = new Map<Ip, AddressStatus>(addresses.map((address) => [address.ip, address]));
     const election = this.#gossip?.status();
     const owners = election && new Map(election.owners.map((owner) => [owner.ip, owner]));
@@ -291,6 +309,7 @@ export class Daemon {
       pools: this.#pools,
       services,
       addresses,
+      virtual: this.#virtual.linkStatus(),
       sysctls,
       ...(election === undefined ? {} : { election }),
       problems: findProblems({
@@ -312,10 +331,15 @@ export class Daemon {
       config: this.#config,
       cluster: this.#cluster,
       local: this.#local,
+      virtual: this.#virtual,
       gossip: this.#gossip,
       allocations: this.#allocations,
     });
     return explain(subject, sources);
+  }
+
+  #addresses(): readonly AddressStatus[] {
+    return [...this.#local.statuses(), ...this.#virtual.statuses()];
   }
 
   #metricSources(): ReturnType<MetricsServiceOptions['sources']> {
@@ -326,7 +350,7 @@ export class Daemon {
       isReloaded: this.#reloadProblems.length === 0,
       allocations: this.#allocations,
       pools: this.#pools,
-      addresses: this.#local.statuses(),
+      addresses: this.#addresses(),
       renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,
       gossip: this.#gossip?.figures(),
     };
@@ -360,7 +384,7 @@ export class Daemon {
       pools: this.#config.pools,
       services: mayAllocate ? this.#allocator.reserve(services) : services.values(),
       loadBalancerClass: this.#config.kubernetes.loadBalancerClass,
-      verdict: (ip) => this.#local.verdict(ip),
+      verdict: (ip) => this.#virtual.verdict(ip) ?? this.#local.verdict(ip),
       probeAheadCount: PROBE_AHEAD_COUNT,
     });
     this.#allocations = allocations;
@@ -383,7 +407,12 @@ export class Daemon {
 
   /** One host speaks of them for all: the one that allocates. */
   #reportHomeless(desired: readonly DesiredAddress[]): void {
-    const homeless = new Map(this.#gossip?.homeless().map(({ ip, reason }) => [ip, reason]));
+    const homeless = new Map(
+      [...(this.#gossip?.homeless() ?? []), ...this.#virtual.homeless()].map(({ ip, reason }) => [
+        ip,
+        reason,
+      ]),
+    );
     const services = this.#cluster.services();
     const found = desired.flatMap(({ ip, services: keys }) => {
       if (!homeless.has(ip)) return [];
@@ -395,21 +424,26 @@ export class Daemon {
 
   /** What somebody should hold: here all of it, or among the hosts that gossip what this one is granted. */
   #hold(desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
-    const { gossip } = this.#config;
-    if (this.#gossip === undefined || gossip === undefined) return this.#local.plan(desired, candidates);
+    const { gossip, host } = this.#config;
+    const services = this.#cluster.services();
     const nodes = this.#cluster.nodes();
-    this.#gossip.nodesChanged([...nodes.values()].flatMap(({ internalIps }) => internalIps));
+    const endpointsSynced = this.#cluster.endpointsSynced();
     const wanted = wantedAddresses({
       desired,
-      services: this.#cluster.services(),
+      services,
       endpointSlices: this.#cluster.endpointSlices(),
       nodes,
-      endpointsSynced: this.#cluster.endpointsSynced(),
+      endpointsSynced,
       fresh: this.#cluster.synced() && this.#cluster.endpointsSynced() && this.#cluster.status().reachable,
-      excludeLabelled: gossip.excludeLabelledNodes,
-      excludeNetworkUnavailable: gossip.excludeNetworkUnavailable,
+      excludeLabelled: gossip?.excludeLabelledNodes ?? true,
+      excludeNetworkUnavailable: gossip?.excludeNetworkUnavailable ?? true,
     });
-    this.#gossip.plan(wanted, desired, candidates);
+    const isComplete = this.#cluster.synced();
+    const { node } = host;
+    const local = this.#virtual.plan({ desired, wanted, node, services, endpointsSynced, isComplete });
+    if (this.#gossip === undefined) return this.#local.plan(local, candidates);
+    this.#gossip.nodesChanged([...nodes.values()].flatMap(({ internalIps }) => internalIps));
+    this.#gossip.plan(wanted, local, candidates);
   }
 
   async #startGossip(): Promise<void> {

@@ -8,21 +8,24 @@ import { membersOf, ownerStatus } from './election-status.ts';
 import type { ExplainSources } from './explain.ts';
 import type { GossipService } from './gossip-service.ts';
 import { serviceStatuses } from './status.ts';
+import type { VirtualService } from './virtual-service.ts';
 
 export type ExplainParts = {
   readonly config: Config;
   readonly cluster: KubeCluster;
   readonly local: LocalDriver;
+  readonly virtual: VirtualService;
   readonly gossip: GossipService | undefined;
   readonly allocations: readonly Allocation[];
 };
 
 /** What an explanation is made of, as the parts of the daemon have it now. */
 export function explainSources(parts: ExplainParts): ExplainSources {
-  const { config, cluster, local, gossip, allocations } = parts;
+  const { config, cluster, local, virtual, gossip, allocations } = parts;
   const election = gossip?.election;
   const { allocator } = cluster.status();
-  const locals = new Map(local.statuses().map((address) => [address.ip, address]));
+  const here = [...local.statuses(), ...virtual.statuses()];
+  const locals = new Map(here.map((address) => [address.ip, address]));
   const ownerOf = (ip: Ip) => election && ownerStatus(election, ip, bootTimeMs());
   return {
     hostName: config.host.name,
@@ -36,7 +39,7 @@ export function explainSources(parts: ExplainParts): ExplainSources {
     },
     localOf: (ip) => locals.get(ip),
     obstacle: (ip) => {
-      const verdict = local.verdict(ip);
+      const verdict = virtual.verdict(ip) ?? local.verdict(ip);
       return verdict.kind === 'blocked' ? verdict.reason : undefined;
     },
     election: election && { ownerOf, membersOf: (ip) => membersOf(election, ip) },

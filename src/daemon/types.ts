@@ -1,4 +1,5 @@
 import type { AddressStatus, SysctlState } from '../iface/types.ts';
+import type { VirtualLinkStatus } from '../iface/virtual-types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
 import type { TokenStatus } from '../kube/account-token.ts';
 import type { ReflectorStatus } from '../kube/types.ts';
@@ -48,6 +49,8 @@ export type StatusDocument = {
   readonly pools: readonly PoolUsage[];
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
+  /** The link of virtual addresses. Absent in a document of an older lbd. */
+  readonly virtual?: VirtualLinkStatus;
   readonly sysctls: readonly SysctlState[];
   /** Absent when this host does not gossip. */
   readonly election?: ElectionStatus;

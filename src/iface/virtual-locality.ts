@@ -3,12 +3,13 @@ import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 
 /**
  * Which addresses are local to somebody, so that nobody may serve them as virtual ones: those in a subnet of this host's
- * NICs or, with gossip, of a member's. A subnet counts for a while after it went: one that is gone for as long as a NIC
- * is set up anew, or a member restarts, does not make its addresses virtual.
+ * NICs or, with gossip, of a member's. A subnet counts long after it went: a NIC that failed or is set up anew, or a
+ * member that died, does not make its addresses virtual, which would only look as if they were served.
  */
 
-/** Twice as long as a host waits with a local address for its subnet to come back (SUBNET_GRACE_MS). */
-export const LINGER_MS = 10_000;
+export const LINGER_MS = 3_600_000;
+/** Remembered subnets. Overflow: the one that went first is forgotten. */
+export const SUBNETS_MAX = 1_000;
 
 type Subnet = {
   readonly contains: (ip: Ip) => boolean;
@@ -17,7 +18,7 @@ type Subnet = {
 };
 
 export class Locality {
-  /** By their text. Bounded by what hosts have, and had LINGER_MS ago. */
+  /** By their text, those that went first before others. At most SUBNETS_MAX besides those that hosts have. */
   readonly #subnets = new Map<string, Subnet>();
   #generation = 0;
 
@@ -34,14 +35,20 @@ export class Locality {
         this.#generation += 1;
       }
     }
-    for (const key of missing) {
-      const subnet = this.#subnets.get(key);
-      if (subnet === undefined) continue;
-      subnet.goneAt ??= now;
-      if (now < after(subnet.goneAt, LINGER_MS)) continue;
+    for (const key of missing) this.#missing(key, missing.size, now);
+  }
+
+  #missing(key: string, count: number, now: Instant): void {
+    const subnet = this.#subnets.get(key);
+    if (subnet === undefined) return;
+    if (subnet.goneAt === undefined) {
+      subnet.goneAt = now;
       this.#subnets.delete(key);
-      this.#generation += 1;
+      this.#subnets.set(key, subnet);
     }
+    if (now < after(subnet.goneAt, LINGER_MS) && count <= SUBNETS_MAX) return;
+    this.#subnets.delete(key);
+    this.#generation += 1;
   }
 
   /** Another number whenever `isLocal()` may answer otherwise than before. */
