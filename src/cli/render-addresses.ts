@@ -47,6 +47,7 @@ export function renderAddresses(document: StatusDocument, paint: Paint): string 
   const gossips = document.election !== undefined;
   const header = [
     'ADDRESS',
+    'KIND',
     'STATE',
     'INTERFACE',
     ...(gossips ? OWNER_HEADER : []),
@@ -77,13 +78,14 @@ function isHere(address: ListedAddress): address is Here {
 function hereCells(address: Here): readonly Cell[] {
   return [
     address.prefixLength === undefined ? address.ip : `${address.ip}/${address.prefixLength}`,
+    address.kind,
     addressStateCell(address.state),
     address.interface ?? '-',
   ];
 }
 
 function awayCells({ ip, state }: Exclude<ListedAddress, Here>): readonly Cell[] {
-  return [ip, state === 'elsewhere' ? state : { text: state, style: 'red' }, '-'];
+  return [ip, 'local', state === 'elsewhere' ? state : { text: state, style: 'red' }, '-'];
 }
 
 function heldCells(address: Here): readonly Cell[] {

@@ -40,9 +40,23 @@ function renderHeader(document: StatusDocument, paint: Paint): readonly string[]
       .map((one) => [`  ${one.resource}`, reflectorCell(one)]),
     ['  allocator', allocatorCell(document.kubernetes.allocator)],
     ...(document.election === undefined ? [] : [['  gossip', membersCell(document.election)]]),
+    ...virtualRows(document.virtual),
     ['  config', `${config.file} (${config.digest}), loaded ${formatAge(config.loadedMsAgo)} ago`],
   ];
   return [verdict(document, paint), ...renderColumns(rows, paint)];
+}
+
+/** Only a host that has the link, or needs it, has a row. */
+function virtualRows(virtual: StatusDocument['virtual']): readonly (readonly Cell[])[] {
+  if (virtual === undefined) return [];
+  const { interface: name, type, addresses, obstacle, note } = virtual;
+  if (type === undefined) {
+    return obstacle === undefined ? [] : [[`  ${name}`, { text: obstacle, style: 'red' }]];
+  }
+  const count = addresses === 1 ? '1 virtual address' : `${formatCount(BigInt(addresses))} virtual addresses`;
+  const more = obstacle ?? note;
+  const text = `a ${type} with ${count}${more === undefined ? '' : `; ${more}`}`;
+  return [[`  ${name}`, obstacle === undefined ? text : { text, style: 'red' }]];
 }
 
 /** The one line that is enough when nothing is wrong. */
@@ -193,6 +207,7 @@ function stateCell(state: ServiceStatus['state']): Cell {
 /** An address that is held is what makes its Service announced; the other states are words of their own. */
 export function addressStateCell(state: AddressStatus['state']): Cell {
   if (state === 'held') return { text: 'announced', style: 'green' };
+  if (state === 'elsewhere') return state;
   return {
     text: state,
     style: state === 'probing' || state === 'adding' || state === 'removing' ? 'yellow' : 'red',

@@ -318,6 +318,7 @@ export class Daemon {
         pools: this.#pools,
         services,
         addresses,
+        virtual: this.#virtual.linkStatus(),
         sysctls,
         config,
         hostName: this.#config.host.name,

@@ -1,4 +1,5 @@
 import type { AddressStatus, SysctlState } from '../iface/types.ts';
+import type { VirtualLinkStatus } from '../iface/virtual-types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import type { TokenStatus } from '../kube/account-token.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
@@ -77,7 +78,7 @@ function unservedReason(ip: Ip, { addresses, owners }: Whereabouts): string | un
   const owner = owners?.get(ip);
   if (owner?.state === 'theirs') return undefined;
   const local = addresses.get(ip);
-  if (local?.state === 'held') return undefined;
+  if (local?.state === 'held' || local?.state === 'elsewhere') return undefined;
   if (local !== undefined) return local.reason ?? owner?.reason ?? `${ip} is ${local.state}`;
   if (owners === undefined) return '';
   return owner === undefined ? NO_SUBNET : (owner.reason ?? owner.state);
@@ -97,6 +98,7 @@ export type ProblemSources = {
   readonly pools: readonly PoolUsage[];
   readonly services: readonly ServiceStatus[];
   readonly addresses: readonly AddressStatus[];
+  readonly virtual?: VirtualLinkStatus;
   readonly sysctls: readonly SysctlState[];
   readonly config: StatusDocument['config'];
   readonly hostName: string;
@@ -129,6 +131,8 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ),
   );
   warnings.push(...kubernetes.unwritten);
+  const { virtual } = sources;
+  if (virtual?.obstacle !== undefined) errors.push(`virtual addresses: ${virtual.obstacle}`);
   for (const sysctl of sources.sysctls) if (sysctl.error !== undefined) errors.push(sysctl.error);
   const unwell = sources.addresses.filter(
     (address) => address.state === 'conflict' || address.state === 'failed',
@@ -142,7 +146,7 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     ...listed(refused.map((service) => `${service.name} has no address: ${service.reason ?? ''}`)),
   );
   const homeless = sources.addresses.filter(
-    (address) => address.state === 'no-interface' || address.state === 'foreign',
+    ({ state }) => state === 'no-interface' || state === 'foreign' || state === 'unserved',
   );
   warnings.push(
     ...listed(homeless.map((address) => `${address.ip} is not announced here: ${address.reason ?? ''}`)),

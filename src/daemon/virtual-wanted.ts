@@ -73,7 +73,11 @@ function toVirtual(
   }
   const nodes = input.wanted.get(ip)?.nodes;
   if (nodes !== undefined && !nodes.has(input.node)) {
-    return { ...common, standing: 'elsewhere', reason: withoutEndpoint(nodes) };
+    return {
+      ...common,
+      standing: nodes.size === 0 ? 'nowhere' : 'elsewhere',
+      reason: withoutEndpoint(nodes),
+    };
   }
   if (input.unsure !== undefined) return { ...common, standing: 'unknown', reason: input.unsure };
   return { ...common, standing: 'here', reason: isBound ? undefined : place.reason };

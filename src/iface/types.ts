@@ -131,7 +131,9 @@ export type AddressStatus = {
     | 'failed'
     | 'removing'
     /** Virtual, and for other hosts to serve. */
-    | 'elsewhere';
+    | 'elsewhere'
+    /** Virtual, and no host may serve it. */
+    | 'unserved';
   /** `local`: on the NIC whose subnet holds it, of one host. `virtual`: on lbd's own link, of every eligible host. */
   readonly kind: 'local' | 'virtual';
   readonly interface: string | undefined;

@@ -168,7 +168,7 @@ function compare(link: Link, input: VirtualInput): Changes {
     if (address.ifIndex !== link.index) continue;
     const wanted = desired.get(address.ip);
     const isOurs = input.isOurs(address);
-    if (wanted === undefined || wanted.standing === 'elsewhere') {
+    if (wanted === undefined || !mayStay(wanted)) {
       if (!isOurs) continue;
       if (isComplete || wanted !== undefined) changes.removals.push(address);
       else changes.kept.push(address.ip);
@@ -185,6 +185,10 @@ function compare(link: Link, input: VirtualInput): Changes {
     (isMoved ? changes.removals : changes.moves).push(address);
   }
   return changes;
+}
+
+function mayStay({ standing }: DesiredVirtual): boolean {
+  return standing === 'here' || standing === 'unknown';
 }
 
 /** Whether everything but the prefix length is as lbd gives it. */

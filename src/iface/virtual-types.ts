@@ -21,9 +21,9 @@ export type DesiredVirtual = {
   readonly route: Prefix;
   /**
    * `here`: this host serves it. `unknown`: whether it may is not known now; it stays where it is. `elsewhere`: this host
-   * must not serve it.
+   * does not serve it. `nowhere`: no host does.
    */
-  readonly standing: 'here' | 'unknown' | 'elsewhere';
+  readonly standing: 'here' | 'unknown' | 'elsewhere' | 'nowhere';
   /** Why it is not here, or not under the pool's aggregate. */
   readonly reason: string | undefined;
 };

@@ -35,10 +35,10 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     ],
   });
   assert.deepEqual(renderAddresses(document, plainPaint).split('\n'), [
-    'ADDRESS          STATE         INTERFACE  HELD FOR  LIFETIME LEFT  ANNOUNCEMENTS  SERVICES      REASON',
-    '192.0.2.9        no-interface  -          -         -              0              b/mail        no interface has its subnet',
-    '192.0.2.10/32    announced     eth0       1m5s      28s            4              a/web, a/dns',
-    '2001:db8::1/128  announced     eth0       1m5s      permanent      4              a/web, a/dns',
+    'ADDRESS          KIND   STATE         INTERFACE  HELD FOR  LIFETIME LEFT  ANNOUNCEMENTS  SERVICES      REASON',
+    '192.0.2.9        local  no-interface  -          -         -              0              b/mail        no interface has its subnet',
+    '192.0.2.10/32    local  announced     eth0       1m5s      28s            4              a/web, a/dns',
+    '2001:db8::1/128  local  announced     eth0       1m5s      permanent      4              a/web, a/dns',
     '',
   ]);
 });
