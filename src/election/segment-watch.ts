@@ -20,6 +20,8 @@ import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
  * was heard during the inquiry.
  */
 
+/** A planned restart takes no longer; whoever does is asked for, and its heirs watch the wire. */
+const RESTART_MS = 300;
 /** Watch connections wait for the ring to stay as it is, and between two tries. */
 const OPEN_DELAY_MS = 200;
 const OPEN_RETRY_MS = 1_000;
@@ -128,8 +130,9 @@ export class SegmentWatch {
     if (edge === undefined) return;
     const { why, leaseLeftMs } = message;
     edge.leaseEndsAt = after(now, leaseLeftMs ?? NEVER);
-    // Back, or taken over by the time that its kernel removes what it left there.
-    const backIn = Math.max(0, (leaseLeftMs ?? OPEN_RETRY_MS * 10) - this.#context.takeoverFloorMs);
+    // Back soon, or the wire is watched: what looked like a restart may be a stop, which takes its addresses off.
+    const leaseMs = leaseLeftMs ?? Number.POSITIVE_INFINITY;
+    const backIn = Math.min(RESTART_MS, Math.max(0, leaseMs - this.#context.takeoverFloorMs));
     edge.excusedUntil = why === 'leaving' ? NEVER : after(now, backIn);
     if (edge.phase !== 'judged') edge.calm(now);
   }
@@ -338,8 +341,10 @@ export class SegmentWatch {
   #attend(edge: Edge, now: Instant): void {
     if (now >= edge.verifyUntil) this.#gone(edge, now);
     if (edge.phase === 'judged') {
-      if (now >= edge.askAt) this.#recheck(edge, now);
-      return;
+      if (now < edge.askAt) return;
+      edge.askAt = after(now, RECHECK_MS);
+      edge.pingSeq = this.#beats.nextPing();
+      return this.#asking.inquire(edge, now);
     }
     if (!edge.armed || (edge.excusedUntil !== undefined && now < edge.excusedUntil)) return;
     const { lastHeardAt } = edge;
@@ -370,12 +375,6 @@ export class SegmentWatch {
     if (now < after(edge.inquiredAt, this.#timing.inquiryMs)) return false;
     if (edge.inquirySlots < this.#timing.inquirySlots || !this.confirmed) return false;
     return this.#isolation.heardAt >= edge.inquiredAt;
-  }
-
-  #recheck(edge: Edge, now: Instant): void {
-    edge.askAt = after(now, RECHECK_MS);
-    edge.pingSeq = this.#beats.nextPing();
-    this.#asking.inquire(edge, now);
   }
 
   #judgeSilent(edge: Edge, now: Instant): void {
