@@ -50,6 +50,8 @@ const ROLE_STYLES: Readonly<Record<AddressExplanation['members'][number]['role']
 };
 
 function ownerRows({ owner, local }: AddressExplanation, { gossips, services }: Explanation): Cell[][] {
+  if (local?.kind === 'virtual')
+    return [['  owner', 'every eligible host', 'it is virtual: in no subnet of any host']];
   if (!gossips)
     return [['  owner', 'each host for itself', 'there is no [gossip]: every host takes what it can']];
   if (owner !== undefined) return [['  owner', owner.owner ?? 'nobody', ownerText(owner)]];

@@ -315,7 +315,7 @@ export class Daemon {
       problems: findProblems({
         kubernetes,
         unwritten: this.#allocator.failures(),
-        pools: this.#pools,
+        pools: this.#virtual.withoutReserved(this.#pools),
         services,
         addresses,
         virtual: this.#virtual.linkStatus(),

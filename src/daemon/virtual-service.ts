@@ -9,6 +9,7 @@ import type { HostView } from '../iface/nic-selection.ts';
 import type { ObservedChanges } from '../iface/observed.ts';
 import type { AddressStatus, DesiredAddress } from '../iface/types.ts';
 import type { VirtualLinkStatus } from '../iface/virtual-types.ts';
+import type { PoolUsage } from '../ipam/types.ts';
 import { formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { bootTimeMs } from '../sys/clock.ts';
@@ -103,6 +104,14 @@ export class VirtualService {
   verdict(ip: Ip): WireVerdict | undefined {
     const reason = this.#places.of(ip)?.reserved;
     return reason === undefined ? undefined : { kind: 'blocked', reason };
+  }
+
+  /** Without the blocked addresses that are so by the pool's aggregate: every aggregate has some, and all is well. */
+  withoutReserved(pools: readonly PoolUsage[]): readonly PoolUsage[] {
+    return pools.map((pool) => ({
+      ...pool,
+      blocked: pool.blocked.filter(({ ip }) => this.verdict(ip) === undefined),
+    }));
   }
 
   /** Virtual addresses that no host may serve now, and why. */

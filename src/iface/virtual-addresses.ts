@@ -205,7 +205,8 @@ export class VirtualAddresses {
     const isTypeMissing = request.kind === 'create-link' && errno === 'EOPNOTSUPP';
     if (isTypeMissing && this.#options.settings.type === 'auto' && this.#type === 'dummy') {
       this.#type = 'bridge';
-      this.#note = `the kernel has no dummy device, so that it is a bridge; ${loadModule('dummy')} and restart lbd for a dummy`;
+      this.#note =
+        'the kernel has no dummy device; after "modprobe dummy" (and "dummy" in /etc/modules-load.d/), a stop and a start of lbd make it one';
       return;
     }
     const key = keyOf(request);
