@@ -42,22 +42,25 @@ test('lbd-cleanup.service is as closed as lbd.service, and more where it can be'
     'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
     'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
     'ReadWritePaths=/proc/sys/net',
+    'ExecPaths=/run/lbd',
     'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET',
   ]);
 });
 
-for (const [state, cleansUp] of [
-  ['inactive', true],
-  ['failed', true],
-  ['active', false],
-  ['activating', false],
-  ['reloading', false],
-  ['deactivating', false],
-  ['', false],
+for (const [result, state, cleansUp] of [
+  ['signal', 'inactive', true],
+  ['exit-code', 'failed', true],
+  ['signal', 'active', false],
+  ['signal', 'activating', false],
+  ['signal', 'reloading', false],
+  ['signal', 'deactivating', false],
+  ['signal', '', false],
+  ['success', 'inactive', false],
 ] as const) {
-  test(`lbd-cleanup.service ${cleansUp ? 'cleans up' : 'does nothing'} when lbd is "${state}"`, () => {
+  test(`lbd-cleanup.service ${cleansUp ? 'cleans up' : 'does nothing'} after ${result} when lbd is "${state}"`, () => {
     const command = shellCommand('lbd-cleanup.service', 'ExecStart');
-    const { stdout, status } = ranBeside({ systemctl: `echo '${state}'` }, command, {});
+    const env = { MONITOR_SERVICE_RESULT: result };
+    const { stdout, status } = ranBeside({ systemctl: `echo '${state}'` }, command, env);
     assert.deepEqual({ stdout, status }, { stdout: cleansUp ? 'cleanup\n' : '', status: 0 });
   });
 }
