@@ -2,8 +2,12 @@ import { loadConfig } from '../config/io/load.ts';
 import { toAddressRequest } from '../iface/address-request.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
+import type { Observed } from '../iface/observed.ts';
 import { type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
 import { planRestore } from '../iface/sysctl-restore.ts';
+import type { IfIndex, KernelAddress } from '../iface/types.ts';
+import { isVirtualLink } from '../iface/virtual-link.ts';
+import { occupantOf } from '../iface/virtual-plan.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
@@ -30,35 +34,21 @@ export async function cleanup(options: CleanupOptions): Promise<number> {
     return 1;
   }
   const directory = stateDirectory(options.configFile);
-  const removed = await removeAddresses(directory);
+  const removed = await removeFromKernel(directory);
   const failures = removed.failures + (options.sysctls ? restoreSysctls(directory) : 0);
   if (removed.found === 0 && failures === 0) process.stdout.write('nothing of lbd is on this host\n');
   return failures === 0 ? 0 : 1;
 }
 
-async function removeAddresses(directory: string): Promise<{ found: number; failures: number }> {
+async function removeFromKernel(directory: string): Promise<Removed> {
   const ownership = new Ownership({ file: addressRecord(directory), logger: SILENT_LOGGER });
   const rtnetlink = new Rtnetlink({ logger: SILENT_LOGGER, onChange: () => {} });
   try {
     const observed = await rtnetlink.start();
-    const ours = [...observed.addresses.values()].filter((address) => ownership.isOurs(address));
-    const requests = ours.map((address) => toAddressRequest({ op: 'remove', ...address, lifetimeMs: 0 }));
-    const outcomes = await rtnetlink.apply(requests);
-    let failures = 0;
-    for (const [index, address] of ours.entries()) {
-      const outcome = outcomes[index];
-      const name = observed.links.get(address.ifIndex)?.name ?? `interface ${address.ifIndex}`;
-      const what = `${address.ip}/${address.prefixLength} from ${name}`;
-      // Expired in the meantime: as gone as if we had done it.
-      if (outcome?.ok === true || outcome?.errno === 'EADDRNOTAVAIL') {
-        process.stdout.write(`removed ${what}\n`);
-        continue;
-      }
-      failures += 1;
-      process.stderr.write(`cannot remove ${what}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
-    }
-    ownership.removed(ours.filter((_, index) => outcomes[index]?.ok === true));
-    return { found: ours.length, failures };
+    // Of an address that goes with its link, the kernel is not asked on its own.
+    const links = await removeLinks(rtnetlink, observed, ownership);
+    const addresses = await removeAddresses(rtnetlink, observed, ownership, links.gone);
+    return { found: links.found + addresses.found, failures: links.failures + addresses.failures };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     process.stderr.write(`cannot clean up: ${errorText(error)}\n`);
@@ -66,6 +56,76 @@ async function removeAddresses(directory: string): Promise<{ found: number; fail
   } finally {
     rtnetlink.close();
   }
+}
+
+type Removed = { readonly found: number; readonly failures: number };
+
+/** The links of virtual addresses, with all that is on them. One that somebody else uses too stays, without our addresses. */
+async function removeLinks(
+  rtnetlink: Rtnetlink,
+  observed: Observed,
+  ownership: Ownership,
+): Promise<Removed & { readonly gone: ReadonlySet<IfIndex> }> {
+  const isOurs = (address: KernelAddress) => ownership.isOurs(address);
+  const links = [...observed.links.values()].filter(isVirtualLink);
+  const gone = new Set<IfIndex>();
+  let failures = 0;
+  for (const { name, index, kind } of links) {
+    const addresses = [...observed.addresses.values()].filter(({ ifIndex }) => ifIndex === index);
+    const occupant = occupantOf({ index }, { observed, isOurs });
+    if (occupant !== undefined) {
+      process.stdout.write(`left ${name}: ${occupant} is on it and was not put there by lbd\n`);
+      continue;
+    }
+    const [outcome] = await rtnetlink.apply([{ kind: 'delete-link', ifIndex: index }]);
+    if (outcome?.ok !== true && outcome?.errno !== 'ENODEV') {
+      failures += 1;
+      process.stderr.write(`cannot remove ${name}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
+      continue;
+    }
+    gone.add(index);
+    ownership.removed(addresses);
+    const held = addresses.filter(isOurs).map(({ ip, prefixLength }) => `${ip}/${prefixLength}`);
+    process.stdout.write(`removed ${name}, a ${kind}, with ${listed(held)}\n`);
+  }
+  return { found: links.length, failures, gone };
+}
+
+/** Beyond it, addresses are counted. */
+const LISTED_MAX = 20;
+
+function listed(addresses: readonly string[]): string {
+  if (addresses.length === 0) return 'no address';
+  const rest = addresses.length - LISTED_MAX;
+  return `${addresses.slice(0, LISTED_MAX).join(', ')}${rest > 0 ? ` and ${rest} more` : ''}`;
+}
+
+async function removeAddresses(
+  rtnetlink: Rtnetlink,
+  observed: Observed,
+  ownership: Ownership,
+  gone: ReadonlySet<IfIndex>,
+): Promise<Removed> {
+  const ours = [...observed.addresses.values()].filter(
+    (address) => ownership.isOurs(address) && !gone.has(address.ifIndex),
+  );
+  const requests = ours.map((address) => toAddressRequest({ op: 'remove', ...address, lifetimeMs: 0 }));
+  const outcomes = await rtnetlink.apply(requests);
+  let failures = 0;
+  for (const [index, address] of ours.entries()) {
+    const outcome = outcomes[index];
+    const name = observed.links.get(address.ifIndex)?.name ?? `interface ${address.ifIndex}`;
+    const what = `${address.ip}/${address.prefixLength} from ${name}`;
+    // Expired in the meantime: as gone as if we had done it.
+    if (outcome?.ok === true || outcome?.errno === 'EADDRNOTAVAIL') {
+      process.stdout.write(`removed ${what}\n`);
+      continue;
+    }
+    failures += 1;
+    process.stderr.write(`cannot remove ${what}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
+  }
+  ownership.removed(ours.filter((_, index) => outcomes[index]?.ok === true));
+  return { found: ours.length, failures };
 }
 
 /** Returns how many could not be written. */

@@ -108,7 +108,7 @@ function findLink(input: VirtualInput): LinkState {
 
 /** What somebody else put on a link of ours, which therefore cannot go. */
 export function occupantOf(
-  link: Link,
+  link: Pick<Link, 'index'>,
   { observed, isOurs }: Pick<VirtualInput, 'observed' | 'isOurs'>,
 ): string | undefined {
   for (const { name, master } of observed.links.values()) if (master === link.index) return name;
