@@ -46,6 +46,7 @@ export function electionProblems(sources: ElectionProblemSources): ElectionProbl
         drift === undefined || state !== 'alive' ? [] : [`${name} has another configuration: ${drift}`],
       ),
       strangeAllocator(sources, members),
+      (election.refusedLately ?? []).flatMap(refusal),
       slowness(election),
       election.stateProblem === undefined
         ? []
@@ -117,6 +118,20 @@ function memberProblem(member: MemberStatus): readonly string[] {
   if (silence !== undefined) return [`${name} does not serve its addresses: ${silence}`];
   if (!udpLost) return [];
   return [`${name} is heard over TCP only: UDP port ${endpoint.port} is blocked between it and this host`];
+}
+
+/** What an operator can set right; the rest is duplicates, attacks and broken networks, which the counters have. */
+const REFUSAL_WORDS: Readonly<Record<string, string>> = {
+  version: 'does not speak as this version of lbd does',
+  sealing: 'has keys where this host has none, or the reverse: give both the same [gossip] key_file',
+  label: 'has another [gossip] label',
+  key: 'has another key: compare "lbctl keys list" there and here',
+  source: 'is not among the addresses of [gossip] allow',
+};
+
+function refusal({ why: reason, from }: { readonly why: string; readonly from: string }): readonly string[] {
+  const words = REFUSAL_WORDS[reason];
+  return words === undefined ? [] : [`${from} is not believed: it ${words}`];
 }
 
 function withoutSubnet(

@@ -15,6 +15,7 @@ export type ElectionFacts = {
   readonly stateProblem: string | undefined;
   readonly nameConflict: readonly string[] | undefined;
   readonly counters: ElectionOverview['traffic'];
+  readonly refusedLately?: ElectionOverview['refusedLately'];
   /** How a member's configuration differs from this host's, by the digest that it tells. */
   readonly drift: (configDigest: string) => string | undefined;
   readonly now: Instant;
@@ -49,6 +50,7 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
     }),
     members,
     nameConflict: facts.nameConflict,
+    refusedLately: facts.refusedLately?.length === 0 ? undefined : facts.refusedLately,
     traffic: { sent, sentBytes, received, receivedBytes, refused },
   };
 }

@@ -22,6 +22,8 @@ import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from 
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
 const DRAIN_LOOK_MS = 20;
+/** Who is not believed tries again within seconds. */
+const REFUSAL_SHOWN_MS = 60_000;
 /** A stop waits no longer for hand-overs that are under way. */
 const HAND_OVER_LIMIT_MS = 1_000;
 /** Of the addresses that nobody may have, so many are named in the answer to a drain. */
@@ -208,6 +210,7 @@ export class GossipService {
       stateProblem: this.#state.problem,
       nameConflict: this.statistics.nameConflict(now),
       counters: this.#gossip.counters(),
+      refusedLately: this.#gossip.refusals(REFUSAL_SHOWN_MS),
       drift: this.#options.drift,
       now,
     });

@@ -163,6 +163,10 @@ export class Gossip {
     this.#step(event);
   }
 
+  refusals(withinMs: number): ReturnType<Transport['refusals']> {
+    return this.#transport.refusals(withinMs);
+  }
+
   counters(): ReturnType<Transport['counters']> {
     return this.#transport.counters();
   }

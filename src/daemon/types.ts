@@ -102,6 +102,8 @@ export type ElectionOverview = {
   readonly members: readonly MemberStatus[];
   /** Where packets came from that call themselves this member; undefined when there were none lately. */
   readonly nameConflict: readonly string[] | undefined;
+  /** Who was not believed lately, and why; absent when nobody was. */
+  readonly refusedLately?: readonly { readonly why: string; readonly from: string }[] | undefined;
   readonly traffic: {
     readonly sent: number;
     readonly sentBytes: number;

@@ -31,6 +31,7 @@ export class Link {
   #timer: NodeJS.Timeout | undefined;
   #end: LinkEnd | undefined;
   #failure: string | undefined;
+  #refusal: StreamFailure | undefined;
   #isDone = false;
 
   constructor(id: number, remoteIp: Ip, socket: Socket, envelope: Envelope, events: LinkEvents) {
@@ -50,6 +51,11 @@ export class Link {
       this.#failure ??= error.code ?? error.message;
     });
     socket.on('close', () => this.#finish());
+  }
+
+  /** Why nothing that the peer says is believed; undefined when it is. */
+  get refusal(): StreamFailure | undefined {
+    return this.#refusal;
   }
 
   get isOpen(): boolean {
@@ -109,7 +115,10 @@ export class Link {
       for (const message of this.#waiting.splice(0)) this.send(message);
       this.#events.onOpen();
     }
-    if (typeof messages === 'string') return this.#fail(describe(messages));
+    if (typeof messages === 'string') {
+      this.#refusal = messages;
+      return this.#fail(describe(messages));
+    }
     for (const message of messages) {
       if (this.#isDone) return;
       this.#events.onBytes(message);

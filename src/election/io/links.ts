@@ -6,6 +6,7 @@ import type { Hello, Message, State } from '../message.ts';
 import type { Endpoint, MemberName, SegmentKey } from '../types.ts';
 import type { Envelope } from './envelope.ts';
 import { Link, type LinkEnd } from './link.ts';
+import type { StreamFailure } from './sealed-stream.ts';
 import type { SourceFilter } from './source-filter.ts';
 import { ANY_ADDRESS, bindFailure } from './udp-sockets.ts';
 
@@ -31,6 +32,8 @@ export type LinksOptions = {
   readonly state: () => State;
   readonly hello: () => Hello;
   readonly onMessage: (message: Message, link: Link) => void;
+  /** What came over a connection was not believed, and it was ended. */
+  readonly onRefused: (why: StreamFailure, from: Ip) => void;
   readonly onWatchOpened: (peer: MemberName, segment: SegmentKey) => void;
   readonly onWatchClosed: (peer: MemberName, segment: SegmentKey, how: LinkEnd) => void;
 };
@@ -296,6 +299,7 @@ export class Links {
       },
       onEnd: (how, failure) => {
         this.#links.delete(id);
+        if (link.refusal !== undefined) this.#options.onRefused(link.refusal, remoteIp);
         events.onEnd(how, failure);
       },
     });

@@ -5,10 +5,11 @@ import { decodeMessage, encodeMessage } from '../codec.ts';
 import type { Effect } from '../effects.ts';
 import { type Hello, MAX_PACKET_BYTES, type Message, type State } from '../message.ts';
 import type { Endpoint, MemberName, Segment, SegmentKey } from '../types.ts';
-import { Envelope, type Refusal } from './envelope.ts';
+import { Envelope } from './envelope.ts';
 import type { GossipKey } from './key-ring.ts';
 import type { Link, LinkEnd } from './link.ts';
 import { Links } from './links.ts';
+import type { StreamFailure } from './sealed-stream.ts';
 import { Sealer } from './sealer.ts';
 import { SourceFilter } from './source-filter.ts';
 import { UdpSockets } from './udp-sockets.ts';
@@ -69,6 +70,8 @@ export class Transport {
   #addresses: ReadonlyMap<SegmentKey, Ip> = new Map();
   #segmentOf: ReadonlyMap<Ip, SegmentKey> = new Map();
   readonly #refused = new Map<string, number>();
+  /** By reason: the last one. */
+  readonly #refusals = new Map<string, { readonly from: string; readonly atMs: number }>();
   readonly #refusalLoggedAtMs = new Map<string, number>();
   #sent = 0;
   #sentBytes = 0;
@@ -94,6 +97,7 @@ export class Transport {
       envelope: this.#envelope,
       filter: this.#filter,
       onMessage: (message, link) => this.#deliverFromLink(message, link),
+      onRefused: (why, from) => this.#refuse(why, from),
     });
   }
 
@@ -140,7 +144,13 @@ export class Transport {
     }
   }
 
-  /** Totals since the start, for metrics; `refused` by reason. */
+  /** What was not believed within the last `withinMs`: the last one for each reason. */
+  refusals(withinMs: number): readonly RefusedLately[] {
+    const sinceMs = this.#nowMs() - withinMs;
+    return [...this.#refusals].flatMap(([why, { from, atMs }]) => (atMs >= sinceMs ? [{ why, from }] : []));
+  }
+
+  /** Totals since the start, for metrics; `refused` by reason, packets and connections together. */
   counters(): TransportCounters {
     const { send, overflow } = this.#udp.failures;
     return {
@@ -218,18 +228,22 @@ export class Transport {
     });
   }
 
-  #refuse(why: Refusal | 'source' | `malformed-${string}`, address: string): void {
+  #refuse(why: StreamFailure | 'source' | `malformed-${string}`, address: string): void {
     const count = (this.#refused.get(why) ?? 0) + 1;
     this.#refused.set(why, count);
     // Nothing else is done for most of them: they are duplicates, or come in floods.
     if (why === 'replayed' || why === 'own') return;
     const nowMs = this.#nowMs();
+    this.#refusals.set(why, { from: address, atMs: nowMs });
     const loggedAtMs = this.#refusalLoggedAtMs.get(why);
     if (loggedAtMs !== undefined && nowMs - loggedAtMs < REFUSALS_LOGGED_EVERY_MS) return;
     this.#refusalLoggedAtMs.set(why, nowMs);
     this.#options.logger.warn({ why, from: address, count }, 'gossip.packet.refused');
   }
 }
+
+/** Something that came over the network and was not believed. `from` is an address. */
+export type RefusedLately = { readonly why: string; readonly from: string };
 
 export type TransportCounters = {
   readonly sent: number;

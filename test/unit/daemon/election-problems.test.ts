@@ -96,6 +96,15 @@ const CASES: readonly (readonly [Partial<ElectionProblemSources>, string])[] = [
     'warning: this host answers others too slowly (health score 5 of 8): it waits longer before it judges anybody',
   ],
   [
+    electionWith({
+      refusedLately: [
+        { why: 'key', from: '192.0.2.9' },
+        { why: 'replayed', from: '192.0.2.9' },
+      ],
+    }),
+    'warning: 192.0.2.9 is not believed: it has another key: compare "lbctl keys list" there and here',
+  ],
+  [
     { allocator: { holder: 'edge-9', self: false } },
     'warning: the allocator edge-9 is no member here: it takes the same addresses unless it gossips with these hosts',
   ],

@@ -306,6 +306,18 @@ test('packets and connections of a source that is not allowed are turned away', 
   assert.deepEqual(bob.events, []);
 });
 
+test('a connection to a host with another key is refused and told on both sides', async () => {
+  const alice = await start('alice', ALICE_IP, { keys: [newKey()] });
+  const bob = await start('bob', BOB_IP);
+  assert.deepEqual(alice.transport.refusals(60_000), []);
+  alice.transport.perform({ kind: 'exchange', with: bob.endpoint });
+  await alice.refusals('key');
+  await bob.refusals('key');
+  assert.deepEqual(alice.transport.refusals(60_000), [{ why: 'key', from: BOB_IP }]);
+  assert.deepEqual(bob.transport.refusals(60_000), [{ why: 'key', from: ALICE_IP }]);
+  assert.deepEqual(alice.warnings, [{ why: 'key', from: BOB_IP, count: 1 }]);
+});
+
 test('packets under another key or label change nothing, and are logged once for all', async () => {
   const alice = await start('alice', ALICE_IP, { keys: [newKey()] });
   const carol = await start('carol', '127.0.0.13' as Ip, { label: 'staging' });
