@@ -3,7 +3,7 @@ import { Clients, type ClientsOptions } from './clients.ts';
 import { createLab, type Lab } from './lab.ts';
 import type { NewService } from './lab-api.ts';
 import type { LabHost } from './lab-host.ts';
-import type { Lbd, LbdOptions } from './lab-lbd.ts';
+import { type Lbd, type LbdOptions, lbdCommand } from './lab-lbd.ts';
 import { favoured } from './lab-process.ts';
 import { BINARY, POOL, shown } from './scenario.ts';
 import { unixRequest } from './unix-http.ts';
@@ -197,6 +197,13 @@ export class Cluster {
       const web = await host.spawn(favoured([process.execPath, '-e', WEB_SERVER]));
       await web.waitForLine(/listening/);
     }
+  }
+
+  /** Has lbctl write a file with a new key; resolves with what is in it. */
+  async writeKeys(host: LabHost, path: string): Promise<string> {
+    const { stdout } = await host.run([...lbdCommand('lbctl', BINARY), 'keygen']);
+    await host.writeFile(path, stdout);
+    return stdout;
   }
 
   /** Drains the host; resolves when nothing is left on it. Throws when that takes longer than 10 s. */
