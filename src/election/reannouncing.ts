@@ -10,7 +10,7 @@ import { WakeUps } from './wake-ups.ts';
  */
 
 /** After the member was heard. It lets go within 200 ms of waking; the later ones make up for lost frames. */
-const ANNOUNCE_AFTER_MS: readonly number[] = [30, 250, 1_000];
+const ANNOUNCE_AFTER_MS: readonly number[] = [10, 250, 1_000];
 /** Overflow: the further ones have the defence of iface alone. */
 const ADDRESS_LIMIT = 16_384;
 

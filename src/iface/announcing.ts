@@ -11,38 +11,52 @@ import type { IfIndex } from './types.ts';
  */
 export const ANNOUNCE_AT_MS: readonly number[] = [0, 100, 500, 1_500, 3_000];
 
-const FIRST_FRAMES_PER_S = 5_000;
-const REPEAT_FRAMES_PER_S = 1_000;
+const FRAMES_PER_S: Readonly<Record<Lane, number>> = { first: 5_000, correction: 2_000, repeat: 1_000 };
 const BURST_FRAMES = 256;
 
-type Schedule = { readonly ifIndex: IfIndex; readonly from: Instant; readonly next: number };
+/** A newcomer's clients wait for the first; those of a correction have just been told something else. */
+type Lane = 'first' | 'correction' | 'repeat';
+
+type Schedule = {
+  readonly ifIndex: IfIndex;
+  readonly from: Instant;
+  readonly next: number;
+  readonly lane: Lane;
+};
 
 export type Announcement = { readonly ifIndex: IfIndex; readonly ip: Ip };
 
 export class Announcing {
   readonly #schedules = new Map<Ip, Schedule>();
-  /** When each is due, first announcements apart from repeats, as each kind has a budget of its own. */
-  readonly #dueFirsts = new Alarms<Ip>();
-  readonly #dueRepeats = new Alarms<Ip>();
+  /** When each is due: a lane has a budget of its own, so that none waits for another. */
+  readonly #lanes: Readonly<Record<Lane, { readonly due: Alarms<Ip>; readonly budget: TokenBucket }>> = {
+    first: newLane('first'),
+    correction: newLane('correction'),
+    repeat: newLane('repeat'),
+  };
   readonly #sent = new Map<Ip, number>();
-  readonly #firsts = new TokenBucket(FIRST_FRAMES_PER_S, BURST_FRAMES);
-  readonly #repeats = new TokenBucket(REPEAT_FRAMES_PER_S, BURST_FRAMES);
 
   /** Announces `ip` over the next seconds, from `now` on. */
   start(ip: Ip, ifIndex: IfIndex, now: Instant): void {
-    this.#schedule(ip, { ifIndex, from: now, next: 0 });
+    this.#schedule(ip, { ifIndex, from: now, next: 0, lane: 'first' });
   }
 
-  /** Announces `ip` once, for defence, unless a whole series is under way. */
-  once(ip: Ip, ifIndex: IfIndex, now: Instant): void {
+  /** Announces `ip` once, at `at`, unless a whole series is under way. */
+  once(ip: Ip, ifIndex: IfIndex, at: Instant): void {
     if (this.#schedules.has(ip)) return;
-    const last = ANNOUNCE_AT_MS.length - 1;
-    this.#schedule(ip, { ifIndex, from: after(now, -(ANNOUNCE_AT_MS[last] ?? 0)), next: last });
+    const next = ANNOUNCE_AT_MS.length - 1;
+    this.#schedule(ip, { ifIndex, from: after(at, -(ANNOUNCE_AT_MS[next] ?? 0)), next, lane: 'correction' });
   }
 
-  /** Announces it no more for now. */
+  /** Announces `ip` over the next seconds anew, as clients have heard something else. */
+  again(ip: Ip, ifIndex: IfIndex, now: Instant): void {
+    if (this.#schedules.get(ip)?.lane === 'first') return;
+    this.#schedule(ip, { ifIndex, from: now, next: 0, lane: 'correction' });
+  }
+
+  /** Announces it no more for now; a newcomer is announced all the same. */
   quiet(ip: Ip): void {
-    this.#unschedule(ip);
+    if (this.#schedules.get(ip)?.lane !== 'first') this.#unschedule(ip);
   }
 
   stop(ip: Ip): void {
@@ -55,50 +69,55 @@ export class Announcing {
     return this.#sent.get(ip) ?? 0;
   }
 
-  /** What is due and affordable: first announcements before repeats, as a newcomer's clients are waiting. */
+  /** What is due and affordable: first announcements before corrections before repeats. */
   advance(now: Instant): readonly Announcement[] {
-    const firsts = this.#take(this.#dueFirsts, this.#firsts, now);
-    const repeats = this.#take(this.#dueRepeats, this.#repeats, now);
-    return [...firsts, ...repeats].map(([ip, schedule]) => {
+    const { first, correction, repeat } = this.#lanes;
+    const taken: (readonly [Ip, Schedule])[] = [];
+    for (const { due, budget } of [first, correction, repeat]) this.#take(due, budget, now, taken);
+    return taken.map(([ip, schedule]) => {
       this.#sent.set(ip, this.count(ip) + 1);
       // Only now: what a late call missed is made up for one announcement at a time.
       if (schedule.next < ANNOUNCE_AT_MS.length - 1)
-        this.#schedule(ip, { ...schedule, next: schedule.next + 1 });
+        this.#schedule(ip, { ...schedule, next: schedule.next + 1, lane: 'repeat' });
       return { ifIndex: schedule.ifIndex, ip };
     });
   }
 
   deadline(): Instant {
+    const { first, correction, repeat } = this.#lanes;
     return earliest(
-      affordableAt(this.#dueFirsts, this.#firsts),
-      affordableAt(this.#dueRepeats, this.#repeats),
+      affordableAt(first.due, first.budget),
+      affordableAt(correction.due, correction.budget),
+      affordableAt(repeat.due, repeat.budget),
     );
   }
 
-  /** Those due and affordable, which are scheduled no more. */
-  #take(due: Alarms<Ip>, budget: TokenBucket, now: Instant): readonly (readonly [Ip, Schedule])[] {
-    const taken: (readonly [Ip, Schedule])[] = [];
+  /** Adds those due and affordable, which are scheduled no more. */
+  #take(due: Alarms<Ip>, budget: TokenBucket, now: Instant, taken: (readonly [Ip, Schedule])[]): void {
     for (let ip = due.peekDue(now); ip !== undefined; ip = due.peekDue(now)) {
       const schedule = this.#schedules.get(ip);
       if (schedule === undefined || budget.take(1, now) === 0) break;
       this.#unschedule(ip);
       taken.push([ip, schedule]);
     }
-    return taken;
   }
 
   #schedule(ip: Ip, schedule: Schedule): void {
     this.#unschedule(ip);
     this.#schedules.set(ip, schedule);
-    const due = schedule.next === 0 ? this.#dueFirsts : this.#dueRepeats;
-    due.set(ip, after(schedule.from, ANNOUNCE_AT_MS[schedule.next] ?? 0));
+    this.#lanes[schedule.lane].due.set(ip, after(schedule.from, ANNOUNCE_AT_MS[schedule.next] ?? 0));
   }
 
   #unschedule(ip: Ip): void {
+    const schedule = this.#schedules.get(ip);
+    if (schedule === undefined) return;
     this.#schedules.delete(ip);
-    this.#dueFirsts.cancel(ip);
-    this.#dueRepeats.cancel(ip);
+    this.#lanes[schedule.lane].due.cancel(ip);
   }
+}
+
+function newLane(lane: Lane): { readonly due: Alarms<Ip>; readonly budget: TokenBucket } {
+  return { due: new Alarms<Ip>(), budget: new TokenBucket(FRAMES_PER_S[lane], BURST_FRAMES) };
 }
 
 function affordableAt(due: Alarms<Ip>, budget: TokenBucket): Instant {

@@ -7,6 +7,8 @@ export class Entries {
   readonly #entries = new Map<Ip, Entry>();
   #heldCount = 0;
   readonly #touched = new Set<Ip>();
+  /** Held, and not told so before the segment was: a former owner lets go at that word, and clients must know by then. */
+  readonly #unannounced = new Set<Ip>();
   /** What was last told of each that is not absent. */
   readonly #told = new Map<Ip, LocalState>();
 
@@ -25,13 +27,24 @@ export class Entries {
   set(ip: Ip, entry: Entry): void {
     if (this.#entries.get(ip)?.status === 'held') this.#heldCount -= 1;
     if (entry.status === 'held') this.#heldCount += 1;
+    else this.#unannounced.delete(ip);
     this.#entries.set(ip, entry);
     this.#touched.add(ip);
   }
 
   delete(ip: Ip): void {
     if (this.#entries.get(ip)?.status === 'held') this.#heldCount -= 1;
+    this.#unannounced.delete(ip);
     if (this.#entries.delete(ip)) this.#touched.add(ip);
+  }
+
+  /** `ip`, just held, counts as being taken until `announced()`. */
+  keepBack(ip: Ip): void {
+    this.#unannounced.add(ip);
+  }
+
+  announced(ip: Ip): void {
+    if (this.#unannounced.delete(ip)) this.#touched.add(ip);
   }
 
   /** The addresses that have come to another state since the last call. */
@@ -39,7 +52,7 @@ export class Entries {
     if (this.#touched.size === 0) return [];
     const changes: (readonly [Ip, LocalState])[] = [];
     for (const ip of this.#touched) {
-      const state = localState(this.#entries.get(ip));
+      const state = this.#unannounced.has(ip) ? 'taking' : localState(this.#entries.get(ip));
       if (state === (this.#told.get(ip) ?? 'absent')) continue;
       if (state === 'absent') this.#told.delete(ip);
       else this.#told.set(ip, state);

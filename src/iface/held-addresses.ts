@@ -128,7 +128,7 @@ export class HeldAddresses {
     const { entries, announcing } = this.#parts;
     for (const ip of ips) {
       const entry = entries.get(ip);
-      if (entry?.status === 'held') announcing.start(ip, entry.target.ifIndex, now);
+      if (entry?.status === 'held') announcing.again(ip, entry.target.ifIndex, now);
     }
   }
 

@@ -388,6 +388,7 @@ export class LocalAddresses {
 
   #hold(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
     this.#held.begin(ip, target, validUntil, now, how);
+    if (how === 'taken' && this.desired(ip)?.entry?.kind === 'hand-over') this.#entries.keepBack(ip);
     this.#questions.spend(ip);
   }
 
@@ -477,6 +478,7 @@ export class LocalAddresses {
     for (const { ip, ifIndex, to } of round.frames)
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
     for (const { ip, ifIndex } of this.#announcing.advance(now)) {
+      this.#entries.announced(ip);
       // A host that may not be the owner any more does not turn clients to itself.
       if (this.#held.renewals.isAllowed(ifIndex, ip))
         this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });

@@ -70,6 +70,27 @@ test('hand-over: added at once and announced, though its owner still answers', (
   assert.deepEqual(kinds(host), ['announce']);
 });
 
+test('hand-over: held only once the segment was told, as its owner lets go at that', () => {
+  const host = new FakeHost().start();
+  const ips = Array.from({ length: 200 }, (_, index) => `192.0.2.${index + 20}`);
+  host
+    .grant(HAND_OVER, ...ips)
+    .advance(1)
+    .plan([], [])
+    .advance(1);
+  host.states.length = 0;
+  host.frames.length = 0;
+  // Together more than may be announced at a time.
+  host.grant(HAND_OVER, ...ips).advance(1_000);
+  const held = host.states.filter(({ state }) => state === 'held');
+  assert.equal(held.length, ips.length);
+  assert.ok(held.some(({ at }) => at > (held[0]?.at ?? NEVER)));
+  for (const { ip, at } of held) {
+    const announced = host.frames.find((frame) => frame.ip === ip && frame.frame === 'announce');
+    assert.ok(announced !== undefined && announced.at <= at, `${ip} is held before it is announced`);
+  }
+});
+
 test('hand-over: one that was frozen on its way asks the wire', () => {
   const host = new FakeHost().start();
   host.neighbours.set(VIP as Ip, OLD);
