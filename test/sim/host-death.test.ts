@@ -2,94 +2,114 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
   clusterAtRest,
+  forSeeds,
   longest,
+  mostMoves,
   ownedBy,
   ownerOf,
   percentile,
   seeds,
   seedsOf,
   spread,
+  times,
 } from './support/scenario.ts';
 
-/** Scenarios 1, 2 and 3: what dies, and how soon somebody else is there. */
+/** Scenarios 2 and 3: an owner dies, and somebody else is there soon. */
 describe('an owner dies', () => {
-  for (const { hosts, addresses, runs, atMostMs } of [
-    { hosts: 3, addresses: 3, runs: seeds(1_000, 300), atMostMs: 450 },
-    { hosts: 10, addresses: 10, runs: seeds(1_000, 200), atMostMs: 450 },
-    { hosts: 10, addresses: 1_000, runs: seeds(50, 5), atMostMs: 800 },
+  for (const { hosts, runs } of [
+    { hosts: 3, runs: seeds(1_000, 300) },
+    { hosts: 10, runs: seeds(1_000, 150) },
   ]) {
-    test(`with its host, of ${hosts}, and ${addresses} addresses: they are answered again in time`, (t) => {
+    test(`with its host, of ${hosts}: its addresses are answered again in time`, (t) => {
       const gaps: number[] = [];
-      for (const seed of runs) {
-        const cluster = clusterAtRest({ seed, hosts, addresses });
+      forSeeds(runs, (seed) => {
+        const cluster = clusterAtRest({ seed, hosts, addresses: hosts });
         const { world, ips } = cluster;
         const owner = ownerOf(world, cluster.first);
         const owned = ownedBy(cluster, owner);
         owner.powerOff();
         world.run(1_500);
         gaps.push(longest(cluster, owned, 'longestGapMs'));
-        assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, `two answered, seed ${seed}`);
-        assert.ok(longest(cluster, owned, 'longestUnservedMs') < 1_000, `a client left alone, seed ${seed}`);
-      }
+        assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, 'two answered');
+        assert.ok(longest(cluster, owned, 'longestStaleMs') <= 100, 'a client went on to the dead one');
+      });
       t.diagnostic(`gap ${spread(gaps)}`);
-      if (addresses < 1_000) {
-        assert.ok(percentile(gaps, 0.5) <= 250, spread(gaps));
-        assert.ok(percentile(gaps, 0.99) <= atMostMs, spread(gaps));
-      } else assert.ok(percentile(gaps, 1) <= atMostMs, spread(gaps));
+      assertInTime(gaps);
     });
   }
 
-  for (const { addresses, kills } of [
-    { addresses: 100, kills: seeds(1_000, 40) },
-    { addresses: 3_000, kills: seeds(20, 3) },
-  ]) {
-    test(`with its host, of 100, and ${addresses} addresses, again and again`, (t) => {
-      const cluster = clusterAtRest({ seed: addresses, hosts: 100, addresses });
+  test('with its host, of 100, again and again: its addresses are answered again in time', (t) => {
+    const gaps: number[] = [];
+    forSeeds(seeds(4, 1), (seed) => {
+      const cluster = clusterAtRest({ seed, hosts: 100, addresses: 100 });
       const { world, ips } = cluster;
-      const gaps: number[] = [];
-      for (const _ of kills) {
-        const owner = ownerOf(world, ips[Math.floor(world.random() * ips.length)] ?? fail());
+      for (const _ of times(250, 40)) {
+        const owner = ownerOf(world, ips[Math.floor(world.random() * ips.length)] ?? cluster.first);
         const owned = ownedBy(cluster, owner);
         world.measure();
         owner.powerOff();
-        world.run(1_500);
+        world.run(1_000);
         gaps.push(longest(cluster, owned, 'longestGapMs'));
         assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, `two answered at ${world.now} ms`);
         owner.powerOn();
         owner.start(seedsOf(world));
-        world.run(2_500 + 500 * world.random());
+        // Until it may take addresses itself: before, its heirs would have to wait for that.
+        world.run(2_100 + 500 * world.random());
       }
-      t.diagnostic(`gap ${spread(gaps)}`);
-      if (addresses === 100) {
-        assert.ok(percentile(gaps, 0.5) <= 250, spread(gaps));
-        assert.ok(percentile(gaps, 0.99) <= 450, spread(gaps));
-      } else assert.ok(percentile(gaps, 1) <= 800, spread(gaps));
+    });
+    t.diagnostic(`gap ${spread(gaps)}`);
+    assertInTime(gaps);
+  });
+
+  for (const { hosts, addresses, runs } of [
+    { hosts: 3, addresses: 1_010, runs: seeds(200, 5) },
+    { hosts: 10, addresses: 1_050, runs: seeds(200, 4) },
+    { hosts: 100, addresses: 1_250, runs: seeds(50, 2) },
+  ]) {
+    test(`with its host, of ${hosts}, and 1,000 addresses: the last one is answered in time`, (t) => {
+      const gaps: number[] = [];
+      // Nearly all addresses go to the first host.
+      const weight = (index: number) => (index === 0 ? 1_000 : 1);
+      forSeeds(runs, (seed) => {
+        const cluster = clusterAtRest({ seed, hosts, addresses, host: { weight } });
+        const { world, ips } = cluster;
+        const owner = world.host(0);
+        const owned = ownedBy(cluster, owner);
+        assert.ok(owned.length >= 1_000, `only ${owned.length} addresses`);
+        owner.powerOff();
+        world.run(1_500);
+        gaps.push(longest(cluster, owned, 'longestGapMs'));
+        assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, 'two answered');
+      });
+      t.diagnostic(`gap of the last one ${spread(gaps)}`);
+      assert.ok(percentile(gaps, 1) <= 800, spread(gaps));
     });
   }
 
   test('as a process, while its host lives: no gap, no second owner, also when it comes back', (t) => {
     const gaps: number[] = [];
-    for (const seed of seeds(200, 40)) {
+    forSeeds(seeds(200, 40), (seed) => {
       const cluster = clusterAtRest({ seed, hosts: 10, addresses: 10 });
       const { world, ips } = cluster;
       const owner = ownerOf(world, cluster.first);
       owner.kill();
       // Half of them are started again by systemd, the others stay away until their addresses have ended.
-      if (seed % 2 === 0) {
+      const isBack = seed % 2 === 0;
+      if (isBack) {
         world.run(300 * world.random());
         owner.start(seedsOf(world));
       }
       world.run(33_000);
       gaps.push(longest(cluster, ips, 'longestGapMs'));
-      assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, `two answered, seed ${seed}`);
-      const moves = Math.max(...ips.map((ip) => world.client.judge.record(ip).moves));
-      if (seed % 2 === 0) assert.equal(moves, 0, `moved for a restart, seed ${seed}`);
-    }
+      assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, 'two answered');
+      if (isBack) assert.equal(mostMoves(cluster, ips), 0, 'moved for a restart');
+    });
     t.diagnostic(`gap ${spread(gaps)}`);
     assert.ok(percentile(gaps, 1) <= 50, spread(gaps));
   });
 });
 
-function fail(): never {
-  throw new Error('there are no addresses');
+function assertInTime(gaps: readonly number[]): void {
+  assert.ok(percentile(gaps, 0.5) <= 250, spread(gaps));
+  assert.ok(percentile(gaps, 0.99) <= 450, spread(gaps));
 }

@@ -1,63 +1,86 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { clusterAtRest, longest, ownedBy, ownerOf, percentile, seeds, spread } from './support/scenario.ts';
+import {
+  type Cluster,
+  clusterAtRest,
+  forSeeds,
+  longest,
+  mostMoves,
+  ownedBy,
+  ownerOf,
+  ownersOf,
+  percentile,
+  seeds,
+  spread,
+  times,
+} from './support/scenario.ts';
 
 /** Scenarios 6 and 10: a host, or all of them, hear nobody, and are heard again. */
+const CUT_LIMIT_MS = 30_000;
+
+type Figures = { readonly letGo: number[]; readonly doubles: number[]; readonly stale: number[] };
+
 describe('an owner that is cut off', () => {
-  for (const { hosts, runs } of [
-    { hosts: 3, runs: seeds(1_000, 120) },
-    { hosts: 10, runs: seeds(1_000, 60) },
-    { hosts: 100, runs: seeds(100, 3) },
+  for (const { hosts, runs, cuts } of [
+    { hosts: 3, runs: seeds(1_000, 100), cuts: times(1, 1) },
+    { hosts: 10, runs: seeds(1_000, 50), cuts: times(1, 1) },
+    { hosts: 100, runs: seeds(4, 1), cuts: times(250, 8) },
   ]) {
     test(`of ${hosts} lets go in time, and comes back without a second owner`, (t) => {
-      const letGo: number[] = [];
-      const doubles: number[] = [];
-      const unserved: number[] = [];
-      for (const seed of runs) {
+      const figures: Figures = { letGo: [], doubles: [], stale: [] };
+      forSeeds(runs, (seed) => {
         const cluster = clusterAtRest({ seed, hosts, addresses: hosts });
-        const { world, ips } = cluster;
-        const owner = ownerOf(world, cluster.first);
-        const owned = ownedBy(cluster, owner);
-        const cutAt = world.now;
-        const cutMs = 30_000 * world.random();
-        world.lan.setPort(owner.port, { up: false });
-        const isHolding = () => owned.some((ip) => owner.kernel.has(ip));
-        while (isHolding() && world.now - cutAt < cutMs) world.run(1);
-        if (!isHolding()) letGo.push(world.now - cutAt);
-        world.run(Math.max(0, cutAt + cutMs - world.now));
-        if (cutMs > 1_000) {
-          unserved.push(longest(cluster, owned, 'longestUnservedMs'));
-          assert.ok(
-            owned.every((ip) => world.client.isServed(ip)),
-            `not served after the cut, seed ${seed}`,
-          );
-        }
-        world.lan.setPort(owner.port, { up: true });
-        world.run(6_000);
-        doubles.push(longest(cluster, ips, 'longestDoubleMs'));
-        for (const ip of ips)
-          assert.ok(world.client.isServed(ip), `${ip} not served in the end, seed ${seed}`);
-      }
+        for (const _ of cuts) cutOff(cluster, figures);
+      });
+      const { letGo, doubles, stale } = figures;
       t.diagnostic(`let go after ${spread(letGo)}`);
       t.diagnostic(`two answered for ${spread(doubles)}`);
-      t.diagnostic(`a client with a warm cache was not served for ${spread(unserved)}`);
+      t.diagnostic(`with an owner, and a warm cache that did not know it, for ${spread(stale)}`);
       assert.ok(percentile(letGo, 1) <= 200, spread(letGo));
       assert.ok(percentile(doubles, 1) <= 50, spread(doubles));
-      // From the cut: 450 ms to the take-over, and at most 100 ms from there to the client.
-      assert.ok(percentile(unserved, 1) <= 550, spread(unserved));
+      assert.ok(percentile(stale, 1) <= 100, spread(stale));
     });
   }
 });
 
+/** An owner's port goes dead while its carrier stays, and is plugged back after 0 to 30 s. */
+function cutOff(cluster: Cluster, { letGo, doubles, stale }: Figures): void {
+  const { world, ips } = cluster;
+  world.measure();
+  const owner = ownerOf(world, ips[Math.floor(world.random() * ips.length)] ?? cluster.first);
+  const owned = ownedBy(cluster, owner);
+  const cutAt = world.now;
+  const cutMs = CUT_LIMIT_MS * world.random();
+  world.lan.setPort(owner.port, { up: false });
+  const isHolding = () => owned.some((ip) => owner.kernel.has(ip));
+  while (isHolding() && world.now - cutAt < cutMs) world.run(1);
+  if (!isHolding()) letGo.push(world.now - cutAt);
+  world.run(Math.max(0, cutAt + cutMs - world.now));
+  if (cutMs > 1_000) {
+    for (const ip of owned) assert.ok(world.client.isServed(ip), `${ip} is not served during the cut`);
+  }
+  world.lan.setPort(owner.port, { up: true });
+  world.run(6_000);
+  doubles.push(longest(cluster, ips, 'longestDoubleMs'));
+  stale.push(longest(cluster, ips, 'longestStaleMs'));
+  for (const ip of ips) assert.ok(world.client.isServed(ip), `${ip} is not served in the end`);
+}
+
 describe('a switch that reboots', () => {
   test('gives every host its own addresses back, and nobody anything else', (t) => {
-    const times: number[] = [];
-    for (const seed of seeds(200, 20)) {
+    const durations: number[] = [];
+    const stale: number[] = [];
+    forSeeds(seeds(200, 20), (seed) => {
       const cluster = clusterAtRest({ seed, hosts: 10, addresses: 30 });
       const { world, ips } = cluster;
-      const owners = new Map(ips.map((ip) => [ip, ownerOf(world, ip)]));
+      const owners = ownersOf(cluster);
       for (const host of world.hosts) world.lan.setPort(host.port, { up: false });
       world.run(30_000);
+      assert.ok(
+        world.hosts.every(({ kernel }) => [...kernel.addresses()].length === 0),
+        'held in the dark',
+      );
+      world.measure();
       const backAt = world.now;
       for (const host of world.hosts) {
         world.queue.in(5_000 * world.random(), () => world.lan.setPort(host.port, { up: true }));
@@ -65,12 +88,38 @@ describe('a switch that reboots', () => {
       world.run(5_000);
       const isBack = () => ips.every((ip) => world.client.judge.holder(ip) === owners.get(ip)?.index);
       world.runUntil(isBack, 10_000, 5);
-      times.push(world.now - backAt);
+      durations.push(world.now - backAt);
       world.run(15_000);
-      assert.ok(isBack(), `moved later, seed ${seed}`);
-      assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, `two answered, seed ${seed}`);
-      for (const ip of ips) assert.equal(world.client.judge.record(ip).moves, 0, `${ip} moved, seed ${seed}`);
+      assert.ok(isBack(), 'moved later');
+      stale.push(longest(cluster, ips, 'longestStaleMs'));
+      assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, 'two answered');
+      assert.equal(mostMoves(cluster, ips), 0, 'moved');
+    });
+    t.diagnostic(`all back ${spread(durations)} after the first port could be`);
+    t.diagnostic(`with an owner, and a warm cache that did not know it, for ${spread(stale)}`);
+    assert.ok(percentile(stale, 1) <= 100, spread(stale));
+  });
+
+  test('while wall clocks are stepped: no core looks at one', () => {
+    const { now } = Date;
+    const { now: monotonic } = performance;
+    const refuse = (): never => {
+      throw new Error('a core looked at a clock of the system');
+    };
+    // `scripts/check-floors.ts` refuses them in the source; here is the proof by execution.
+    Date.now = refuse;
+    performance.now = refuse;
+    try {
+      const cluster = clusterAtRest({ seed: 7, hosts: 10, addresses: 10 });
+      const { world } = cluster;
+      for (const host of world.hosts) world.lan.setPort(host.port, { up: false });
+      world.run(2_000);
+      for (const host of world.hosts) world.lan.setPort(host.port, { up: true });
+      world.run(10_000);
+      assert.equal(mostMoves(cluster, cluster.ips), 0);
+    } finally {
+      Date.now = now;
+      performance.now = monotonic;
     }
-    t.diagnostic(`all back ${spread(times)} after the first port could be`);
   });
 });

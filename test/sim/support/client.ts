@@ -2,6 +2,9 @@ import type { Ip } from '../../../src/lib/ip.ts';
 import { type HostId, Judge } from './judge.ts';
 import type { Lan, PortId } from './lan.ts';
 
+/** Something that lasts, and how long it did at most. */
+type Spell = { since: number | undefined; longestMs: number };
+
 /**
  * A machine that uses the addresses: its judge sees who would answer an ARP request of it at every instant, and its
  * neighbour cache who gets its packets, which is the last that announced.
@@ -11,7 +14,8 @@ export class Client {
   readonly judge: Judge;
   readonly #now: () => number;
   readonly #cache = new Map<Ip, HostId>();
-  readonly #unserved = new Map<Ip, { since: number | undefined; longestMs: number }>();
+  readonly #unserved = new Map<Ip, Spell>();
+  readonly #stale = new Map<Ip, Spell>();
 
   constructor(lan: Lan, now: () => number) {
     this.port = lan.addPort();
@@ -29,21 +33,38 @@ export class Client {
   look(ip: Ip): void {
     const host = this.#cache.get(ip);
     if (host === undefined) return;
-    const served = this.judge.record(ip).answering.has(host);
-    const state = this.#unserved.get(ip) ?? { since: undefined, longestMs: 0 };
-    this.#unserved.set(ip, state);
-    if (!served) state.since ??= this.#now();
-    else if (state.since !== undefined) {
-      state.longestMs = Math.max(state.longestMs, this.#now() - state.since);
-      state.since = undefined;
+    const { answering } = this.judge.record(ip);
+    const isServed = answering.has(host);
+    this.#spell(this.#unserved, ip, !isServed);
+    this.#spell(this.#stale, ip, !isServed && answering.size > 0);
+  }
+
+  #spell(spells: Map<Ip, Spell>, ip: Ip, lasts: boolean): void {
+    let spell = spells.get(ip);
+    if (spell === undefined) {
+      spell = { since: undefined, longestMs: 0 };
+      spells.set(ip, spell);
+    }
+    if (lasts) spell.since ??= this.#now();
+    else if (spell.since !== undefined) {
+      spell.longestMs = Math.max(spell.longestMs, this.#now() - spell.since);
+      spell.since = undefined;
     }
   }
 
   /** The longest time that packets to the cached MAC were lost, one that still lasts included. */
   longestUnservedMs(ip: Ip): number {
-    const state = this.#unserved.get(ip);
-    if (state === undefined) return Number.POSITIVE_INFINITY;
-    return state.since === undefined ? state.longestMs : Math.max(state.longestMs, this.#now() - state.since);
+    return this.#longest(this.#unserved.get(ip));
+  }
+
+  /** The longest time that somebody answered for it, and the cache still had another. */
+  longestStaleMs(ip: Ip): number {
+    return this.#longest(this.#stale.get(ip));
+  }
+
+  #longest(spell: Spell | undefined): number {
+    if (spell === undefined) return Number.POSITIVE_INFINITY;
+    return spell.since === undefined ? spell.longestMs : Math.max(spell.longestMs, this.#now() - spell.since);
   }
 
   /** Whether the cached MAC answers now. */
@@ -55,9 +76,11 @@ export class Client {
   reset(): void {
     this.judge.reset();
     const now = this.#now();
-    for (const state of this.#unserved.values()) {
-      state.longestMs = 0;
-      if (state.since !== undefined) state.since = now;
+    for (const spells of [this.#unserved, this.#stale]) {
+      for (const spell of spells.values()) {
+        spell.longestMs = 0;
+        if (spell.since !== undefined) spell.since = now;
+      }
     }
   }
 }

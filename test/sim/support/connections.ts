@@ -1,6 +1,7 @@
 import type { Message } from '../../../src/election/message.ts';
 import type { WatchEnd } from '../../../src/election/watch-types.ts';
 import type { SimHost } from './host.ts';
+import type { Link } from './lan-plan.ts';
 import type { World } from './world.ts';
 
 /** TCP between the hosts' processes: streams that come late or not at all, and ends that tell. */
@@ -8,6 +9,7 @@ import type { World } from './world.ts';
 type Connection = {
   readonly from: SimHost;
   readonly to: SimHost;
+  readonly link: Link;
   /** What the one that opened it does with what happens. */
   readonly onMessage: (message: Message) => void;
   readonly onClosed: (how: WatchEnd) => void;
@@ -29,24 +31,24 @@ export class Connections {
   connect(
     from: SimHost,
     to: SimHost,
+    link: Link,
     first: () => Message,
     handlers: Pick<Connection, 'onMessage' | 'onClosed'> & { readonly onOpened?: () => void },
   ): number {
     const id = this.#nextId++;
-    const connection: Connection = { from, to, ...handlers, isOpen: true };
+    const connection: Connection = { from, to, link, ...handlers, isOpen: true };
     this.#open.set(id, connection);
-    const { lan } = this.#world;
+    const lan = this.#world.lanOf(link);
+    const there = [from.portOn(link), to.portOn(link)] as const;
+    const back = [to.portOn(link), from.portOn(link)] as const;
     const refused = (how: WatchEnd): void => this.#end(id, how);
     lan.stream(
-      from.port,
-      to.port,
+      ...there,
       () => {
         if (!to.isUp) return this.#world.queue.in(CONNECT_TIMEOUT_MS, () => refused('timeout'));
-        if (to.process === undefined) {
-          return lan.stream(to.port, from.port, () => from.deliver(() => refused('rst')));
-        }
+        if (to.process === undefined) return lan.stream(...back, () => from.deliver(() => refused('rst')));
         // The kernel accepts, whatever the process does.
-        lan.stream(to.port, from.port, () => {
+        lan.stream(...back, () => {
           from.deliver(() => {
             if (!connection.isOpen) return;
             handlers.onOpened?.();
@@ -63,11 +65,10 @@ export class Connections {
   send(id: number, message: Message): void {
     const connection = this.#open.get(id);
     if (connection === undefined) return;
-    const { from, to } = connection;
-    this.#world.lan.stream(from.port, to.port, () => {
-      to.deliver(() => {
-        if (connection.isOpen) to.process?.message(message, from, id);
-      });
+    const { from, to, link } = connection;
+    const sentAt = this.#world.now;
+    this.#world.lanOf(link).stream(from.portOn(link), to.portOn(link), () => {
+      if (connection.isOpen) to.take(message, from, link, id, sentAt);
     });
   }
 
@@ -75,10 +76,13 @@ export class Connections {
   reply(id: number, message: Message): void {
     const connection = this.#open.get(id);
     if (connection === undefined) return;
-    const { from, to } = connection;
-    this.#world.lan.stream(to.port, from.port, () => {
+    const { from, to, link } = connection;
+    const sentAt = this.#world.now;
+    this.#world.lanOf(link).stream(to.portOn(link), from.portOn(link), () => {
       from.deliver(() => {
-        if (connection.isOpen) connection.onMessage(message);
+        if (!connection.isOpen) return;
+        this.#world.invariants.heard(from, to, sentAt);
+        connection.onMessage(message);
       });
     });
   }
@@ -95,8 +99,9 @@ export class Connections {
     for (const [id, connection] of this.#open) {
       if (connection.from === host) this.close(id);
       else if (connection.to === host && how === 'killed') {
-        const { from } = connection;
-        this.#world.lan.stream(host.port, from.port, () => from.deliver(() => this.#end(id, 'rst')));
+        const { from, link } = connection;
+        const lan = this.#world.lanOf(link);
+        lan.stream(host.portOn(link), from.portOn(link), () => from.deliver(() => this.#end(id, 'rst')));
       }
     }
   }

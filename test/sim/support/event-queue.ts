@@ -4,6 +4,8 @@ export class EventQueue {
   now = 0;
   /** How many events have run. */
   count = 0;
+  /** Of everything that happened so far and when: equal for two runs that were the same. */
+  trace = 0;
   // A binary heap in three parallel arrays: no object for each event beyond its own closure.
   readonly #times: number[] = [];
   readonly #orders: number[] = [];
@@ -36,9 +38,15 @@ export class EventQueue {
     while (times.length > 0 && (times[0] ?? 0) <= time) {
       const task = this.#pop();
       this.count += 1;
+      this.note(this.now * 4_096);
       task();
     }
     this.now = time;
+  }
+
+  /** Makes `value` part of the trace. */
+  note(value: number): void {
+    this.trace = Math.imul(this.trace ^ value, 0x01000193);
   }
 
   #pop(): () => void {

@@ -1,3 +1,4 @@
+import type { Message } from '../../../src/election/message.ts';
 import type { PersistentState } from '../../../src/election/types.ts';
 import type { Mac } from '../../../src/iface/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
@@ -5,15 +6,19 @@ import { ipFromNumber } from '../../../src/lib/ip.ts';
 import { type Instant, instant } from '../../../src/lib/time.ts';
 import { SimKernel } from './kernel.ts';
 import type { PortId } from './lan.ts';
-import { NIC_INDEX } from './lan-plan.ts';
+import { HOSTS_FROM, type Link, NIC_INDEX } from './lan-plan.ts';
 import { SimProcess, type SimProcessOptions } from './process.ts';
-import type { Frame, World } from './world.ts';
+import type { Frame, Plan, World } from './world.ts';
 
 export type SimHostOptions = SimProcessOptions;
 
 /** A paused process finds this many packets waiting; the kernel drops what comes beyond. */
 const SOCKET_BUFFER_PACKETS = 256;
 const ARP_ANSWER_MS = 0.02;
+/** Hosts are up for up to so long when a simulation begins: no two clocks show the same. */
+const UPTIME_MS = 1e9;
+/** Clocks that are not set by others run so much faster or slower at most. */
+const DRIFT = 1e-4;
 
 /** A machine: its kernel and NIC, and lbd while that runs. */
 export class SimHost {
@@ -21,16 +26,26 @@ export class SimHost {
   readonly name: string;
   readonly ip: Ip;
   readonly mac: Mac;
+  /** On the segment that carries the Services' addresses. */
   readonly port: PortId;
+  readonly managementPort: PortId | undefined;
+  readonly managementIp: Ip;
+  readonly managementMac: Mac;
   readonly kernel: SimKernel;
   readonly world: World;
   process: SimProcess | undefined;
+  /** As last known here, also by a process that starts anew. */
+  plan: Plan;
   readonly #options: SimHostOptions;
   #power: 'on' | 'paused' | 'off' = 'on';
   #isStopped = false;
-  /** What the clock of the host is behind the simulation's: a paused virtual machine may not notice. */
-  #clockBehindMs = 0;
+  #hasCarrier = true;
+  /** What the clock showed when the simulation began, less what a paused virtual machine did not notice. */
+  #clockFrom: number;
+  readonly #clockRate: number;
   #pausedAt = 0;
+  /** How long its process last did not run. */
+  pausedMs = 0;
   #waiting: (() => void)[] = [];
   /** What survives the process. */
   #disk: PersistentState | undefined;
@@ -39,27 +54,34 @@ export class SimHost {
     this.world = world;
     this.index = index;
     this.name = `h${index}`;
-    this.ip = ipFromNumber('v4', BigInt(0x0a000000 + 0x10000 + index));
+    this.ip = ipFromNumber('v4', BigInt(HOSTS_FROM.data + index));
+    this.managementIp = ipFromNumber('v4', BigInt(HOSTS_FROM.management + index));
     this.mac = `02:00:00:00:${hex(index >> 8)}:${hex(index & 255)}` as Mac;
+    this.managementMac = `02:00:00:01:${hex(index >> 8)}:${hex(index & 255)}` as Mac;
     this.port = world.lan.addPort();
+    this.managementPort = world.management?.addPort();
+    this.#clockFrom = UPTIME_MS * world.random();
+    this.#clockRate = 1 + DRIFT * (2 * world.random() - 1);
     this.#options = options;
+    this.plan = world.plan();
     this.kernel = new SimKernel({
       queue: world.queue,
       random: world.random,
       clock: () => this.clock(),
       onChange: (ip) => world.answersChanged(this, ip),
+      onProgram: (request, isKnown) => world.invariants.programmed(this, request, isKnown),
       notify: (present, gone) => this.toProcess(() => this.process?.kernelChanged(present, gone)),
     });
   }
 
   /** The host's own monotonic clock. */
   clock(): Instant {
-    return instant(this.world.queue.now - this.#clockBehindMs);
+    return instant(this.#clockFrom + this.world.queue.now * this.#clockRate);
   }
 
   /** When the host's clock shows `at`, in the time of the simulation. */
   simTime(at: Instant): number {
-    return at + this.#clockBehindMs;
+    return (at - this.#clockFrom) / this.#clockRate;
   }
 
   get isUp(): boolean {
@@ -69,6 +91,28 @@ export class SimHost {
   /** Runs and is not paused. */
   get isRunning(): boolean {
     return this.#power === 'on' && !this.#isStopped && this.process !== undefined;
+  }
+
+  portOn(link: Link): PortId {
+    if (link === 'data') return this.port;
+    if (this.managementPort === undefined) throw new Error(`${this.name} has no NIC for management`);
+    return this.managementPort;
+  }
+
+  ipOn(link: Link): Ip {
+    return link === 'data' ? this.ip : this.managementIp;
+  }
+
+  /** Of the NIC that carries the Services' addresses, as its kernel shows it. */
+  get hasCarrier(): boolean {
+    return this.#hasCarrier;
+  }
+
+  /** The cable is out, and the kernel knows it; a port that is dead behind a switch is `lan.setPort()`. */
+  setCarrier(hasCarrier: boolean): void {
+    this.#hasCarrier = hasCarrier;
+    this.world.lan.setPort(this.port, { up: hasCarrier });
+    this.toProcess(() => this.process?.hostChanged());
   }
 
   answersFor(ip: Ip): boolean {
@@ -88,6 +132,7 @@ export class SimHost {
   start(seeds: readonly SimHost[]): void {
     if (this.process !== undefined || this.#power !== 'on') throw new Error(`${this.name} cannot start lbd`);
     this.process = new SimProcess(this, this.#options, this.#disk, seeds);
+    this.world.invariants.started(this);
     this.process.start();
   }
 
@@ -107,6 +152,7 @@ export class SimHost {
 
   /** The process stops running while the kernel goes on: SIGSTOP, or a long garbage collection. */
   stopProcess(): void {
+    this.#pausedAt = this.world.now;
     this.#isStopped = true;
   }
 
@@ -124,8 +170,9 @@ export class SimHost {
 
   /** @param clockNotices whether the machine's clock shows how long it was. */
   resume(clockNotices: boolean): void {
-    if (!clockNotices) this.#clockBehindMs += this.world.now - this.#pausedAt;
+    if (!clockNotices) this.#clockFrom -= (this.world.now - this.#pausedAt) * this.#clockRate;
     this.#power = 'on';
+    this.world.noteChange(this);
     this.#allChanged();
     this.#wake();
   }
@@ -145,8 +192,10 @@ export class SimHost {
     this.#power = 'on';
   }
 
-  wantedChanged(): void {
-    this.toProcess(() => this.process?.wantedChanged());
+  /** What the API server says of Services comes in. */
+  planned(plan: Plan): void {
+    this.plan = plan;
+    this.toProcess(() => this.process?.planned(plan));
   }
 
   /** Runs `task` in the process: now, or when it goes on. */
@@ -163,6 +212,7 @@ export class SimHost {
 
   receive(frame: Frame): void {
     if (this.#power !== 'on') return;
+    this.world.queue.note(this.index);
     if (frame.kind === 'ask' && (this.kernel.has(frame.ip) || frame.ip === this.ip)) {
       const answer: Frame = {
         kind: 'tell',
@@ -184,14 +234,26 @@ export class SimHost {
     this.toProcess(() => this.process?.claimHeard(NIC_INDEX, claim));
   }
 
+  /** A message arrives: the process gets it when it runs. */
+  take(message: Message, from: SimHost, link: Link, connection: number | undefined, sentAt: number): void {
+    if (this.isRunning) {
+      this.world.invariants.heard(this, from, sentAt);
+      this.process?.message(message, from, link, connection);
+    } else if (this.#power === 'on') this.toProcess(() => this.take(message, from, link, connection, sentAt));
+  }
+
   #wake(): void {
     if (!this.isRunning) return;
+    this.pausedMs = this.world.now - this.#pausedAt;
+    this.world.invariants.woke(this);
     const { process } = this;
-    // Timers come before sockets in a turn of the event loop.
-    process?.timePassed();
+    // Timers come before sockets in a turn of the event loop, unless that was on its way between the two.
+    const isTimerFirst = this.world.random() < 0.5;
+    if (isTimerFirst) process?.timePassed();
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const task of waiting) if (this.process === process) task();
+    if (!isTimerFirst && this.process === process) process?.timePassed();
   }
 
   #allChanged(): void {

@@ -17,6 +17,8 @@ export type KernelOptions = {
   /** The host's clock at a time of the simulation. */
   readonly clock: () => Instant;
   readonly onChange: (ip: Ip) => void;
+  /** A request is carried out now; `isKnown`: the address is there. */
+  readonly onProgram: (request: Program, isKnown: boolean) => void;
   /** As rtnetlink's notifications. */
   readonly notify: (present: readonly KernelAddress[], gone: readonly KernelAddress[]) => void;
 };
@@ -82,6 +84,7 @@ export class SimKernel {
   #apply(request: Program, present: KernelAddress[], gone: KernelAddress[]): Outcome {
     const { op, ip, ifIndex, lifetimeMs } = request;
     const known = this.#entries.get(ip);
+    this.#options.onProgram(request, known !== undefined);
     if (op === 'remove') {
       if (known === undefined) return { ok: false, request, errno: 'EADDRNOTAVAIL', message: 'not there' };
       this.#entries.delete(ip);

@@ -71,6 +71,17 @@ export class Lan {
     this.#blocked.delete(from * 65_536 + to);
   }
 
+  /** Whether the port carries frames both ways. */
+  isIntact(id: PortId): boolean {
+    const { up, hears, speaks } = this.#port(id);
+    return up && hears && speaks;
+  }
+
+  /** Whether both are on the same side of a cut. */
+  areTogether(one: PortId, other: PortId): boolean {
+    return this.#port(one).group === this.#port(other).group;
+  }
+
   /** Whether a frame from one port reaches the other. */
   passes(from: PortId, to: PortId): boolean {
     const sender = this.#port(from);

@@ -10,7 +10,7 @@ import type {
   MemberMeta,
   MemberName,
   PersistentState,
-  SegmentKey,
+  Segment,
 } from '../../../src/election/types.ts';
 import { LocalAddresses } from '../../../src/iface/local-addresses.ts';
 import type {
@@ -18,14 +18,15 @@ import type {
   Event as LocalEvent,
   Report as LocalReport,
 } from '../../../src/iface/local-types.ts';
-import type { HostView } from '../../../src/iface/nic-selection.ts';
+import type { HostView, Nic } from '../../../src/iface/nic-selection.ts';
 import type { IfIndex, KernelAddress } from '../../../src/iface/types.ts';
 import type { WireClaim } from '../../../src/iface/wire-claims.ts';
-import { formatPrefix, type Ip } from '../../../src/lib/ip.ts';
+import type { Ip } from '../../../src/lib/ip.ts';
 import { type Random, seededRandom } from '../../../src/lib/prng.ts';
-import { NEVER } from '../../../src/lib/time.ts';
+import { type Instant, NEVER } from '../../../src/lib/time.ts';
 import type { SimHost } from './host.ts';
-import { GATEWAY_IP, NIC_INDEX, SUBNET } from './lan-plan.ts';
+import { GATEWAY_IP, type Link, MANAGEMENT_NIC_INDEX, NIC_INDEX, SEGMENTS, SUBNETS } from './lan-plan.ts';
+import type { Plan } from './world.ts';
 
 export type SimProcessOptions = {
   readonly settings?: Partial<ElectionSettings>;
@@ -37,7 +38,6 @@ export type SimProcessOptions = {
 };
 
 const PORT = 7946;
-export const SEGMENT = formatPrefix(SUBNET) as string as SegmentKey;
 /** A timer of the event loop fires so late at most, by its rounding and by what else runs. */
 const TIMER_LATE_MS = 1.5;
 const DEFAULT_LIFETIME_MS = 30_000;
@@ -47,14 +47,20 @@ const REPORTS_KEPT = 200;
 export class SimProcess {
   readonly election: Election;
   readonly local: LocalAddresses;
+  readonly settings: ElectionSettings;
   readonly reports: (ElectionReport | LocalReport)[] = [];
   readonly #host: SimHost;
   readonly #options: SimProcessOptions;
   readonly #entitlement: Entitlement;
   readonly #random: Random;
-  readonly #watches = new Map<MemberName, number>();
+  /** By segment and peer. */
+  readonly #watches = new Map<string, number>();
   readonly #seeds: readonly Endpoint[];
+  readonly startedAt: number;
   #timerAt = Number.POSITIVE_INFINITY;
+  /** What the timer is for; it is late by a little. */
+  #dueAt = Number.POSITIVE_INFINITY;
+  #localDeadline: Instant = NEVER;
   #mayRenew = true;
 
   constructor(
@@ -65,15 +71,16 @@ export class SimProcess {
   ) {
     this.#host = host;
     this.#options = options;
-    this.#seeds = seeds.filter((seed) => seed !== host).map(({ ip }) => ({ ip, port: PORT }));
+    this.startedAt = host.world.now;
+    this.#seeds = seeds.filter((seed) => seed !== host).map((seed) => endpointOf(seed));
     this.#random = seededRandom(Math.floor(host.world.random() * 2 ** 32));
     const lifetimeMs = options.lifetimeMs ?? DEFAULT_LIFETIME_MS;
     this.local = new LocalAddresses({ prefix: 'host', lifetimeMs });
-    const settings: ElectionSettings = { ...PROFILES.lan, ...options.settings };
+    this.settings = { ...PROFILES.lan, ...options.settings };
     this.election = new Election({
       name: host.name as MemberName,
       meta: metaOf(host, options),
-      settings,
+      settings: this.settings,
       isolation: options.isolation ?? 'auto',
       random: this.#random,
       restored,
@@ -88,7 +95,7 @@ export class SimProcess {
     this.#toLocal({ kind: 'host-changed', host: viewOf(this.#host) });
     if (present.length > 0) this.#toLocal({ kind: 'addresses-changed', present, gone: [] });
     this.#step({ kind: 'seeds', endpoints: this.#seeds });
-    this.wantedChanged();
+    this.planned(this.#host.plan);
   }
 
   /** The process ends; `vanished` says that its kernel does, too. */
@@ -105,14 +112,20 @@ export class SimProcess {
     this.#step({ kind: 'command', command });
   }
 
-  wantedChanged(): void {
-    const { world } = this.#host;
-    this.#step({ kind: 'wanted-changed', wanted: world.wanted() });
-    this.#deliver(this.#entitlement.planned(world.desired(), []));
+  planned({ wanted, desired }: Plan): void {
+    this.#step({ kind: 'wanted-changed', wanted });
+    this.#deliver(this.#entitlement.planned(desired, []));
   }
 
-  message(message: Message, from: SimHost, connection: number | undefined): void {
-    this.#step({ kind: 'message', message, from: endpointOf(from), segment: SEGMENT, connection });
+  message(message: Message, from: SimHost, link: Link, connection: number | undefined): void {
+    const endpoint = { ip: from.ipOn(link), port: PORT };
+    this.#step({ kind: 'message', message, from: endpoint, segment: SEGMENTS[link], connection });
+  }
+
+  /** The host's own NICs changed. */
+  hostChanged(): void {
+    this.#step({ kind: 'meta-changed', meta: metaOf(this.#host, this.#options) });
+    this.#toLocal({ kind: 'host-changed', host: viewOf(this.#host) });
   }
 
   kernelChanged(present: readonly KernelAddress[], gone: readonly KernelAddress[]): void {
@@ -124,15 +137,21 @@ export class SimProcess {
   }
 
   claimHeard(ifIndex: IfIndex, claim: WireClaim): void {
-    if (claim.ip === GATEWAY_IP) this.#step({ kind: 'reference-heard', segment: SEGMENT });
-    else this.#toLocal({ kind: 'claim-heard', ifIndex, claim });
+    if (claim.ip === GATEWAY_IP) {
+      this.#host.world.invariants.heardReference(this.#host);
+      this.#step({ kind: 'reference-heard', segment: SEGMENTS.data });
+      return;
+    }
+    const name = this.#host.world.hostByMac(claim.mac)?.name as MemberName | undefined;
+    const isMember = name !== undefined && this.election.swim.member(name) !== undefined;
+    this.#toLocal({ kind: 'claim-heard', ifIndex, claim, isMember });
   }
 
   timePassed(): void {
     const now = this.#host.clock();
     // Whether this host was running is for the election to find out, before any address is renewed.
-    if (this.election.deadline() <= now) this.#step({ kind: 'time-passed' });
-    if (this.local.deadline() <= now) this.#toLocal({ kind: 'time-passed' });
+    if (this.election.deadline() <= now) this.#step(TIME_PASSED);
+    if (this.#localDeadline <= now) this.#toLocal(TIME_PASSED);
     this.#arm();
   }
 
@@ -165,18 +184,19 @@ export class SimProcess {
       case 'watch-open':
         return this.#watch(effect.peer, effect.to);
       case 'watch-close': {
-        const id = this.#watches.get(effect.peer);
+        const key = watchKey(effect);
+        const id = this.#watches.get(key);
         if (id !== undefined) connections.close(id);
-        this.#watches.delete(effect.peer);
+        this.#watches.delete(key);
         return;
       }
       case 'watch-send': {
-        const id = this.#watches.get(effect.peer);
+        const id = this.#watches.get(watchKey(effect));
         if (id !== undefined) connections.send(id, effect.message);
         return;
       }
       case 'ask-reference':
-        if (this.#options.reference === true) this.#ask(GATEWAY_IP);
+        if (this.#options.reference === true && effect.segment === SEGMENTS.data) this.#ask(GATEWAY_IP);
         return;
       case 'announce':
       case 'withdraw':
@@ -185,6 +205,7 @@ export class SimProcess {
         return this.#renewalsChanged();
       case 'persist':
         this.#host.save(this.election.persistent());
+        this.#host.world.invariants.claimsChanged(this.#host);
         return;
       default:
         effect satisfies never;
@@ -192,49 +213,53 @@ export class SimProcess {
   }
 
   #send(to: Endpoint, message: Message): void {
-    const host = this.#host.world.hostByIp(to.ip);
-    if (host === undefined) return;
+    const { world } = this.#host;
+    const place = world.placeOf(to.ip);
+    if (place === undefined) return;
     const from = this.#host;
-    from.world.lan.send(from.port, host.port, () => {
-      host.deliver(() => host.process?.message(message, from, undefined));
+    const { host, link } = place;
+    const sentAt = world.now;
+    world.lanOf(link).send(from.portOn(link), host.portOn(link), () => {
+      host.take(message, from, link, undefined, sentAt);
     });
   }
 
   #exchange(to: Endpoint): void {
     const { world } = this.#host;
-    const peer = world.hostByIp(to.ip);
-    if (peer === undefined || peer === this.#host) return;
-    const id = world.connections.connect(
-      this.#host,
-      peer,
-      () => this.election.state(true, this.#host.clock()),
-      {
-        onMessage: (message) => {
-          this.message(message, peer, undefined);
-          world.connections.close(id);
-        },
-        onClosed: () => {},
+    const place = world.placeOf(to.ip);
+    if (place === undefined || place.host === this.#host) return;
+    const { host: peer, link } = place;
+    const first = (): Message => this.election.state(true, this.#host.clock());
+    const id = world.connections.connect(this.#host, peer, link, first, {
+      onMessage: (message) => {
+        this.message(message, peer, link, undefined);
+        world.connections.close(id);
       },
-    );
+      onClosed: () => {},
+    });
   }
 
   #watch(peer: MemberName, to: Endpoint): void {
     const { world } = this.#host;
-    const other = world.hostByIp(to.ip);
-    if (other === undefined) return;
-    const known = this.#watches.get(peer);
+    const place = world.placeOf(to.ip);
+    if (place === undefined) return;
+    const { host: other, link } = place;
+    const segment = SEGMENTS[link];
+    const key = watchKey({ peer, segment });
+    const known = this.#watches.get(key);
     if (known !== undefined) world.connections.close(known);
     const { incarnation } = this.election.swim;
     const from = this.#host.name as MemberName;
-    const id = world.connections.connect(this.#host, other, () => ({ kind: 'hello', from, incarnation }), {
-      onOpened: () => this.#step({ kind: 'watch-opened', peer, segment: SEGMENT }),
-      onMessage: (message) => this.message(message, other, id),
+    const hello = (): Message => ({ kind: 'hello', from, incarnation });
+    const id = world.connections.connect(this.#host, other, link, hello, {
+      onOpened: () => this.#step({ kind: 'watch-opened', peer, segment }),
+      onMessage: (message) => this.message(message, other, link, id),
       onClosed: (how) => {
-        if (this.#watches.get(peer) === id) this.#watches.delete(peer);
-        this.#step({ kind: 'watch-closed', peer, segment: SEGMENT, how });
+        if (this.#watches.get(key) === id) this.#watches.delete(key);
+        this.#step({ kind: 'watch-closed', peer, segment, how });
       },
     });
-    this.#watches.set(peer, id);
+    this.#watches.set(key, id);
   }
 
   #ask(ip: Ip): void {
@@ -243,7 +268,7 @@ export class SimProcess {
   }
 
   #renewalsChanged(): void {
-    const allowed = this.election.mayRenew(SEGMENT);
+    const allowed = this.election.mayRenew(SEGMENTS.data);
     if (allowed === this.#mayRenew) return;
     this.#mayRenew = allowed;
     this.#toLocal({ kind: 'renewals', allowed, ifIndex: NIC_INDEX });
@@ -256,10 +281,16 @@ export class SimProcess {
   }
 
   #toLocal(event: LocalEvent): void {
+    // As the daemon does: whether this host was running is for the election to find out first.
+    const overrunAt = this.election.deadline() + this.settings.overrunMs;
+    if (this.#host.clock() > overrunAt) this.#step(TIME_PASSED);
     const effects = this.local.step(event, this.#host.clock());
-    const changes: (readonly [Ip, LocalState])[] = [];
-    for (const effect of effects) this.#carryOutLocal(effect, changes);
-    if (changes.length > 0) this.#step({ kind: 'local-changed', changes });
+    this.#localDeadline = this.local.deadline();
+    if (effects.length > 0) {
+      const changes: (readonly [Ip, LocalState])[] = [];
+      for (const effect of effects) this.#carryOutLocal(effect, changes);
+      if (changes.length > 0) this.#step({ kind: 'local-changed', changes });
+    }
     this.#arm();
   }
 
@@ -268,6 +299,7 @@ export class SimProcess {
     switch (effect.kind) {
       case 'program': {
         const sentAt = host.clock();
+        host.world.invariants.programming(host, effect.requests);
         return host.kernel.program(effect.requests, effect.deadline, (outcomes) => {
           host.toProcess(() => {
             if (host.process === this) this.#toLocal({ kind: 'programmed', outcomes, sentAt });
@@ -300,6 +332,7 @@ export class SimProcess {
   }
 
   #keep(report: ElectionReport | LocalReport): void {
+    this.#host.world.invariants.reported(this.#host, report);
     this.#host.world.onReport?.(this.#host, report);
     if (this.reports.length < REPORTS_KEPT) this.reports.push(report);
   }
@@ -308,32 +341,46 @@ export class SimProcess {
 
   #arm(): void {
     const host = this.#host;
-    const local = this.local.deadline();
     const election = this.election.deadline();
-    const deadline = local < election ? local : election;
+    const deadline = this.#localDeadline < election ? this.#localDeadline : election;
     if (deadline === NEVER) return;
-    const wakeAt = Math.max(host.world.now, host.simTime(deadline)) + this.#random() * TIMER_LATE_MS;
+    const dueAt = host.simTime(deadline);
+    if (dueAt >= this.#dueAt) return;
+    this.#dueAt = dueAt;
+    const wakeAt = Math.max(host.world.now, dueAt) + this.#random() * TIMER_LATE_MS;
     if (wakeAt >= this.#timerAt) return;
     this.#timerAt = wakeAt;
     host.world.queue.at(wakeAt, () => {
       if (this.#timerAt !== wakeAt) return;
       this.#timerAt = Number.POSITIVE_INFINITY;
+      this.#dueAt = Number.POSITIVE_INFINITY;
       // A process that does not run looks at the time when it goes on.
       if (host.process === this && host.isRunning) this.timePassed();
     });
   }
 }
 
+const TIME_PASSED = { kind: 'time-passed' } as const;
+
+function watchKey({ peer, segment }: { readonly peer: MemberName; readonly segment: string }): string {
+  return `${segment} ${peer}`;
+}
+
+/** Hosts with a network for management gossip there: it is the data network whose loss must be noticed all the same. */
 function endpointOf(host: SimHost): Endpoint {
-  return { ip: host.ip, port: PORT };
+  return { ip: host.managementPort === undefined ? host.ip : host.managementIp, port: PORT };
 }
 
 function metaOf(host: SimHost, options: SimProcessOptions): MemberMeta {
+  const segments: Segment[] = [];
+  if (host.hasCarrier) segments.push({ subnet: SUBNETS.data, ip: host.ip, mac: host.mac });
+  if (host.managementPort !== undefined)
+    segments.push({ subnet: SUBNETS.management, ip: host.managementIp, mac: host.managementMac });
   return {
     endpoint: endpointOf(host),
     node: host.name,
     version: '0.0.0',
-    segments: [{ subnet: SUBNET, ip: host.ip, mac: host.mac }],
+    segments,
     drained: false,
     weight: options.weight?.(host.index) ?? 100,
     configDigest: '00000000',
@@ -342,12 +389,28 @@ function metaOf(host: SimHost, options: SimProcessOptions): MemberMeta {
 }
 
 function viewOf(host: SimHost): HostView {
+  const data: Nic = {
+    ifIndex: NIC_INDEX,
+    name: 'eth0',
+    mac: host.mac,
+    up: host.hasCarrier,
+    subnets: [SUBNETS.data],
+  };
+  const nics: Nic[] = [data];
+  if (host.managementPort !== undefined)
+    nics.push({
+      ifIndex: MANAGEMENT_NIC_INDEX,
+      name: 'eth1',
+      mac: host.managementMac,
+      up: true,
+      subnets: [SUBNETS.management],
+    });
   return {
-    nics: [{ ifIndex: NIC_INDEX, name: 'eth0', mac: host.mac, up: true, subnets: [SUBNET] }],
+    nics,
     selected: { v4: new Set([NIC_INDEX]), v6: new Set() },
     ownAddresses: new Map([[host.ip, 'eth0']]),
     gateways: new Set([GATEWAY_IP]),
-    macs: new Set([host.mac]),
-    signature: 'up',
+    macs: new Set(nics.map(({ mac }) => mac)),
+    signature: host.hasCarrier ? 'up' : 'down',
   };
 }

@@ -5,10 +5,32 @@ import { World, type WorldOptions } from './world.ts';
 /** What the scenarios have in common: a cluster that is at rest, and how often to try. */
 
 /** `LBD_SIM=full` runs as many seeds as the figures ask for; by default there are fewer, and always the same. */
-const IS_FULL = process.env['LBD_SIM'] === 'full';
+export const IS_FULL = process.env['LBD_SIM'] === 'full';
+/** `LBD_SIM_SEED=7` runs that seed alone: what a failure prints. */
+const ONLY_SEED = process.env['LBD_SIM_SEED'];
 
 export function seeds(full: number, quick: number): readonly number[] {
+  if (ONLY_SEED !== undefined) return [Number(ONLY_SEED)];
   return Array.from({ length: IS_FULL ? full : quick }, (_, index) => index + 1);
+}
+
+/** As many times as it says, in one world. */
+export function times(full: number, quick: number): readonly undefined[] {
+  return Array.from({ length: IS_FULL ? full : quick }, () => undefined);
+}
+
+/** Runs a scenario with each seed; what fails says with which, and how to see it again. */
+export function forSeeds(runs: readonly number[], scenario: (seed: number) => void): void {
+  for (const seed of runs) {
+    try {
+      scenario(seed);
+    } catch (error) {
+      const again = `LBD_SIM_SEED=${seed} runs it again`;
+      throw new Error(`seed ${seed}: ${error instanceof Error ? error.message : error} (${again})`, {
+        cause: error,
+      });
+    }
+  }
 }
 
 export function vips(count: number): readonly Ip[] {
@@ -57,6 +79,38 @@ export function ownerOf(world: World, ip: Ip): SimHost {
   return world.host(holder);
 }
 
+/** Who owns each address. */
+export function ownersOf({ world, ips }: Cluster): ReadonlyMap<Ip, SimHost> {
+  return new Map(ips.map((ip) => [ip, ownerOf(world, ip)]));
+}
+
+/** How often each address was claimed anew, by any host, from now on. */
+export function countClaims(world: World): ReadonlyMap<Ip, number> {
+  const counts = new Map<Ip, number>();
+  world.onReport = (_host, report) => {
+    if (report.kind === 'claimed') counts.set(report.claim.ip, (counts.get(report.claim.ip) ?? 0) + 1);
+  };
+  return counts;
+}
+
+/** All that run know the same claims, and each address is held by the one that they say. */
+export function disagreement({ world, ips }: Cluster): string | undefined {
+  let digest: number | undefined;
+  for (const { process, name } of world.hosts) {
+    if (process === undefined) continue;
+    const claims = process.election.ownership.claims();
+    digest ??= claims.digest();
+    if (claims.digest() !== digest) return `${name} knows other claims`;
+    for (const ip of ips) {
+      const holder = world.client.judge.holder(ip);
+      const owner = claims.get(ip)?.owner;
+      if (holder === undefined || owner !== world.host(holder).name)
+        return `${name}: ${ip} is of ${owner}, and answered by ${holder === undefined ? 'not one' : world.host(holder).name}`;
+    }
+  }
+  return undefined;
+}
+
 export function ownedBy(cluster: Cluster, host: SimHost): readonly Ip[] {
   return cluster.ips.filter((ip) => cluster.world.client.judge.holder(ip) === host.index);
 }
@@ -65,16 +119,22 @@ export function ownedBy(cluster: Cluster, host: SimHost): readonly Ip[] {
 export function longest(
   { world }: Cluster,
   ips: readonly Ip[],
-  measure: 'longestGapMs' | 'longestDoubleMs' | 'longestUnservedMs',
+  measure: 'longestGapMs' | 'longestDoubleMs' | 'longestUnservedMs' | 'longestStaleMs',
 ): number {
   let found = 0;
   for (const client of world.clients) {
     for (const ip of ips) {
-      const ms = measure === 'longestUnservedMs' ? client.longestUnservedMs(ip) : client.judge[measure](ip);
+      const isOfCache = measure === 'longestUnservedMs' || measure === 'longestStaleMs';
+      const ms = isOfCache ? client[measure](ip) : client.judge[measure](ip);
       if (ms > found) found = ms;
     }
   }
   return found;
+}
+
+/** The most times that any of the addresses went from one host to another. */
+export function mostMoves({ world }: Cluster, ips: readonly Ip[]): number {
+  return Math.max(...ips.map((ip) => world.client.judge.record(ip).moves));
 }
 
 export function percentile(samples: readonly number[], fraction: number): number {

@@ -8,8 +8,9 @@ import { Client } from './client.ts';
 import { Connections } from './connections.ts';
 import { EventQueue } from './event-queue.ts';
 import { SimHost, type SimHostOptions } from './host.ts';
+import { Invariants } from './invariants.ts';
 import { Lan, type LanSettings, type PortId, QUIET_LAN } from './lan.ts';
-import { GATEWAY_IP, GATEWAY_MAC } from './lan-plan.ts';
+import { GATEWAY_IP, GATEWAY_MAC, type Link } from './lan-plan.ts';
 
 /** A frame on the segment, reduced to what ARP and neighbour discovery say. */
 export type Frame = {
@@ -30,8 +31,13 @@ export type WorldOptions = {
   /** Whether the segment has a gateway that answers for its own address, on a port of its own. */
   readonly gateway?: boolean;
   readonly clients?: number;
+  /** Whether the hosts gossip on a network of their own, beside the one that carries the addresses. */
+  readonly management?: boolean;
   readonly host?: SimHostOptions;
 };
+
+/** What Services have, as a host knows it. */
+export type Plan = { readonly wanted: Wanted; readonly desired: readonly DesiredAddress[] };
 
 /** One segment with hosts that run lbd, clients and perhaps a gateway, all from one seed. */
 export class World {
@@ -39,11 +45,17 @@ export class World {
   readonly queue = new EventQueue();
   readonly random: Random;
   readonly lan: Lan;
+  readonly management: Lan | undefined;
+  readonly invariants = new Invariants(this);
   readonly hosts: readonly SimHost[];
   readonly clients: readonly Client[];
+  /** Whether isolated hosts hold what they have. */
+  readonly holdsIsolated: boolean;
   readonly #gateway: PortId | undefined;
+  /** When a host's port last changed, or it last went on after a pause. */
+  readonly #changedAt = new Map<SimHost, number>();
   readonly #byMac = new Map<Mac, SimHost>();
-  readonly #byIp = new Map<Ip, SimHost>();
+  readonly #byIp = new Map<Ip, { readonly host: SimHost; readonly link: Link }>();
   readonly connections = new Connections(this);
   /** Called with everything that a host reports. */
   onReport: ((host: SimHost, report: ElectionReport | LocalReport) => void) | undefined;
@@ -52,14 +64,18 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.seed = options.seed;
+    this.holdsIsolated = options.host?.isolation === 'hold';
     this.random = seededRandom(options.seed);
     this.lan = new Lan(this.queue, seededRandom(options.seed ^ 0x5bd1e995), { ...QUIET_LAN, ...options.lan });
+    if (options.management === true)
+      this.management = new Lan(this.queue, seededRandom(options.seed ^ 0x2c1b3c6d), QUIET_LAN);
     const hosts: SimHost[] = [];
     for (let index = 0; index < options.hosts; index++) {
       const host = new SimHost(this, index, options.host ?? {});
       hosts.push(host);
       this.#byMac.set(host.mac, host);
-      this.#byIp.set(host.ip, host);
+      this.#byIp.set(host.ip, { host, link: 'data' });
+      this.#byIp.set(host.managementIp, { host, link: 'management' });
     }
     this.hosts = hosts;
     this.clients = Array.from(
@@ -86,24 +102,49 @@ export class World {
     return host;
   }
 
-  hostByIp(ip: Ip): SimHost | undefined {
+  /** Whose address that is. */
+  placeOf(ip: Ip): { readonly host: SimHost; readonly link: Link } | undefined {
     return this.#byIp.get(ip);
   }
 
-  /** The Services' addresses, told to every host that runs. */
-  want(addresses: readonly Ip[]): void {
-    const wanted = new Map(addresses.map((ip) => [ip, { ip, nodes: undefined }]));
-    this.#wanted = { addresses: wanted, excludedNodes: new Set(), fresh: true };
+  hostByMac(mac: Mac): SimHost | undefined {
+    return this.#byMac.get(mac);
+  }
+
+  lanOf(link: Link): Lan {
+    if (link === 'data') return this.lan;
+    if (this.management === undefined) throw new Error('the world has no network for management');
+    return this.management;
+  }
+
+  /** Of everything so far: equal for two runs that were the same. */
+  get trace(): number {
+    return this.queue.trace;
+  }
+
+  /**
+   * The Services' addresses, told to every host that runs. `nodesOf` gives the nodes that may have one
+   * (externalTrafficPolicy Local), undefined for all. `lateMs` is how long a host takes to learn of it.
+   */
+  want(
+    addresses: readonly Ip[],
+    nodesOf: (ip: Ip) => ReadonlySet<string> | undefined = () => undefined,
+    excludedNodes: ReadonlySet<string> = new Set(),
+    lateMs: (host: SimHost) => number = () => 0,
+  ): void {
+    const wanted = new Map(addresses.map((ip) => [ip, { ip, nodes: nodesOf(ip) }]));
+    this.#wanted = { addresses: wanted, excludedNodes, fresh: true };
     this.#desired = addresses.map((ip) => ({ ip, services: [] }));
-    for (const host of this.hosts) host.wantedChanged();
+    const plan = { wanted: this.#wanted, desired: this.#desired };
+    for (const host of this.hosts) {
+      const ms = lateMs(host);
+      if (ms === 0) host.planned(plan);
+      else this.queue.in(ms, () => host.planned(plan));
+    }
   }
 
-  wanted(): Wanted {
-    return this.#wanted;
-  }
-
-  desired(): readonly DesiredAddress[] {
-    return this.#desired;
+  plan(): Plan {
+    return { wanted: this.#wanted, desired: this.#desired };
   }
 
   run(ms: number): void {
@@ -143,14 +184,16 @@ export class World {
       }
       if (frame.kind !== 'tell') return;
       for (const client of this.clients) {
-        if (this.lan.passes(from.port, client.port) && !this.lan.losesCopy())
-          client.heard(frame.ip, from.index);
+        // Two frames, of which either form is enough (RFC 5227 3).
+        const isLost = this.lan.losesCopy() && this.lan.losesCopy();
+        if (this.lan.passes(from.port, client.port) && !isLost) client.heard(frame.ip, from.index);
       }
     });
   }
 
   /** What the host answers for may have changed. */
   answersChanged(host: SimHost, ip: Ip): void {
+    this.queue.note(host.index);
     for (const client of this.clients) {
       const does =
         host.answersFor(ip) &&
@@ -158,7 +201,17 @@ export class World {
         this.lan.passes(client.port, host.port);
       client.judge.answers(ip, host.index, does);
       client.look(ip);
+      this.invariants.answered(client, ip);
     }
+  }
+
+  changedAt(host: SimHost): number {
+    return this.#changedAt.get(host) ?? Number.NEGATIVE_INFINITY;
+  }
+
+  /** Others may find it where they just found nobody. */
+  noteChange(host: SimHost): void {
+    this.#changedAt.set(host, this.now);
   }
 
   #askGateway(from: SimHost, frame: Frame): void {
@@ -186,6 +239,7 @@ export class World {
     const isHost = this.hosts.some((host) => host.port === port);
     for (const host of this.hosts) {
       if (isHost && host.port !== port) continue;
+      this.noteChange(host);
       for (const ip of host.kernel.addresses()) this.answersChanged(host, ip);
     }
   }

@@ -1,0 +1,313 @@
+import type { Report as ElectionReport } from '../../../src/election/effects.ts';
+import type { MemberName } from '../../../src/election/types.ts';
+import type { Report as LocalReport, Program } from '../../../src/iface/local-types.ts';
+import type { Ip } from '../../../src/lib/ip.ts';
+import type { Client } from './client.ts';
+import type { SimHost } from './host.ts';
+import type { World } from './world.ts';
+
+/**
+ * The safety rules (design section 5), looked at whenever something happens and with the eyes of the simulation, which
+ * knows what no host knows. A breach throws, with the seed.
+ *
+ *   one owner       no client hears two hosts for longer than the scenario allows
+ *   the wire        nothing is added while another host answers for it, but for a hand-over
+ *   the dead man    only what was granted is added or renewed, while others are heard, and after a pause only once one
+ *                   answered; a renewal finds the address there
+ *   who hears none  lets go in time, and claims nothing: not while isolated, nor soon after a start or a return
+ *   epochs          who learnt of a newer claim for what it holds drops it
+ *   the floor       nothing is taken over before its owner, if that runs and holds it, was silent for long enough
+ */
+export type Limits = {
+  /** How long a client may hear two hosts. */
+  readonly doubleMs: number;
+  /** From the last packet that a host heard until it has let go. */
+  readonly letGoMs: number;
+  /** From learning of a newer claim until the address is out of the kernel. */
+  readonly dropMs: number;
+};
+
+export const STRICT: Limits = { doubleMs: 50, letGoMs: 200, dropMs: 10 };
+
+/** Timers are late by up to 1.5 ms, and the kernel takes some tenths. */
+const TOLERANCE_MS = 5;
+
+type Ears = {
+  /** When this process last heard anybody, and when that was sent. */
+  heardAt: number;
+  heardSentAt: number;
+  heardPeer: boolean;
+  /** When others last heard of it. */
+  tellsAt: number;
+  wokeAt: number;
+  returnedAt: number;
+  startedAt: number;
+  isWatched: boolean;
+};
+
+export class Invariants {
+  limits: Limits = STRICT;
+  /** More than `limits.doubleMs` for what two hosts are at right now. */
+  doubleLimit: ((ip: Ip, hosts: readonly SimHost[]) => number | undefined) | undefined;
+  /** How often each rule was looked at: a rule that is never is none. */
+  readonly looked = new Map<string, number>();
+  readonly #world: World;
+  readonly #ears = new Map<SimHost, Ears>();
+  readonly #superseded = new Map<SimHost, Set<Ip>>();
+  readonly #doubles = new Map<Client, Set<Ip>>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  // --- what happens -------------------------------------------------------------------------------------------------
+
+  started(host: SimHost): void {
+    const { now } = this.#world;
+    this.#ears.set(host, {
+      heardAt: now,
+      heardSentAt: now,
+      heardPeer: false,
+      tellsAt: now,
+      wokeAt: now,
+      returnedAt: Number.NEGATIVE_INFINITY,
+      startedAt: now,
+      isWatched: false,
+    });
+    this.#superseded.delete(host);
+  }
+
+  /** `host` takes a packet of `from`. */
+  heard(host: SimHost, from: SimHost, sentAt: number): void {
+    const ears = this.#ears.get(host);
+    const mouth = this.#ears.get(from);
+    const { now } = this.#world;
+    if (mouth !== undefined && mouth.startedAt <= sentAt) mouth.tellsAt = now;
+    if (ears === undefined) return;
+    ears.heardAt = now;
+    if (sentAt > ears.heardSentAt) ears.heardSentAt = sentAt;
+    if (ears.heardPeer) return;
+    ears.heardPeer = true;
+    this.#watchEars(host, ears);
+  }
+
+  /** The reference answers `host`. */
+  heardReference(host: SimHost): void {
+    const ears = this.#ears.get(host);
+    if (ears !== undefined) ears.heardAt = this.#world.now;
+  }
+
+  woke(host: SimHost): void {
+    const ears = this.#ears.get(host);
+    if (ears !== undefined) ears.wokeAt = this.#world.now;
+  }
+
+  reported(host: SimHost, report: ElectionReport | LocalReport): void {
+    const ears = this.#ears.get(host);
+    if (ears === undefined) return;
+    if (report.kind === 'reconnected') ears.returnedAt = this.#world.now;
+    if (report.kind !== 'claimed') return;
+    this.#count('claims');
+    if (this.#isDeaf(host, ears)) this.#breach(host, report.claim.ip, 'claimed while it hears nobody');
+  }
+
+  /** The host's table of claims changed: what it holds and others own by now must go. */
+  claimsChanged(host: SimHost): void {
+    const { process } = host;
+    if (process === undefined) return;
+    const claims = process.election.ownership.claims();
+    for (const ip of host.kernel.addresses()) {
+      const claim = claims.get(ip);
+      if (claim === undefined || claim.owner === host.name) continue;
+      const dropping = this.#superseded.get(host) ?? new Set();
+      this.#superseded.set(host, dropping);
+      if (dropping.has(ip)) continue;
+      dropping.add(ip);
+      this.#count('epochs');
+      const isHandedOver = process.election.ownership.inspect().outgoing.isOverlapping(ip);
+      const overlapMs = isHandedOver ? process.settings.handOverOverlapMs : 0;
+      this.#dropIn(host, ip, this.limits.dropMs + overlapMs);
+    }
+  }
+
+  /** lbd asks its kernel for this. */
+  programming(host: SimHost, requests: readonly Program[]): void {
+    const { process } = host;
+    if (process === undefined) return;
+    for (const { op, ip } of requests) {
+      if (op === 'remove') continue;
+      this.#count('grants');
+      const grant = process.election.grants().get(ip);
+      if (grant === undefined) {
+        // What an earlier life left in the kernel is kept until the first plan says otherwise.
+        if (op === 'renew' && this.#world.now === process.startedAt) continue;
+        this.#breach(host, ip, `${op} without a grant`);
+      }
+      if (op === 'renew') continue;
+      const { kind } = grant.entry;
+      if (kind !== 'first' && kind !== 'take-over') continue;
+      this.#count('settling');
+      this.#mayTake(host, ip, kind);
+      if (grant.entry.kind === 'take-over') this.#isOverFloor(host, ip, grant.entry.predecessor.name);
+    }
+  }
+
+  /** The kernel carries a request out. */
+  programmed(host: SimHost, { op, ip }: Program, isKnown: boolean): void {
+    const ears = this.#ears.get(host);
+    if (op === 'remove') this.#superseded.get(host)?.delete(ip);
+    if (op === 'remove' || ears === undefined || !host.isRunning) return;
+    this.#count('renewals');
+    if (op === 'renew' && !isKnown) this.#breach(host, ip, 'renewed an address that was gone');
+    if (this.#isDeaf(host, ears)) this.#breach(host, ip, `${op} while it hears nobody`);
+    const isProven = !ears.heardPeer || ears.heardSentAt >= ears.wokeAt || host.pausedMs < MATTERING_PAUSE_MS;
+    if (!isProven) this.#breach(host, ip, `${op} after a pause, before anybody answered`);
+    if (op === 'add') this.#isFree(host, ip);
+  }
+
+  /** Who answers a client for `ip` changed. */
+  answered(client: Client, ip: Ip): void {
+    const record = client.judge.record(ip);
+    if (record.doubleSince === undefined) return;
+    const doubles = this.#doubles.get(client) ?? new Set();
+    this.#doubles.set(client, doubles);
+    if (doubles.has(ip)) return;
+    doubles.add(ip);
+    this.#count('doubles');
+    this.#lookAtDouble(client, ip);
+  }
+
+  // --- rules --------------------------------------------------------------------------------------------------------
+
+  #lookAtDouble(client: Client, ip: Ip): void {
+    const { queue } = this.#world;
+    const { answering, doubleSince } = client.judge.record(ip);
+    if (doubleSince === undefined) {
+      this.#doubles.get(client)?.delete(ip);
+      return;
+    }
+    const hosts = [...answering].map((index) => this.#world.host(index));
+    const limit = Math.max(this.limits.doubleMs, this.doubleLimit?.(ip, hosts) ?? 0);
+    const endAt = doubleSince + limit;
+    if (queue.now < endAt || limit === Number.POSITIVE_INFINITY) {
+      queue.at(Math.min(endAt, queue.now + 1_000) + 1e-3, () => this.#lookAtDouble(client, ip));
+      return;
+    }
+    const names = hosts.map(({ name }) => name).join(' and ');
+    this.#breach(hosts[0], ip, `${names} answer at once for over ${limit} ms`);
+  }
+
+  #mayTake(host: SimHost, ip: Ip, kind: string): void {
+    const ears = this.#ears.get(host);
+    const { process } = host;
+    if (ears === undefined || process === undefined) return;
+    const { settleMs, returnSettleMs } = process.settings;
+    const { now } = this.#world;
+    // By the host's own clock, which may run a little faster.
+    if (now - ears.startedAt < settleMs - TOLERANCE_MS)
+      this.#breach(host, ip, `${kind} during the cold start`);
+    if (now - ears.returnedAt < returnSettleMs - TOLERANCE_MS) {
+      this.#breach(host, ip, `${kind} ${now - ears.returnedAt} ms after it was isolated`);
+    }
+  }
+
+  /** Nothing is taken over before its owner was silent for so long that it must have let go. */
+  #isOverFloor(host: SimHost, ip: Ip, owner: MemberName): void {
+    const other = this.#world.hosts.find(({ name }) => name === owner);
+    const mouth = other && this.#ears.get(other);
+    if (other?.process === undefined || mouth === undefined || !other.kernel.has(ip)) return;
+    const { takeoverFloorMs } = other.process.settings;
+    if (this.#world.now - mouth.startedAt < LIFE_MS) return;
+    // What its own half hears of it, the other half cannot know.
+    if (!this.#world.lan.areTogether(host.port, other.port)) return;
+    this.#count('floor');
+    const silentMs = this.#world.now - mouth.tellsAt;
+    if (silentMs < takeoverFloorMs - TOLERANCE_MS)
+      this.#breach(host, ip, `taken over from ${owner}, heard ${silentMs.toFixed(0)} ms ago`);
+  }
+
+  /** What is added now must not be answered by another host, unless that gives it away, or the questions were lost. */
+  #isFree(host: SimHost, ip: Ip): void {
+    const { lan } = this.#world;
+    if (lan.settings.loss > 0 || !lan.isIntact(host.port)) return;
+    if (host.process?.election.grants().get(ip)?.entry.kind === 'hand-over') return;
+    this.#count('wire');
+    for (const other of this.#world.hosts) {
+      if (other === host || !other.answersFor(ip) || !lan.isIntact(other.port)) continue;
+      if (!lan.passes(host.port, other.port)) continue;
+      // It may have come back to life, or been plugged in, while it was being asked.
+      if (this.#world.now - this.#world.changedAt(other) < ASKED_WITHIN_MS) continue;
+      this.#breach(host, ip, `added while ${other.name} answers`);
+    }
+  }
+
+  #isDeaf(host: SimHost, ears: Ears): boolean {
+    const { process } = host;
+    if (process === undefined || !ears.heardPeer || !this.#releases(host)) return false;
+    const since = Math.max(ears.heardAt, ears.wokeAt);
+    return this.#world.now - since > process.settings.isolationMs + TOLERANCE_MS;
+  }
+
+  /** Whether an isolated host must let go: it knows that it is one of at least three. */
+  #releases(host: SimHost): boolean {
+    return (host.process?.election.persistent().memberCount ?? 0) >= 3 && !this.#world.holdsIsolated;
+  }
+
+  /** While the host runs and holds something, it hears somebody, or has let go in time. */
+  #watchEars(host: SimHost, ears: Ears): void {
+    if (ears.isWatched) return;
+    ears.isWatched = true;
+    const { queue } = this.#world;
+    const look = (): void => {
+      if (this.#ears.get(host) !== ears || host.process === undefined) return;
+      const { now } = queue;
+      const since = Math.max(ears.heardAt, ears.wokeAt);
+      if (!host.isRunning || now - since < this.limits.letGoMs) {
+        queue.at(Math.max(since + this.limits.letGoMs, host.isRunning ? 0 : now + 100) + 1e-3, look);
+        return;
+      }
+      this.#count('isolation');
+      if (this.#releases(host)) {
+        for (const ip of host.kernel.addresses())
+          this.#breach(host, ip, `still held ${this.limits.letGoMs} ms after it heard anybody`);
+      }
+      queue.at(now + this.limits.letGoMs, look);
+    };
+    queue.in(this.limits.letGoMs, look);
+  }
+
+  #dropIn(host: SimHost, ip: Ip, ms: number): void {
+    const { process } = host;
+    this.#world.queue.in(ms, () => {
+      const dropping = this.#superseded.get(host);
+      if (host.process !== process || process === undefined || dropping?.has(ip) !== true) return;
+      // A paused host has its time when it goes on.
+      if (!host.isRunning || this.#world.now - (this.#ears.get(host)?.wokeAt ?? 0) < ms) {
+        this.#dropIn(host, ip, ms);
+        return;
+      }
+      dropping.delete(ip);
+      if (!host.kernel.has(ip)) return;
+      const owner = process.election.ownership.claims().get(ip)?.owner;
+      const entry = process.election.grants().get(ip)?.entry;
+      if (owner !== host.name && entry?.kind !== 'hand-over')
+        this.#breach(host, ip, `still held ${ms} ms after it learnt that ${owner ?? 'nobody'} owns it`);
+    });
+  }
+
+  #count(rule: string): void {
+    this.looked.set(rule, (this.looked.get(rule) ?? 0) + 1);
+  }
+
+  #breach(host: SimHost | undefined, ip: Ip, what: string): never {
+    const { seed, now } = this.#world;
+    throw new Error(`seed ${seed}, ${now.toFixed(1)} ms: ${host?.name}: ${ip}: ${what}`);
+  }
+}
+
+/** Shorter pauses are within what others take for a late packet. */
+const MATTERING_PAUSE_MS = 220;
+/** A process that was started so recently says other things than its earlier life. */
+const LIFE_MS = 5_000;
+/** The questions of a take-over take about 50 ms, and silence is believed for 200 ms. */
+const ASKED_WITHIN_MS = 300;

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { type Cluster, disagreement, isHeldByOne, longest } from './scenario.ts';
+import type { World } from './world.ts';
+
+/** A segment whose halves do not hear each other for a while, and what comes after. */
+
+export type HealFigures = { readonly healed: number[]; readonly doubles: number[] };
+
+/** One view and one owner per address are due so long after the segment is whole again. */
+const HEALED_WITHIN_MS = 10_000;
+
+/** The second half of the hosts goes with the second client, and comes back after `forMs`. */
+export function cutInTwo(cluster: Cluster, forMs: number, { healed, doubles }: HealFigures): void {
+  const { world, ips } = cluster;
+  const ports = world.hosts.slice(world.hosts.length / 2).map((host) => host.port);
+  const other = world.clients[1];
+  assert.ok(other !== undefined, 'each half has a client');
+  // Both halves serve what they want, which the clients in between learn at once when they are one again.
+  world.invariants.limits = { ...world.invariants.limits, doubleMs: HEALED_WITHIN_MS };
+  for (const port of [...ports, other.port]) world.lan.setPort(port, { group: 1 });
+  world.run(forMs);
+  for (const client of world.clients) {
+    for (const ip of ips)
+      assert.ok(client.judge.holder(ip) !== undefined, `${ip} is not served in each half`);
+  }
+  for (const port of [...ports, other.port]) world.lan.setPort(port, { group: 0 });
+  world.measure();
+  const isHealed = () => ips.every((ip) => isHeldByOne(world, ip)) && allAlive(world);
+  healed.push(world.runUntil(isHealed, 60_000, 10));
+  world.run(5_000);
+  assert.equal(disagreement(cluster), undefined);
+  for (const ip of ips) {
+    for (const client of world.clients) assert.ok(client.isServed(ip), `${ip} is not served after the cut`);
+  }
+  doubles.push(longest(cluster, ips, 'longestDoubleMs'));
+}
+
+function allAlive(world: World): boolean {
+  return world.hosts.every(({ process }) => {
+    if (process === undefined) return true;
+    for (const { state } of process.election.swim.members().values()) if (state !== 'alive') return false;
+    return process.election.swim.members().size === world.hosts.length;
+  });
+}
