@@ -15,7 +15,6 @@ import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import { COMMIT, VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
-import { queuedJobs } from '../sys/systemd-jobs.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { controlApi } from './control-api.ts';
@@ -29,7 +28,6 @@ import type { DaemonLogger } from './logger.ts';
 import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts';
 import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
-import { restartFollows } from './restart-follows.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
@@ -47,10 +45,6 @@ const PROBE_AHEAD_COUNT = 8;
 const SHORTEST_PAUSE_MS = 1;
 
 const LBD = { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid };
-
-/** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
-const DRAIN_ON_STOP_MS = 10_000;
-const UNIT = 'lbd.service';
 
 export type DaemonOptions = {
   readonly configFile: string;
@@ -250,7 +244,7 @@ export class Daemon {
 
   /** Stops; `addresses` says whether they leave the host now or stay until their lifetime ends or a restart adopts them. */
   async stop(addresses: 'leave' | 'remove'): Promise<void> {
-    if (addresses === 'leave' && this.#config.gossip?.drainOnStop === true) await this.#drainForStop();
+    if (addresses === 'leave') await this.#gossip?.drainForStop();
     this.#running = false;
     this.#allocator.close();
     if (addresses === 'remove') {
@@ -448,31 +442,18 @@ export class Daemon {
   }
 
   async #startGossip(): Promise<void> {
-    const { gossip, state, host, local } = this.#config;
-    if (gossip === undefined) return;
-    const service = new GossipService({
-      config: gossip,
-      stateDirectory: state.directory,
-      name: host.name,
-      node: host.node,
-      version: VERSION,
+    if (this.#config.gossip === undefined) return;
+    // Before it starts: what the NICs do meanwhile concerns it already.
+    this.#gossip = new GossipService({
+      daemon: this.#config,
+      config: this.#config.gossip,
       configDigest: sharedDigest(this.#config),
       drift: (digest) => describeDrift(this.#config, digest),
-      lifetimeMs: local.lifetimeMs,
       local: this.#local,
       logger: this.#options.logger,
       onChange: () => this.#planSoon(),
     });
-    // Before it starts: what the NICs do meanwhile concerns it already.
-    this.#gossip = service;
-    await service.start();
-  }
-
-  /** Not for a restart, which keeps the addresses where they are. */
-  async #drainForStop(): Promise<void> {
-    if (process.env['NOTIFY_SOCKET'] !== undefined && restartFollows(undefined, queuedJobs(UNIT))) return;
-    const drained = (await this.#gossip?.drain(DRAIN_ON_STOP_MS)) ?? true;
-    if (!drained) this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
+    await this.#gossip.start();
   }
 
   async #writeStatus(service: Service, addresses: readonly Ip[]): Promise<WriteOutcome> {

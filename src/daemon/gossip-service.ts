@@ -1,4 +1,4 @@
-import type { GossipConfig } from '../config/types.ts';
+import type { Config, GossipConfig } from '../config/types.ts';
 import type { Report } from '../election/effects.ts';
 import type { ElectionEvent } from '../election/election-types.ts';
 import { loadKeys } from '../election/io/key-ring.ts';
@@ -13,11 +13,14 @@ import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Instant } from '../lib/time.ts';
+import { VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { queuedJobs } from '../sys/systemd-jobs.ts';
 import { type ElectionFacts, electionOverview, homelessAddresses, ownerStatuses } from './election-status.ts';
 import { Gossip } from './gossip.ts';
 import { GossipStatistics } from './gossip-statistics.ts';
 import type { GossipSources } from './metrics.ts';
+import { restartFollows } from './restart-follows.ts';
 import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from './types.ts';
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
@@ -26,20 +29,20 @@ const DRAIN_LOOK_MS = 20;
 const REFUSAL_SHOWN_MS = 60_000;
 /** A stop waits no longer for hand-overs that are under way. */
 const HAND_OVER_LIMIT_MS = 1_000;
+/** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
+const DRAIN_ON_STOP_MS = 10_000;
+const UNIT = 'lbd.service';
 /** Of the addresses that nobody may have, so many are named in the answer to a drain. */
 const SHOWN_HOMELESS = 10;
 
 export type GossipServiceOptions = {
+  /** The whole configuration; `config` is its table `[gossip]`. */
+  readonly daemon: Config;
   readonly config: GossipConfig;
-  readonly stateDirectory: string;
-  readonly name: string;
-  readonly node: string;
-  readonly version: string;
   /** Eight hex digits of what all hosts must have alike. */
   readonly configDigest: string;
   /** How a member's configuration differs from this host's, by the digest that it tells. */
   readonly drift: ElectionFacts['drift'];
-  readonly lifetimeMs: number;
   readonly local: LocalDriver;
   readonly logger: Logger;
   readonly onChange: () => void;
@@ -62,21 +65,22 @@ export class GossipService {
   constructor(options: GossipServiceOptions) {
     this.#options = options;
     const { config, logger, local } = options;
+    const { host, state } = options.daemon;
     this.#state = new StateFile({
-      directory: options.stateDirectory,
+      directory: state.directory,
       state: () => this.#gossip.election.persistent(),
       logger,
     });
     const { port, bind, label, allow, reference } = config;
     this.#gossip = new Gossip({
-      name: options.name as MemberName,
+      name: host.name as MemberName,
       meta: {
         port,
-        node: options.node,
-        version: options.version,
+        node: host.node,
+        version: VERSION,
         weight: config.weight,
         configDigest: options.configDigest,
-        lifetimeMs: options.lifetimeMs,
+        lifetimeMs: options.daemon.local.lifetimeMs,
       },
       settings: { ...PROFILES[config.profile], ...config.timing, preempt: config.preempt },
       isolation: config.isolation,
@@ -177,6 +181,14 @@ export class GossipService {
     return this.#isDraining && this.#gossip.election.ownership.drainDone();
   }
 
+  /** With `drain_on_stop`, and not for a restart, which keeps the addresses where they are. */
+  async drainForStop(): Promise<void> {
+    if (!this.#options.config.drainOnStop) return;
+    if (process.env['NOTIFY_SOCKET'] !== undefined && restartFollows(undefined, queuedJobs(UNIT))) return;
+    if (await this.drain(DRAIN_ON_STOP_MS)) return;
+    this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
+  }
+
   /** Gives everything to the others; resolves with whether that was done within `limitMs`. */
   async drain(limitMs: number): Promise<boolean> {
     this.command('drain');
@@ -204,7 +216,7 @@ export class GossipService {
   overview(): ElectionOverview {
     const now = bootTimeMs();
     return electionOverview(this.election, {
-      name: this.#options.name as MemberName,
+      name: this.#options.daemon.host.name as MemberName,
       draining: this.#isDraining,
       encrypted: this.#options.config.keyFile !== undefined,
       stateProblem: this.#state.problem,
@@ -230,7 +242,8 @@ export class GossipService {
   /** The member, but for this host, that has a NIC with that hardware address. */
   memberOfMac(mac: Mac): MemberName | undefined {
     for (const { name, meta } of this.election.swim.members().values()) {
-      if (name !== this.#options.name && meta.segments.some((segment) => segment.mac === mac)) return name;
+      if (name !== this.#options.daemon.host.name && meta.segments.some((segment) => segment.mac === mac))
+        return name;
     }
     return undefined;
   }
@@ -255,7 +268,7 @@ export class GossipService {
       statistics: this.statistics,
       counters: this.#gossip.counters(),
       claims: claims.size,
-      owned: claims.ownedBy(this.#options.name as MemberName).size,
+      owned: claims.ownedBy(this.#options.daemon.host.name as MemberName).size,
       homeless: this.homeless().length,
     };
   }
