@@ -21,8 +21,12 @@ import type { DesiredVirtual, VirtualLinkStatus, VirtualReport } from './virtual
 
 const RETRY_FIRST_MS = 1_000;
 const RETRY_LAST_MS = 30_000;
-/** One address is put back at most so often: somebody else may want it away as much as lbd wants it there. */
-const REPAIR_INTERVAL_MS = 1_000;
+/**
+ * The same is asked so often in a second at most, though it is granted: somebody else may want an address away as much as
+ * lbd wants it there.
+ */
+const REPEATS_MAX = 3;
+const REPEATS_MS = 1_000;
 
 type Failure = { readonly message: string; readonly attempts: number; readonly retryAt: Instant };
 
@@ -42,13 +46,15 @@ export class VirtualAddresses {
   readonly #failures = new Map<string, Failure>();
   /** Since when the kernel has had each. */
   readonly #since = new Map<Ip, Instant>();
-  readonly #repairedAt = new Map<Ip, Instant>();
+  /** What was done, how often since when. Swept of what is older than REPEATS_MS. */
+  readonly #done = new Map<string, { readonly since: Instant; count: number }>();
+  #sweptAt = 0 as Instant;
   #repairs = 0;
   #type: VirtualLinkType;
   /** Why it is no dummy. */
   #note: string | undefined;
   #obstacle: string | undefined;
-  #nextRepairAt: Instant = NEVER;
+  #nextRepeatAt: Instant = NEVER;
   #reports: VirtualReport[] = [];
 
   constructor(options: VirtualAddressesOptions) {
@@ -71,7 +77,6 @@ export class VirtualAddresses {
     this.#isComplete = isComplete;
     if (isSame) return false;
     for (const ip of this.#since.keys()) if (!this.#desired.has(ip)) this.#since.delete(ip);
-    for (const ip of this.#repairedAt.keys()) if (!this.#desired.has(ip)) this.#repairedAt.delete(ip);
     return true;
   }
 
@@ -89,14 +94,12 @@ export class VirtualAddresses {
     if (this.#isStopped) return planRemoval({ ...this.#options, type: this.#type, observed });
     const plan = this.#plan(observed);
     if (plan === undefined) return [];
-    const paced = this.#noticeChanges(plan, now);
+    this.#noticeChanges(plan, now);
+    this.#sweep(now);
     const asked = new Set(plan.requests.map(keyOf));
     for (const key of this.#failures.keys()) if (!asked.has(key)) this.#failures.delete(key);
-    return plan.requests.filter((request) => {
-      const failure = this.#failures.get(keyOf(request));
-      if (failure !== undefined && now < failure.retryAt) return false;
-      return !isAddressRequest(request) || !paced.has(request.ip);
-    });
+    this.#nextRepeatAt = NEVER;
+    return plan.requests.filter((request) => this.#isDue(keyOf(request), now));
   }
 
   /** What became of what was asked. */
@@ -106,6 +109,7 @@ export class VirtualAddresses {
     for (const outcome of outcomes) {
       if (outcome.ok) {
         this.#failures.delete(keyOf(outcome.request));
+        this.#count(keyOf(outcome.request), now);
         if (outcome.request.kind === 'add') added += 1;
         else if (outcome.request.kind === 'delete') removed += 1;
         else if (outcome.request.kind === 'create-link') this.#linkMade();
@@ -116,7 +120,7 @@ export class VirtualAddresses {
 
   /** When to ask `requests()` again though nothing happened. */
   deadline(): Instant {
-    let at = this.#nextRepairAt;
+    let at = this.#nextRepeatAt;
     for (const { retryAt } of this.#failures.values()) at = earliest(at, retryAt);
     return at;
   }
@@ -161,36 +165,45 @@ export class VirtualAddresses {
     return planVirtual({ settings, isOurs, kernelTags, desired, isComplete, observed, type: this.#type });
   }
 
-  /** Returns the addresses that were put back a moment ago and have to wait. */
-  #noticeChanges(plan: VirtualPlan, now: Instant): ReadonlySet<Ip> {
+  #isDue(key: string, now: Instant): boolean {
+    const failure = this.#failures.get(key);
+    if (failure !== undefined && now < failure.retryAt) return false;
+    const done = this.#done.get(key);
+    if (done === undefined || done.count < REPEATS_MAX) return true;
+    const againAt = after(done.since, REPEATS_MS);
+    if (now >= againAt) return true;
+    this.#nextRepeatAt = earliest(this.#nextRepeatAt, againAt);
+    return false;
+  }
+
+  #count(key: string, now: Instant): void {
+    const done = this.#done.get(key);
+    if (done === undefined || now >= after(done.since, REPEATS_MS))
+      this.#done.set(key, { since: now, count: 1 });
+    else done.count += 1;
+  }
+
+  #sweep(now: Instant): void {
+    if (now < after(this.#sweptAt, REPEATS_MS)) return;
+    this.#sweptAt = now;
+    for (const [key, { since }] of this.#done) if (now >= after(since, REPEATS_MS)) this.#done.delete(key);
+  }
+
+  /** What the kernel has by now, and what it has no more though it is wanted. */
+  #noticeChanges(plan: VirtualPlan, now: Instant): void {
     const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : undefined;
     if (obstacle !== undefined && obstacle !== this.#obstacle)
       this.#reports.push({ kind: 'link-failed', reason: obstacle });
     if (plan.link.kind !== 'missing') this.#obstacle = obstacle;
-    const paced = new Set<Ip>();
     const missing: Ip[] = [];
-    this.#nextRepairAt = NEVER;
     for (const { ip, standing } of this.#desired?.values() ?? []) {
       if (plan.present.has(ip)) {
         if (!this.#since.has(ip)) this.#since.set(ip, now);
-      } else if (standing !== 'here') this.#since.delete(ip);
-      else if (this.#since.has(ip)) {
-        const repairedAt = this.#repairedAt.get(ip);
-        const allowedAt = repairedAt === undefined ? now : after(repairedAt, REPAIR_INTERVAL_MS);
-        if (now < allowedAt) {
-          paced.add(ip);
-          this.#nextRepairAt = earliest(this.#nextRepairAt, allowedAt);
-        } else {
-          this.#since.delete(ip);
-          this.#repairedAt.set(ip, now);
-          missing.push(ip);
-        }
-      }
+      } else if (this.#since.delete(ip) && standing === 'here') missing.push(ip);
     }
     const [example] = missing;
     this.#repairs += missing.length;
     if (example !== undefined) this.#reports.push({ kind: 'repaired', addresses: missing.length, example });
-    return paced;
   }
 
   #linkMade(): void {

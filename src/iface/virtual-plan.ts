@@ -197,19 +197,25 @@ function isAsMeant(address: KernelAddress, { settings, kernelTags }: VirtualInpu
   if (address.validSeconds !== Number.POSITIVE_INFINITY) return false;
   if (address.preferredSeconds !== (v6 ? 0 : Number.POSITIVE_INFINITY)) return false;
   if (!v6 && address.scope !== RT_SCOPE_LINK) return false;
-  const hasRoute = (address.flags & IFA_F_NOPREFIXROUTE) === 0;
-  if (hasRoute !== (settings.routes === undefined)) return false;
+  if (hasOwnRoute(address) !== (settings.routes === undefined)) return false;
   return !kernelTags || address.protocol === LBD_PROTOCOL;
 }
 
-/** The scope of a v4 address stays as it is for its life. */
+function hasOwnRoute({ flags }: KernelAddress): boolean {
+  return (flags & IFA_F_NOPREFIXROUTE) === 0;
+}
+
+/** The scope of a v4 address stays as it is for its life, and so do its flags. */
 function alteration(
   address: KernelAddress,
   wanted: DesiredVirtual,
   settings: VirtualSettings,
 ): readonly AddressRequest[] {
   const { ifIndex, ip, scope } = address;
-  if (familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK)
+  if (
+    familyOf(ip) === 'v6' ||
+    (scope === RT_SCOPE_LINK && hasOwnRoute(address) === (settings.routes === undefined))
+  )
     return [addressRequest('replace', ifIndex, wanted, settings)];
   return [deletionOf(address), addressRequest('add', ifIndex, wanted, settings)];
 }

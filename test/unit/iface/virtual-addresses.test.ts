@@ -1,0 +1,438 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { IFA_F_NOPREFIXROUTE, IFF_UP } from '../../../src/iface/netlink-constants.ts';
+import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
+import type { IfIndex, KernelRequest, Mac } from '../../../src/iface/types.ts';
+import { VirtualAddresses } from '../../../src/iface/virtual-addresses.ts';
+import type { DesiredVirtual, VirtualReport, VirtualSettings } from '../../../src/iface/virtual-types.ts';
+import { familyOf, formatPrefix, type Ip } from '../../../src/lib/ip.ts';
+import type { Instant } from '../../../src/lib/time.ts';
+import { foreignAddress, prefix, VirtualKernel } from './virtual-kernel.ts';
+
+const SETTINGS: VirtualSettings = { interface: 'kube-lb0', type: 'auto', routes: undefined };
+const OWN_ROUTES: VirtualSettings = { ...SETTINGS, routes: { table: 1000, protocol: 108 } };
+
+/** A host with virtual addresses, whose kernel does at once what it is asked. */
+class Host {
+  readonly kernel = new VirtualKernel();
+  machine: VirtualAddresses;
+  nowMs = 1_000;
+
+  constructor(settings = SETTINGS) {
+    this.machine = this.#machine(settings);
+  }
+
+  /** Lbd starts anew, maybe with another configuration. */
+  restart(settings = SETTINGS): this {
+    this.machine = this.#machine(settings);
+    return this;
+  }
+
+  #machine(settings: VirtualSettings): VirtualAddresses {
+    return new VirtualAddresses({ settings, isOurs: hasLbdTag, kernelTags: true });
+  }
+
+  get now(): Instant {
+    return this.nowMs as Instant;
+  }
+
+  /** Asks the kernel until there is nothing left to ask. Returns what was asked. */
+  settle(): readonly KernelRequest[] {
+    const from = this.kernel.asked.length;
+    for (let round = 0; round < 10; round++) {
+      const requests = this.machine.requests(this.kernel, this.now);
+      if (requests.length === 0) return this.kernel.asked.slice(from);
+      this.machine.answered(this.kernel.apply(requests), this.now);
+    }
+    assert.fail(`no end of ${JSON.stringify(this.machine.requests(this.kernel, this.now))}`);
+  }
+
+  want(...wanted: readonly DesiredVirtual[]): readonly KernelRequest[] {
+    this.machine.want(wanted, true);
+    return this.settle();
+  }
+
+  advance(ms: number): this {
+    this.nowMs += ms;
+    return this;
+  }
+
+  get link(): IfIndex {
+    const link = this.kernel.linkOf('kube-lb0');
+    assert.ok(link !== undefined, 'there is a link');
+    return link.index;
+  }
+
+  addresses(): readonly string[] {
+    return this.kernel.on(this.link).map(({ ip, prefixLength }) => `${ip}/${prefixLength}`);
+  }
+
+  reports(): readonly VirtualReport[] {
+    return this.machine.takeReports();
+  }
+
+  state(ip: string): string {
+    const status = this.machine.statuses(this.kernel, this.now).find((each) => each.ip === ip);
+    return status === undefined ? 'absent' : `${status.state}${status.reason ? `: ${status.reason}` : ''}`;
+  }
+}
+
+function here(route: string, ip = route.split('/')[0] ?? ''): DesiredVirtual {
+  return {
+    ip: ip as Ip,
+    services: ['default/web'],
+    route: prefix(route),
+    standing: 'here',
+    reason: undefined,
+  };
+}
+
+function away(wanted: DesiredVirtual, standing: DesiredVirtual['standing'] = 'elsewhere'): DesiredVirtual {
+  return { ...wanted, standing, reason: 'no endpoint is here' };
+}
+
+const A = here('203.0.113.0/24', '203.0.113.1');
+const B = here('203.0.113.0/24', '203.0.113.2');
+const SIX = here('2001:db8::/64', '2001:db8::1');
+
+test('the link is made with the first address, configured before it is up, and then left as it is', () => {
+  const host = new Host();
+  assert.deepEqual(host.want(), [], 'nobody needs it yet');
+  const asked = host.want(A, SIX);
+  assert.deepEqual(
+    asked.map(({ kind }) => kind),
+    ['create-link', 'configure-link', 'raise-link', 'add', 'add'],
+  );
+  assert.deepEqual(host.kernel.linkOf('kube-lb0')?.kind, 'dummy');
+  assert.deepEqual(host.kernel.connected(host.link), ['2001:db8::/64', '203.0.113.0/24']);
+  assert.equal(host.state(A.ip), 'held');
+  assert.deepEqual(host.want(A, SIX), []);
+  assert.deepEqual(
+    host.want().map(({ kind }) => kind),
+    ['configure-link', 'delete', 'delete'],
+  );
+  assert.ok(host.kernel.linkOf('kube-lb0') !== undefined, 'it stays for the next address');
+});
+
+test('addresses are permanent, tagged, and no source for the host', () => {
+  const host = new Host();
+  host.want(A, SIX);
+  const [v4, v6] = host.kernel.on(host.link);
+  assert.deepEqual([v4?.validSeconds, v4?.preferredSeconds], [Infinity, Infinity]);
+  assert.deepEqual([v4?.scope, v4?.protocol], [253, 108]);
+  assert.deepEqual([v6?.validSeconds, v6?.preferredSeconds, v6?.flags], [Infinity, 0, 0x02]);
+});
+
+test('a restart with all present asks for nothing, and so does an unknown wish', () => {
+  const host = new Host();
+  host.want(A, B, SIX);
+  host.restart();
+  assert.deepEqual(host.settle(), [], 'before the first plan');
+  assert.deepEqual(host.want(A, B, SIX), []);
+  assert.deepEqual(host.want(away(A, 'unknown'), B, SIX), []);
+});
+
+test('one aggregate is one route, and goes with its last address', () => {
+  const host = new Host();
+  host.want(A, B);
+  assert.deepEqual(host.kernel.connected(host.link), ['203.0.113.0/24']);
+  host.want(B);
+  assert.deepEqual(host.addresses(), ['203.0.113.2/24']);
+  assert.deepEqual(host.kernel.connected(host.link), ['203.0.113.0/24']);
+  host.want();
+  assert.deepEqual(host.kernel.connected(host.link), []);
+});
+
+test('of many addresses of an aggregate, the primary one is removed last', () => {
+  const host = new Host();
+  const many = Array.from({ length: 20 }, (_, index) => here('203.0.113.0/24', `203.0.113.${index + 1}`));
+  host.want(...many);
+  const asked = host.want(many[19] as DesiredVirtual);
+  assert.equal(host.kernel.promotions, 1);
+  assert.equal(asked[0]?.kind, 'configure-link', 'so that the last one is promoted and not removed');
+  assert.deepEqual(host.addresses(), ['203.0.113.20/24']);
+});
+
+test('another aggregate takes effect without an address being absent, but for v6', () => {
+  const host = new Host();
+  host.want(A, B, SIX);
+  const asked = host.want(
+    here('203.0.113.1/32'),
+    here('203.0.113.2/32'),
+    here('2001:db8::/48', '2001:db8::1'),
+  );
+  const order = asked.map((request) =>
+    'ip' in request ? `${request.kind} ${request.ip}/${request.prefixLength}` : request.kind,
+  );
+  assert.deepEqual(order, [
+    'configure-link',
+    'replace 203.0.113.2/32',
+    'delete 203.0.113.2/24',
+    'delete 2001:db8::1/64',
+    'replace 2001:db8::1/48',
+    'replace 203.0.113.1/32',
+    'delete 203.0.113.1/24',
+  ]);
+  assert.equal(host.kernel.promotions, 0);
+  assert.deepEqual(
+    host.reports().filter(({ kind }) => kind === 'repaired'),
+    [],
+  );
+});
+
+test('an address that is for other hosts goes, one of which that is not known stays', () => {
+  const host = new Host();
+  host.want(A, B, SIX);
+  host.want(away(A), away(B, 'unknown'), away(SIX, 'nowhere'));
+  assert.deepEqual(host.addresses(), ['203.0.113.2/24']);
+  assert.equal(host.state(A.ip), 'elsewhere: no endpoint is here');
+  assert.equal(host.state(B.ip), 'held: no endpoint is here');
+  assert.equal(host.state(SIX.ip), 'unserved: no endpoint is here');
+  const other = new Host();
+  other.want(away(A, 'unknown'));
+  assert.equal(other.kernel.links.size, 0, 'what is not there is not added');
+});
+
+test('of an incomplete list, nothing is concluded from what is missing', () => {
+  const host = new Host();
+  host.want(A, B);
+  host.restart().machine.want([SIX], false);
+  host.settle();
+  assert.deepEqual(host.addresses(), ['203.0.113.1/24', '203.0.113.2/24', '2001:db8::1/64']);
+  host.want(SIX);
+  assert.deepEqual(host.addresses(), ['2001:db8::1/64']);
+});
+
+test('a link of that name that lbd did not make is left alone, and named until it is gone', () => {
+  for (const kind of ['dummy', 'veth', undefined]) {
+    const host = new Host();
+    const { index } = host.kernel.addLink('kube-lb0', kind, '02:00:00:00:00:01');
+    assert.deepEqual(host.want(A), []);
+    assert.match(host.state(A.ip), /^no-interface: kube-lb0 is an? .* that lbd did not make: remove it/);
+    assert.deepEqual(host.settle(), []);
+    const [report, ...more] = host.reports();
+    assert.equal(report?.kind, 'link-failed');
+    assert.deepEqual(more, [], 'said once');
+    assert.match(host.machine.linkStatus(host.kernel).obstacle ?? '', /did not make/);
+    host.kernel.deleteLink(index);
+    host.settle();
+    assert.equal(host.state(A.ip), 'held');
+    assert.equal(host.machine.linkStatus(host.kernel).obstacle, undefined);
+  }
+});
+
+test('without dummy, type = "auto" makes a bridge and says why', () => {
+  const host = new Host();
+  host.kernel.missing.add('dummy');
+  host.want(A);
+  assert.equal(host.kernel.linkOf('kube-lb0')?.kind, 'bridge');
+  const { type, note, obstacle } = host.machine.linkStatus(host.kernel);
+  assert.deepEqual([type, obstacle], ['bridge', undefined]);
+  assert.match(note ?? '', /no dummy device; after "modprobe dummy"/);
+  assert.equal(host.state(A.ip), 'held');
+  assert.deepEqual(host.restart().want(A), [], 'a bridge that is there is as good');
+});
+
+test('without dummy, type = "dummy" says what to run, and works when that was run', () => {
+  const host = new Host({ ...SETTINGS, type: 'dummy' });
+  host.kernel.missing.add('dummy');
+  host.want(A);
+  assert.match(
+    host.state(A.ip),
+    /^no-interface: the kernel has no dummy device for kube-lb0: run "modprobe dummy"/,
+  );
+  assert.equal(host.reports().filter(({ kind }) => kind === 'link-failed').length, 1);
+  assert.deepEqual(host.settle(), [], 'not at once again');
+  host.kernel.missing.delete('dummy');
+  host.nowMs = host.machine.deadline();
+  host.settle();
+  assert.equal(host.state(A.ip), 'held');
+  assert.equal(host.machine.linkStatus(host.kernel).obstacle, undefined);
+});
+
+test('a link for another configuration is made anew', () => {
+  for (const settings of [OWN_ROUTES, { ...SETTINGS, type: 'bridge' } satisfies VirtualSettings]) {
+    const host = new Host();
+    host.want(A);
+    const asked = host.restart(settings).want(A);
+    assert.deepEqual(asked.map(({ kind }) => kind).slice(0, 2), ['delete-link', 'create-link']);
+    assert.equal(host.state(A.ip), 'held');
+    assert.equal(host.kernel.links.size, 1);
+  }
+});
+
+test('a link of lbd’s with another name goes', () => {
+  const host = new Host();
+  host.want(A);
+  host.restart({ ...SETTINGS, interface: 'lb1' });
+  host.machine.want([A], true);
+  host.settle();
+  assert.deepEqual(
+    [...host.kernel.links.values()].map(({ name }) => name),
+    ['lb1'],
+  );
+});
+
+test('what somebody else put on the link stays, and the link with it', () => {
+  const host = new Host();
+  host.want(A);
+  host.kernel.put(foreignAddress(host.link, '198.51.100.1/32'));
+  host.want();
+  assert.deepEqual(host.addresses(), ['198.51.100.1/32']);
+  host.want(A);
+  host.restart(OWN_ROUTES).want(A);
+  assert.match(
+    host.state(A.ip),
+    /^no-interface: .*198\.51\.100\.1\/32 is on it and was not put there by lbd/,
+  );
+  host.machine.stop();
+  host.machine.answered(host.kernel.apply(host.machine.requests(host.kernel, host.now)), host.now);
+  assert.deepEqual(host.addresses(), ['198.51.100.1/32']);
+});
+
+test('a port of lbd’s bridge keeps it from being removed', () => {
+  const host = new Host();
+  host.want(A);
+  host.kernel.addLink('veth0', 'veth', '02:00:00:00:00:09', { master: host.link });
+  host.machine.stop();
+  assert.deepEqual(
+    host.machine.requests(host.kernel, host.now).map(({ kind }) => kind),
+    ['configure-link', 'delete'],
+  );
+});
+
+test('at a stop the link goes, and everything with it', () => {
+  const host = new Host();
+  host.want(A, SIX);
+  const index = host.link;
+  host.machine.stop();
+  assert.deepEqual(host.machine.requests(host.kernel, host.now), [{ kind: 'delete-link', ifIndex: index }]);
+});
+
+test('what disappears is put back at once, then no more than three times a second', () => {
+  const host = new Host();
+  host.want(A, B, SIX);
+  host.advance(5_000);
+  const remove = (ip: Ip) => {
+    const found = host.kernel.on(host.link).find((address) => address.ip === ip);
+    if (found !== undefined)
+      host.kernel.apply([{ kind: 'delete', ifIndex: host.link, ip, prefixLength: found.prefixLength }]);
+  };
+  remove(A.ip);
+  host.settle();
+  assert.equal(host.addresses().length, 3);
+  assert.deepEqual(
+    host.reports().find(({ kind }) => kind === 'repaired'),
+    {
+      kind: 'repaired',
+      addresses: 1,
+      example: A.ip,
+    },
+  );
+  for (let repeat = 2; repeat <= 3; repeat++) {
+    remove(A.ip);
+    host.advance(1).settle();
+    assert.equal(host.addresses().length, 3);
+  }
+  remove(A.ip);
+  assert.deepEqual(host.settle(), []);
+  assert.equal(host.machine.deadline(), host.nowMs - 2 + 1_000);
+  host.advance(1_000).settle();
+  assert.equal(host.addresses().length, 3);
+  assert.equal(host.machine.linkStatus(host.kernel).repairs, 4);
+});
+
+test('a link that is taken down or away is put right with all that it lost', () => {
+  const host = new Host();
+  host.want(A, SIX);
+  host.advance(5_000);
+  host.kernel.setFlags(host.link, 0);
+  assert.deepEqual(host.addresses(), ['203.0.113.1/24'], 'v6 addresses go with the link');
+  host.settle();
+  assert.equal(host.kernel.linkOf('kube-lb0')?.flags, IFF_UP);
+  assert.equal(host.addresses().length, 2);
+  host.advance(5_000).kernel.deleteLink(host.link);
+  host.settle();
+  assert.equal(host.addresses().length, 2);
+});
+
+test('an address whose lifetime, scope or tag somebody changed is as it was', () => {
+  const host = new Host();
+  for (const change of [
+    { validSeconds: 10, preferredSeconds: 10 },
+    { scope: 0 },
+    { protocol: undefined },
+    { flags: IFA_F_NOPREFIXROUTE },
+  ]) {
+    host.want(A, SIX);
+    host.advance(5_000);
+    const before = host.kernel.on(host.link);
+    for (const address of before) host.kernel.put({ ...address, ...change });
+    host.settle();
+    const byIp = (index: IfIndex) =>
+      host.kernel.on(index).toSorted((left, right) => (left.ip < right.ip ? -1 : 1));
+    assert.deepEqual(
+      byIp(host.link),
+      before.toSorted((left, right) => (left.ip < right.ip ? -1 : 1)),
+    );
+  }
+});
+
+test('a refusal of the kernel is told, shown and tried again later and later', () => {
+  const host = new Host();
+  host.kernel.errors.set('add', 'ENOBUFS');
+  host.want(A);
+  assert.equal(host.state(A.ip), 'failed: add: ENOBUFS');
+  assert.deepEqual(host.reports().at(-1), { kind: 'failed', reason: 'add: ENOBUFS' });
+  const pauses = [1, 2, 3].map(() => {
+    const pause = host.machine.deadline() - host.nowMs;
+    host.advance(pause).settle();
+    return pause;
+  });
+  assert.deepEqual(pauses, [1_000, 2_000, 4_000]);
+  assert.deepEqual(host.reports(), [], 'once');
+  host.kernel.errors.clear();
+  host.advance(30_000).settle();
+  assert.equal(host.state(A.ip), 'held');
+});
+
+test('with routes of lbd’s own, addresses are alone and each route is made once, last', () => {
+  const host = new Host(OWN_ROUTES);
+  const asked = host.want(A, B, SIX);
+  assert.deepEqual(host.addresses(), ['203.0.113.1/32', '203.0.113.2/32', '2001:db8::1/128']);
+  assert.ok(host.kernel.on(host.link).every(({ flags }) => (flags & IFA_F_NOPREFIXROUTE) !== 0));
+  assert.deepEqual(
+    asked.slice(-2).map((request) => ('destination' in request ? formatPrefix(request.destination) : '')),
+    ['203.0.113.0/24', '2001:db8::/64'],
+  );
+  assert.deepEqual(host.restart(OWN_ROUTES).want(A, B, SIX), []);
+  host.want(A);
+  assert.deepEqual(
+    host.kernel.ownRoutes.map(({ destination }) => formatPrefix(destination)),
+    ['203.0.113.0/24'],
+  );
+  const last = host.want();
+  assert.deepEqual(
+    last.map(({ kind }) => kind),
+    ['delete-route', 'delete'],
+    'routers are told before the address goes',
+  );
+});
+
+test('with routes of lbd’s own, one that is missing comes back and one of an address in no list stays', () => {
+  const host = new Host(OWN_ROUTES);
+  host.want(A, SIX);
+  host.kernel.ownRoutes = [];
+  host.settle();
+  assert.equal(host.kernel.ownRoutes.length, 2);
+  host.restart(OWN_ROUTES).machine.want([SIX], false);
+  host.settle();
+  assert.equal(host.kernel.ownRoutes.length, 2);
+  assert.equal(familyOf(A.ip), 'v4');
+});
+
+test('a link with another mark is of another configuration', () => {
+  const host = new Host();
+  host.kernel.addLink('kube-lb0', 'dummy', '02:6c:62:64:6c:e8' satisfies string as Mac);
+  assert.equal(host.want(A)[0]?.kind, 'delete-link');
+});
