@@ -35,20 +35,24 @@ export class Locality {
         this.#generation += 1;
       }
     }
-    for (const key of missing) this.#missing(key, missing.size, now);
+    this.#forget(missing, now);
   }
 
-  #missing(key: string, count: number, now: Instant): void {
-    const subnet = this.#subnets.get(key);
-    if (subnet === undefined) return;
-    if (subnet.goneAt === undefined) {
-      subnet.goneAt = now;
+  #forget(missing: ReadonlySet<string>, now: Instant): void {
+    for (const key of missing) {
+      const subnet = this.#subnets.get(key);
+      if (subnet === undefined || subnet.goneAt !== undefined) continue;
       this.#subnets.delete(key);
-      this.#subnets.set(key, subnet);
+      this.#subnets.set(key, { ...subnet, goneAt: now });
     }
-    if (now < after(subnet.goneAt, LINGER_MS) && count <= SUBNETS_MAX) return;
-    this.#subnets.delete(key);
-    this.#generation += 1;
+    let excess = missing.size - SUBNETS_MAX;
+    for (const [key, { goneAt }] of this.#subnets) {
+      if (goneAt === undefined) continue;
+      excess -= 1;
+      if (now < after(goneAt, LINGER_MS) && excess < 0) continue;
+      this.#subnets.delete(key);
+      this.#generation += 1;
+    }
   }
 
   /** Another number whenever `isLocal()` may answer otherwise than before. */
