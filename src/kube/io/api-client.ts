@@ -222,7 +222,7 @@ function exchange(request: ApiRequest, connection: Connection): Promise<Outcome>
     const abort = () => end('cancelled');
     const timer = setTimeout(() => {
       timedOut = true;
-      end(`no answer within ${Number((timeoutMs / 1_000).toFixed(1))} s`);
+      end(`no answer within ${Number((timeoutMs / 1_000).toPrecision(2))} s`);
     }, timeoutMs);
     const settle = () => {
       clearTimeout(timer);
