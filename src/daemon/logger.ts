@@ -1,6 +1,7 @@
 import { pino } from 'pino';
 import type { LogConfig } from '../config/types.ts';
 import type { Logger } from '../lib/logger.ts';
+import { StderrWriter } from './stderr-writer.ts';
 
 /** What waits for a stalled reader of stderr at most; beyond that lines are dropped rather than memory filled. */
 const BUFFER_BYTES = 1 << 20;
@@ -13,7 +14,7 @@ export type DaemonLogger = Logger & {
 
 /** JSON lines on stderr, one for each event; never blocks the event loop on a slow reader. */
 export function createLogger(level: LogConfig['level']): DaemonLogger {
-  const destination = pino.destination({ fd: 2, sync: false, maxLength: BUFFER_BYTES });
+  const destination = new StderrWriter(BUFFER_BYTES);
   const log = pino(
     {
       level,
@@ -32,12 +33,6 @@ export function createLogger(level: LogConfig['level']): DaemonLogger {
     setLevel: (next) => {
       log.level = next;
     },
-    flush: () => {
-      try {
-        destination.flushSync();
-      } catch {
-        // stderr is gone: there is nobody left to tell.
-      }
-    },
+    flush: () => destination.flush(),
   };
 }
