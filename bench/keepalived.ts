@@ -1,62 +1,109 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Clients, type SeenByClients } from '../test/support/clients.ts';
 import { createLab, type Lab } from '../test/support/lab.ts';
 import type { LabHost } from '../test/support/lab-host.ts';
-import type { LabProcess } from '../test/support/lab-process.ts';
+import { favoured, type LabProcess } from '../test/support/lab-process.ts';
+import { labTimeMs } from '../test/support/lab-time.ts';
 
-/** Two hosts that share one address by VRRP version 3 (keepalived), to measure lbd beside what people use today. */
+/**
+ * Three hosts that share one address by VRRP version 3 (keepalived), to measure lbd beside what people use today: the same
+ * client, the same prober, the same faults.
+ */
 
-export const VRRP_VIP = '10.77.0.200';
+const VIP = '10.77.0.200';
 
-export class VrrpPair {
-  readonly lab: Lab;
-  readonly client: LabHost;
-  readonly hosts: readonly LabHost[];
+export type VrrpFault = 'host cut off' | 'SIGTERM' | 'SIGKILL';
+
+export class VrrpHosts {
+  readonly #lab: Lab;
+  readonly #hosts: readonly LabHost[];
   readonly #advertS: number;
   readonly #processes = new Map<LabHost, LabProcess>();
 
   private constructor(lab: Lab, advertS: number) {
-    this.lab = lab;
-    this.client = lab.host('client');
-    this.hosts = [lab.host('v1'), lab.host('v2'), lab.host('v3')];
+    this.#lab = lab;
+    this.#hosts = ['v1', 'v2', 'v3'].map((name) => lab.host(name));
     this.#advertS = advertS;
   }
 
-  static async start(advertS: number): Promise<VrrpPair> {
-    const lab = await createLab({ hosts: { v1: {}, v2: {}, v3: {}, client: {} } });
-    const pair = new VrrpPair(lab, advertS);
-    for (const host of pair.hosts) await pair.run(host);
-    return pair;
+  static async start(advertS: number): Promise<VrrpHosts> {
+    const lab = await createLab({ hosts: { v1: {}, v2: {}, v3: {}, client: {}, judge: {} } });
+    const hosts = new VrrpHosts(lab, advertS);
+    for (const host of hosts.#hosts) await hosts.#run(host);
+    return hosts;
   }
 
-  /** Starts keepalived on the host; all are BACKUP of equal standing but for their priority, and none preempts. */
-  async run(host: LabHost): Promise<void> {
-    const priority = 100 - this.hosts.indexOf(host);
-    await host.writeFile('/etc/keepalived.conf', config(host.name, priority, this.#advertS));
-    const process = await host.spawn([
-      'keepalived',
-      '--dont-fork',
-      '--vrrp',
-      '--log-console',
-      '--use-file=/etc/keepalived.conf',
-      `--pid=/run/keepalived-${host.name}.pid`,
-      `--vrrp_pid=/run/vrrp-${host.name}.pid`,
-    ]);
-    this.#processes.set(host, process);
-  }
-
-  process(host: LabHost): LabProcess {
-    const process = this.#processes.get(host);
-    if (process === undefined) throw new Error(`no keepalived on ${host.name}`);
-    return process;
-  }
-
-  /** The process that does VRRP: the parent only watches it. */
-  async worker(host: LabHost): Promise<number> {
-    const { stdout } = await host.run(['pgrep', '-P', String(this.process(host).pid)], { mayFail: true });
-    return Number(stdout.trim().split('\n')[0] ?? 0);
+  /** What clients see of the address while its owner suffers `fault`, and comes back. */
+  async round(
+    fault: VrrpFault,
+    probe: { readonly probeMs: number; readonly pingMs: number },
+  ): Promise<SeenByClients> {
+    const clients = await Clients.start(
+      { prober: this.#lab.host('judge'), pings: this.#lab.host('client') },
+      VIP,
+      { ...probe, daemons: () => [...this.#processes.values()].map(({ pid }) => pid) },
+    );
+    const { mac } = await clients.prober.firstAnswer(VIP, { sinceMs: labTimeMs() });
+    const owner = this.#hosts.find((host) => host.nic('eth0').mac === mac);
+    if (owner === undefined) throw new Error(`nobody has ${mac}`);
+    await sleep(1_000 * Math.random());
+    const fromMs = labTimeMs();
+    await this.#suffer(owner, fault);
+    await clients.firstOther(mac, fromMs, 30_000);
+    await sleep(500 + 500 * Math.random());
+    await this.#recover(owner, fault);
+    // Until they are of one mind again, which takes them three adverts.
+    await sleep(1_000 + 4_000 * this.#advertS);
+    const seen = await clients.stop(fromMs);
+    await this.#clean(owner, fault);
+    return seen;
   }
 
   close(): Promise<void> {
-    return this.lab.close();
+    return this.#lab.close();
+  }
+
+  /** Starts keepalived on the host; all are BACKUP of equal standing but for their priority, and none preempts. */
+  async #run(host: LabHost): Promise<void> {
+    const priority = 100 - this.#hosts.indexOf(host);
+    await host.writeFile('/etc/keepalived.conf', config(host.name, priority, this.#advertS));
+    const process = await host.spawn(
+      favoured([
+        'keepalived',
+        '--dont-fork',
+        '--vrrp',
+        '--log-console',
+        '--use-file=/etc/keepalived.conf',
+        `--pid=/run/keepalived-${host.name}.pid`,
+        `--vrrp_pid=/run/vrrp-${host.name}.pid`,
+      ]),
+    );
+    this.#processes.set(host, process);
+  }
+
+  async #suffer(owner: LabHost, fault: VrrpFault): Promise<void> {
+    if (fault === 'host cut off') return this.#lab.segment().disconnect(owner);
+    const keepalived = this.#processes.get(owner);
+    if (keepalived === undefined) throw new Error(`no keepalived on ${owner.name}`);
+    // Its parent only watches the process that does VRRP: a signal of death goes to both.
+    if (fault === 'SIGKILL') process.kill(-keepalived.pid, 'SIGKILL');
+    else keepalived.kill('SIGTERM');
+  }
+
+  async #recover(owner: LabHost, fault: VrrpFault): Promise<void> {
+    if (fault === 'host cut off') await this.#lab.segment().connect(owner);
+    else if (fault === 'SIGTERM') {
+      await this.#processes.get(owner)?.exit;
+      await this.#run(owner);
+    }
+  }
+
+  /** Its kernel has kept the address of a keepalived that was killed. */
+  async #clean(owner: LabHost, fault: VrrpFault): Promise<void> {
+    if (fault !== 'SIGKILL') return;
+    await owner.run(['ip', 'addr', 'del', `${VIP}/24`, 'dev', 'eth0'], { mayFail: true });
+    await this.#run(owner);
+    await sleep(1_000 + 4_000 * this.#advertS);
   }
 }
 
@@ -74,7 +121,7 @@ vrrp_instance vip {
   priority ${priority}
   advert_int ${advertS}
   virtual_ipaddress {
-    ${VRRP_VIP}/24
+    ${VIP}/24
   }
 }
 `;
