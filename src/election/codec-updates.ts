@@ -119,8 +119,9 @@ function readMemberAfter(tag: number, reader: FieldReader): MemberUpdate {
 
 /** The encoded size of a meta, which must be at most MAX_META_BYTES. */
 export function metaBytes(meta: MemberMeta): number {
-  let bytes = endpointBytes(meta.endpoint) + textBytes(meta.node) + textBytes(meta.version) + 1;
-  for (const { subnet, ip } of meta.segments) bytes += prefixBytes(subnet) + ipBytes(ip) + 6;
+  let bytes = endpointBytes(meta.endpoint) + textBytes(meta.node) + textBytes(meta.version) + 2;
+  for (const segments of [meta.segments, meta.cutOff ?? []])
+    for (const { subnet, ip } of segments) bytes += prefixBytes(subnet) + ipBytes(ip) + 6;
   return bytes + 1 + 2 + DIGEST_BYTES + 4;
 }
 
@@ -129,19 +130,24 @@ function writeMeta(out: ByteWriter, meta: MemberMeta): void {
   writeEndpoint(out, meta.endpoint);
   writeText(out, meta.node, 0, MAX_NODE_BYTES);
   writeText(out, meta.version, 0, MAX_VERSION_BYTES);
-  assert(meta.segments.length <= MAX_SEGMENTS, `${meta.segments.length} segments`);
-  out.u8(meta.segments.length);
-  for (const { subnet, ip, mac } of meta.segments) {
-    assert(isV6(subnet.network) === isV6(ip), `${ip} in a segment of the other family`);
-    writePrefix(out, subnet);
-    writeIp(out, ip);
-    writeMac(out, mac);
-  }
+  writeSegments(out, meta.segments);
+  writeSegments(out, meta.cutOff ?? []);
   assert(meta.weight >= 1 && meta.weight <= MAX_WEIGHT, `weight ${meta.weight}`);
   out.u8(meta.drained ? 1 : 0).u16(meta.weight);
   writeHex(out, meta.configDigest, DIGEST_BYTES);
   writeMs(out, meta.lifetimeMs, 'up');
   assert(out.length - start <= MAX_META_BYTES, `meta of ${out.length - start} bytes`);
+}
+
+function writeSegments(out: ByteWriter, segments: readonly Segment[]): void {
+  assert(segments.length <= MAX_SEGMENTS, `${segments.length} segments`);
+  out.u8(segments.length);
+  for (const { subnet, ip, mac } of segments) {
+    assert(isV6(subnet.network) === isV6(ip), `${ip} in a segment of the other family`);
+    writePrefix(out, subnet);
+    writeIp(out, ip);
+    writeMac(out, mac);
+  }
 }
 
 function readMeta(reader: FieldReader): MemberMeta {
@@ -150,6 +156,7 @@ function readMeta(reader: FieldReader): MemberMeta {
   const node = reader.text(0, MAX_NODE_BYTES, 'name of a node');
   const version = reader.text(0, MAX_VERSION_BYTES, 'version');
   const segments = readSegments(reader);
+  const cutOff = readSegments(reader);
   const drained = readBoolean(reader, 'drained');
   const weight = reader.u16();
   if (weight < 1 || weight > MAX_WEIGHT)
@@ -158,7 +165,8 @@ function readMeta(reader: FieldReader): MemberMeta {
   const lifetimeMs = reader.ms('lifetime');
   const bytes = reader.offset - start;
   if (bytes > MAX_META_BYTES) reader.refuse('limit', `meta of ${bytes} bytes, at most ${MAX_META_BYTES}`);
-  return { endpoint, node, version, segments, drained, weight, configDigest, lifetimeMs };
+  const meta = { endpoint, node, version, segments, drained, weight, configDigest, lifetimeMs };
+  return cutOff.length === 0 ? meta : { ...meta, cutOff };
 }
 
 function readSegments(reader: FieldReader): readonly Segment[] {

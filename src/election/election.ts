@@ -58,6 +58,8 @@ export class Election {
   #now: Instant;
   readonly #unconfirmed = new Set<SegmentKey>();
   readonly #isolated = new Set<SegmentKey>();
+  /** While some segment is isolated: members are heard by another way. */
+  #isHeardElsewhere = false;
   /** A host that had company, and has heard nobody on a segment since its start, may be cut off there. */
   readonly #unheard = new Set<SegmentKey>();
   readonly #differences = new TableDifferences(this.#out);
@@ -237,7 +239,8 @@ export class Election {
     const { message, from, segment, connection } = event;
     // One of the seeds may be this host: hearing oneself is no sign of life of anybody.
     if (message.from === this.#name) return;
-    if (segment !== undefined) this.#heardOn(segment, now);
+    if (segment === undefined) this.#heardElsewhere(now);
+    else this.#heardOn(segment, now);
     if (message.kind === 'heartbeat') return this.#onHeartbeat(message, event, now);
     this.#watch.heard(message.from, segment, now);
     switch (message.kind) {
@@ -336,9 +339,18 @@ export class Election {
    * has no part in the first, and its heirs take over what it had there.
    */
   #publicMeta(): MemberMeta {
-    const segments = this.#meta.segments.filter(({ subnet }) => !this.#isolated.has(segmentKey(subnet)));
-    const isAnyLeft = this.#releases() && segments.length > 0;
-    return isAnyLeft ? { ...this.#meta, segments } : this.#meta;
+    if (this.#isolated.size === 0 || !this.#releases()) return this.#meta;
+    const isCutOff = ({ subnet }: Segment): boolean => this.#isolated.has(segmentKey(subnet));
+    const segments = this.#meta.segments.filter((segment) => !isCutOff(segment));
+    if (segments.length === 0 && !this.#isHeardElsewhere) return this.#meta;
+    return { ...this.#meta, segments, cutOff: this.#meta.segments.filter(isCutOff) };
+  }
+
+  /** A packet came on none of the segments that carry addresses, as on a network for management. */
+  #heardElsewhere(now: Instant): void {
+    if (this.#isHeardElsewhere || this.#isolated.size === 0) return;
+    this.#isHeardElsewhere = true;
+    this.#swim.setMeta(this.#publicMeta(), now);
   }
 
   #onMeta(meta: MemberMeta, now: Instant): void {
@@ -438,6 +450,7 @@ export class Election {
         break;
       case 'returned':
         this.#isolated.delete(event.segment);
+        this.#isHeardElsewhere &&= this.#isolated.size > 0;
         this.#swim.setMeta(this.#publicMeta(), now);
         this.#ownership.returned(event.segment, now);
         break;

@@ -403,9 +403,13 @@ function sameMeta(one: MemberMeta, other: MemberMeta): boolean {
     one.weight === other.weight &&
     one.configDigest === other.configDigest &&
     one.lifetimeMs === other.lifetimeMs &&
-    one.segments.length === other.segments.length &&
-    one.segments.every((segment, index) => sameSegment(segment, other.segments[index]))
+    sameSegments(one.segments, other.segments) &&
+    sameSegments(one.cutOff ?? [], other.cutOff ?? [])
   );
+}
+
+function sameSegments(some: readonly Segment[], others: readonly Segment[]): boolean {
+  return some.length === others.length && some.every((segment, index) => sameSegment(segment, others[index]));
 }
 
 function sameSegment(one: Segment, other: Segment | undefined): boolean {

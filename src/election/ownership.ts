@@ -266,7 +266,7 @@ export class Ownership {
   /** This host hears nobody on that segment: its grants there end, its claims stay. */
   isolated(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, true)) return;
-    this.#settling.isolated(this.#standings.living());
+    this.#settling.isolated(this.#standings.livingIn(segment, now));
     this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }
@@ -274,7 +274,7 @@ export class Ownership {
   /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
   returned(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, false)) return;
-    this.#settling.returned((name) => this.#standings.of(name).isGone, now);
+    this.#settling.returned((name) => !this.#standings.serves(name, segment), now);
     this.#mail.catchUp(segment);
     this.#rules.settleSegment(segment, now);
     this.#finish(now);

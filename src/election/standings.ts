@@ -17,7 +17,7 @@ export type Standing = {
 
 export type StandingNews = {
   readonly standing: Standing;
-  /** It was gone and is there again. */
+  /** It was gone and is there again, or in a subnet again. */
   readonly isBack: boolean;
   /** Something changed that may decide about its addresses. */
   readonly concernsClaims: boolean;
@@ -41,9 +41,19 @@ export class Standings {
     return this.#known.get(name) ?? UNKNOWN;
   }
 
-  /** Those that live, as far as known here. */
-  *living(): Iterable<MemberName> {
-    for (const [name, { isGone }] of this.#known) if (!isGone) yield name;
+  /** Those that live and are in the subnet `key`, or were until a moment ago: all may have been cut off with this host. */
+  *livingIn(key: SegmentKey, now: Instant): Iterable<MemberName> {
+    for (const [name, standing] of this.#known) {
+      const { isGone, formerSegments, movedAt } = standing;
+      const wasThere = now - movedAt < MOVED_LATELY_MS && hasSegment(formerSegments, key);
+      if (!isGone && (wasThere || this.serves(name, key))) yield name;
+    }
+  }
+
+  /** Whether it lives and is in the subnet `key`: another network may still reach a host that is cut off there. */
+  serves(name: MemberName, key: SegmentKey): boolean {
+    const { member, isGone } = this.of(name);
+    return member !== undefined && !isGone && hasSegment(member.meta.segments, key);
   }
 
   /** Looks at a member again. */
@@ -62,7 +72,8 @@ export class Standings {
     const movedAt = isMoved ? now : before.movedAt;
     const standing: Standing = { member, silence, isGone, formerSegments, movedAt };
     this.#known.set(name, standing);
-    const isBack = !isGone && (before.isGone || before.member === undefined);
+    const isGrown = isMoved && member.meta.segments.length > segments.length;
+    const isBack = !isGone && (before.isGone || before.member === undefined || isGrown);
     const concernsClaims =
       isBack ||
       isGone !== before.isGone ||
@@ -101,6 +112,10 @@ export class Standings {
   }
 }
 
+function hasSegment(segments: readonly Segment[], key: SegmentKey): boolean {
+  return segments.some(({ subnet }) => segmentKey(subnet) === key);
+}
+
 export function samePredecessor(left: Predecessor, right: Predecessor): boolean {
   return (
     left.name === right.name &&
@@ -111,6 +126,8 @@ export function samePredecessor(left: Predecessor, right: Predecessor): boolean 
   );
 }
 
+/** A switch that dies is noticed by those at it within this of each other. */
+const MOVED_LATELY_MS = 1_000;
 /** Two watchers measure the same silence a little differently; what was granted on the first word need not change for that. */
 const SILENCE_TOLERANCE_MS = 20;
 

@@ -30,6 +30,8 @@ export type MemberMeta = {
   readonly version: string;
   /** At most MAX_SEGMENTS, sorted by subnet. */
   readonly segments: readonly Segment[];
+  /** Those of which it hears nothing, while others are heard elsewhere: it has no part in them for now. */
+  readonly cutOff?: readonly Segment[];
   readonly drained: boolean;
   /** Its share of the addresses, 1 to 1000; 100 is the normal share. */
   readonly weight: number;

@@ -231,8 +231,9 @@ function place(watch: SegmentWatch, own: Segment, name: MemberName, member: Memb
     const to = { ip: there.ip, port: endpoint.port };
     return watch.ring.put(name, to, endpoint, member.incarnation, member.state === 'alive');
   }
-  // Alive, and not here any more: it left this segment, as one that leaves the cluster does.
-  return watch.remove(name, member?.state === 'left' || member?.state === 'alive');
+  // Alive, and not here any more: it left this segment, as one that leaves the cluster does. One that is cut off did not.
+  const isCutOff = member?.meta.cutOff?.some((segment) => isSameSubnet(segment, own)) === true;
+  return watch.remove(name, member?.state === 'left' || (member?.state === 'alive' && !isCutOff));
 }
 
 function isSameSubnet(left: Segment, right: Segment): boolean {

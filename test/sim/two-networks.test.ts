@@ -17,13 +17,18 @@ import {
 
 /** Hosts that gossip on a network for management, and serve on another: liveness is that of the NIC that serves. */
 describe('a host with a network for management', () => {
-  for (const how of ['its port goes dead', 'its cable is pulled'] as const) {
-    test(`hands its addresses to others when the NIC that serves fails: ${how}`, (t) => {
+  for (const [how, management] of [
+    ['its port goes dead', 'segment'],
+    ['its port goes dead', 'gossip'],
+    ['its cable is pulled', 'segment'],
+    ['its cable is pulled', 'gossip'],
+  ] as const) {
+    test(`(${management}) hands its addresses to others when the NIC that serves fails: ${how}`, (t) => {
       const gaps: number[] = [];
       const letGo: number[] = [];
       forSeeds(seeds(500, 60), (seed) => {
         const hosts = 3 + (seed % 3);
-        const cluster = clusterAtRest({ seed, hosts, addresses: 9, management: true });
+        const cluster = clusterAtRest({ seed, hosts, addresses: 9, management });
         const { world, ips } = cluster;
         const owner = ownerOf(world, cluster.first);
         const owned = ownedBy(cluster, owner);
@@ -47,14 +52,15 @@ describe('a host with a network for management', () => {
       t.diagnostic(`let go after ${spread(letGo)}`);
       t.diagnostic(`gap ${spread(gaps)}`);
       assert.ok(percentile(letGo, 1) <= 200, spread(letGo));
-      assert.ok(percentile(gaps, 0.5) <= 250, spread(gaps));
+      assert.ok(percentile(gaps, 0.5) <= 300, spread(gaps));
       assert.ok(percentile(gaps, 1) <= 450, spread(gaps));
     });
   }
 
   test('keeps its addresses while only the network for management fails, for it or for all', () => {
     forSeeds(seeds(100, 20), (seed) => {
-      const cluster = clusterAtRest({ seed, hosts: 5, addresses: 10, management: true });
+      const management = seed % 4 < 2 ? 'segment' : 'gossip';
+      const cluster = clusterAtRest({ seed, hosts: 5, addresses: 10, management });
       const { world } = cluster;
       const cut = seed % 2 === 0 ? world.hosts : [ownerOf(world, cluster.first)];
       for (const host of cut) world.lanOf('management').setPort(host.portOn('management'), { up: false });
@@ -65,12 +71,11 @@ describe('a host with a network for management', () => {
     });
   });
 
-  test('has its own back after the switch that serves was rebooted, and nobody anything else', {
-    todo: true,
-  }, (t) => {
+  test('has its own back after the switch that serves was rebooted, and nobody anything else', (t) => {
     const durations: number[] = [];
     forSeeds(seeds(100, 20), (seed) => {
-      const cluster = clusterAtRest({ seed, hosts: 8, addresses: 24, management: true });
+      const management = seed % 2 === 0 ? 'segment' : 'gossip';
+      const cluster = clusterAtRest({ seed, hosts: 8, addresses: 24, management });
       const { world, ips } = cluster;
       const owners = ownersOf(cluster);
       for (const host of world.hosts) world.lan.setPort(host.port, { up: false });

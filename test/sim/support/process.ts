@@ -119,7 +119,8 @@ export class SimProcess {
 
   message(message: Message, from: SimHost, link: Link, connection: number | undefined): void {
     const endpoint = { ip: from.ipOn(link), port: PORT };
-    this.#step({ kind: 'message', message, from: endpoint, segment: SEGMENTS[link], connection });
+    const segment = this.#host.world.segments.includes(link) ? SEGMENTS[link] : undefined;
+    this.#step({ kind: 'message', message, from: endpoint, segment, connection });
   }
 
   /** The host's own NICs changed. */
@@ -374,7 +375,7 @@ function endpointOf(host: SimHost): Endpoint {
 function metaOf(host: SimHost, options: SimProcessOptions): MemberMeta {
   const segments: Segment[] = [];
   if (host.hasCarrier) segments.push({ subnet: SUBNETS.data, ip: host.ip, mac: host.mac });
-  if (host.managementPort !== undefined)
+  if (host.world.segments.includes('management'))
     segments.push({ subnet: SUBNETS.management, ip: host.managementIp, mac: host.managementMac });
   return {
     endpoint: endpointOf(host),

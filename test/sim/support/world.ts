@@ -31,8 +31,8 @@ export type WorldOptions = {
   /** Whether the segment has a gateway that answers for its own address, on a port of its own. */
   readonly gateway?: boolean;
   readonly clients?: number;
-  /** Whether the hosts gossip on a network of their own, beside the one that carries the addresses. */
-  readonly management?: boolean;
+  /** The hosts gossip on a network beside the one that carries the addresses, which may carry some as well, or not. */
+  readonly management?: 'segment' | 'gossip';
   readonly host?: SimHostOptions;
 };
 
@@ -49,6 +49,8 @@ export class World {
   readonly invariants = new Invariants(this);
   readonly hosts: readonly SimHost[];
   readonly clients: readonly Client[];
+  /** The networks that may carry addresses. */
+  readonly segments: readonly Link[];
   /** Whether isolated hosts hold what they have. */
   readonly holdsIsolated: boolean;
   readonly #gateway: PortId | undefined;
@@ -64,10 +66,11 @@ export class World {
 
   constructor(options: WorldOptions) {
     this.seed = options.seed;
+    this.segments = options.management === 'segment' ? ['data', 'management'] : ['data'];
     this.holdsIsolated = options.host?.isolation === 'hold';
     this.random = seededRandom(options.seed);
     this.lan = new Lan(this.queue, seededRandom(options.seed ^ 0x5bd1e995), { ...QUIET_LAN, ...options.lan });
-    if (options.management === true)
+    if (options.management !== undefined)
       this.management = new Lan(this.queue, seededRandom(options.seed ^ 0x2c1b3c6d), QUIET_LAN);
     const hosts: SimHost[] = [];
     for (let index = 0; index < options.hosts; index++) {

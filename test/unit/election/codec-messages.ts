@@ -60,7 +60,7 @@ const segment = fc.oneof(
   fc.record({ subnet: prefixFor(v6, 128), ip: v6, mac }),
 );
 
-export const meta: fc.Arbitrary<MemberMeta> = fc.record({
+const wholeMeta = fc.record({
   endpoint,
   node: text(0, 63),
   version: text(0, 20),
@@ -69,6 +69,13 @@ export const meta: fc.Arbitrary<MemberMeta> = fc.record({
   weight: fc.integer({ min: 1, max: 1000 }),
   configDigest: u32.map((value) => value.toString(16).padStart(8, '0')),
   lifetimeMs: ms,
+});
+
+/** All eight segments fit together, whichever of them are cut off. */
+export const meta: fc.Arbitrary<MemberMeta> = fc.tuple(wholeMeta, fc.nat(8)).map(([whole, cutOff]) => {
+  const { segments } = whole;
+  const parts = { segments: segments.slice(cutOff), cutOff: segments.slice(0, cutOff) };
+  return parts.cutOff.length === 0 ? whole : { ...whole, ...parts };
 });
 
 const silence: fc.Arbitrary<SilenceUpdate> = fc.record({

@@ -269,7 +269,7 @@ test('a meta says every MAC and weight that a NIC and a configuration can have',
     configDigest: '0123abcd',
     lifetimeMs: 30_000,
   };
-  assert.equal(metaBytes(one), 7 + 7 + 6 + 1 + (4 + 4 + 6) + (9 + 16 + 6) + 1 + 2 + 4 + 4);
+  assert.equal(metaBytes(one), 7 + 7 + 6 + 2 + (4 + 4 + 6) + (9 + 16 + 6) + 1 + 2 + 4 + 4);
   const gossip: Message = { kind: 'gossip', from: ALICE, updates: [memberUpdate(one)] };
   assert.deepEqual(decodeMessage(encodeMessage(gossip)), { ok: true, value: gossip });
 });
