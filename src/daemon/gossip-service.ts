@@ -107,11 +107,11 @@ export class GossipService {
 
   /** Rejects with an LbdError when the port cannot be had. */
   async start(): Promise<void> {
-    await this.#gossip.start();
-    this.#seeds.start();
-    // What an earlier life left in the kernel, and iface has adopted already.
+    // What an earlier life left in the kernel, and iface has adopted already: before the first plan, which keeps only that.
     const held = this.#options.local.statuses().filter(({ state }) => state === 'held');
     if (held.length > 0) this.#gossip.localChanged(new Map(held.map(({ ip }) => [ip, 'held'])));
+    await this.#gossip.start();
+    this.#seeds.start();
   }
 
   /**
