@@ -62,8 +62,10 @@ export function memberOfMac(text: string, election: ElectionStatus | undefined):
   return election?.members.find(({ isSelf, macs }) => !isSelf && macs.includes(mac))?.name;
 }
 
-/** Two hosts without gossip both hold every address: the Lease tells of the other one. */
-function loneliness({ hostName, allocator }: ElectionProblemSources): readonly string[] {
+/** Two hosts without gossip both hold every local address: the Lease tells of the other one. */
+function loneliness({ hostName, allocator, addresses }: ElectionProblemSources): readonly string[] {
+  // Virtual addresses are every host's, and need no gossip.
+  if (addresses.length > 0 && addresses.every(({ kind }) => kind === 'virtual')) return [];
   const { holder, self } = allocator;
   if (self || holder === undefined || holder === hostName) return [];
   return [

@@ -243,17 +243,30 @@ describe('a local address', { skip: SKIP }, () => {
     assert.deepEqual(await shown(host, ip), before);
   });
 
-  test('of a subnet that no NIC has goes nowhere, and status and an Event say why', async () => {
+  test('of a subnet of a NIC that is not selected goes nowhere, and status and an Event say why', async () => {
+    const { host } = scenario;
     const ip = '192.0.2.1';
-    const lbd = await scenario.startLbd({ pool: ['192.0.2.0/24'] });
-    await scenario.api.createService({ name: 'web', annotations: { 'lbd.io/addresses': ip } });
-    const address = await inState(lbd, ip, 'no-interface');
-    assert.match(address.reason ?? '', /no NIC of this host has a subnet that holds 192\.0\.2\.1.*eth0/);
-    await scenario.event('web', /^NotAnnounced: 192\.0\.2\.1 .*no NIC of this host has a subnet/);
-    assert.doesNotMatch((await scenario.host.run(['ip', 'addr'])).stdout, /192\.0\.2\./);
-    assert.deepEqual(await scenario.tagged(), []);
-    const { problems } = await lbd.status();
-    assert.ok(problems.some(({ text }) => text.includes(ip) && /no NIC/.test(text)));
+    await host.ipBatch([
+      'link add other type bridge',
+      'link set other up',
+      'addr add 192.0.2.254/24 dev other',
+    ]);
+    try {
+      const lbd = await scenario.startLbd({ pool: ['192.0.2.0/24'] });
+      await scenario.api.createService({ name: 'web', annotations: { 'lbd.io/addresses': ip } });
+      const address = await inState(lbd, ip, 'no-interface');
+      assert.match(
+        address.reason ?? '',
+        /other has the subnet 192\.0\.2\.0\/24 of 192\.0\.2\.1, but only eth0/,
+      );
+      await scenario.event('web', /^NotAnnounced: 192\.0\.2\.1 .*other has the subnet/);
+      assert.doesNotMatch((await host.run(['ip', 'addr'])).stdout, /192\.0\.2\.1\//);
+      assert.deepEqual(await scenario.tagged(), []);
+      const { problems } = await lbd.status();
+      assert.ok(problems.some(({ text }) => text.includes(ip) && /only eth0 is selected/.test(text)));
+    } finally {
+      await host.run(['ip', 'link', 'delete', 'other']);
+    }
   });
 
   test("is never the host's own, the gateway's, or the subnet's first or last address", async () => {

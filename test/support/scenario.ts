@@ -166,7 +166,12 @@ export class Scenario {
       await lbd.stop('SIGKILL');
     }
     await this.#deleteServices();
-    await this.host.run(['sh', '-c', 'umount /proc/sys 2>/dev/null; rm -rf /var/lib/lbd/* /run/lbd/*; true']);
+    const links = 'ip link delete kube-lb0 2>/dev/null';
+    await this.host.run([
+      'sh',
+      '-c',
+      `umount /proc/sys 2>/dev/null; ${links}; rm -rf /var/lib/lbd/* /run/lbd/*; true`,
+    ]);
     for (const host of [this.host, this.rival]) {
       await host.run(['ip', 'addr', 'flush', 'dev', 'eth0'], { mayFail: true });
       await host.linkUp();

@@ -133,6 +133,23 @@ test('electionProblems() says nothing of what is as it should be', () => {
   }
 });
 
+test('electionProblems() needs no gossip for addresses that every host has', () => {
+  const address = (kind: AddressStatus['kind']): AddressStatus => ({
+    ip: X,
+    kind,
+    services: [],
+    state: 'held',
+    interface: 'kube-lb0',
+    prefixLength: 32,
+    lifetimeLeftMs: 'permanent',
+    heldSinceMs: 0,
+    announcements: 0,
+    reason: undefined,
+  });
+  assert.deepEqual(found({ election: undefined, addresses: [address('virtual')] }), []);
+  assert.equal(found({ election: undefined, addresses: [address('virtual'), address('local')] }).length, 1);
+});
+
 test('electionProblems() says of an address that is being taken over what the wire says', () => {
   const owners = [
     owner(X, { state: 'orphaned', reason: 'edge-2: nothing is heard of it; this host takes it' }),
