@@ -16,6 +16,8 @@ import { UdpSockets } from './udp-sockets.ts';
 
 /** One line a reason in so long tells that packets are refused; the counters have them all. */
 const REFUSALS_LOGGED_EVERY_MS = 60_000;
+/** Members, and then some. */
+const MAX_SOURCES = 2_048;
 
 export type TransportOptions = {
   readonly port: number;
@@ -73,6 +75,8 @@ export class Transport {
   /** By reason: the last one. */
   readonly #refusals = new Map<string, { readonly from: string; readonly atMs: number }>();
   readonly #refusalLoggedAtMs = new Map<string, number>();
+  /** v6 addresses as sockets write them: to read one takes longer than all else of a packet. */
+  readonly #sources = new Map<string, Ip>();
   #sent = 0;
   #sentBytes = 0;
   #oversized = 0;
@@ -210,13 +214,23 @@ export class Transport {
   }
 
   #deliver(body: Uint8Array, { ip: address, port, localIp }: Origin): void {
-    // A socket writes some v6 addresses otherwise than lbd, and link-local ones with a zone that no message can carry.
-    const ip = address.includes(':') ? parseIp(address) : address;
+    const ip = this.#sourceIp(address);
     if (ip === undefined) return this.#refuse('source', address);
     const decoded = decodeMessage(body);
     if (!decoded.ok) return this.#refuse(`malformed-${decoded.error.code}`, ip);
     const segment = localIp === undefined ? undefined : this.#segmentOf.get(localIp);
     this.#options.onMessage(decoded.value, { from: { ip, port }, segment, connection: undefined });
+  }
+
+  /** A socket writes some v6 addresses otherwise than lbd, and link-local ones with a zone that no message can carry. */
+  #sourceIp(address: Ip): Ip | undefined {
+    if (!address.includes(':')) return address;
+    const known = this.#sources.get(address);
+    if (known !== undefined) return known;
+    const ip = parseIp(address);
+    if (this.#sources.size >= MAX_SOURCES) this.#sources.clear();
+    if (ip !== undefined) this.#sources.set(address, ip);
+    return ip;
   }
 
   #deliverFromLink(message: Message, link: Link): void {
