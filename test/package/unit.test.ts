@@ -70,6 +70,9 @@ const CASES: readonly (readonly [what: string, result: string, jobs: string, cle
   ['was killed while it was being stopped', 'signal', '7 lbd.service stop running', true],
   ['did not stop in time', 'timeout', '7 lbd.service stop running', true],
   ['did not stop in time for a restart', 'timeout', '7 lbd.service restart running', false],
+  ['is restarted', 'success', '7 lbd.service restart running', false],
+  ['ended by itself, as far as it knows', 'success', '', true],
+  ['ended where systemd does not answer', 'success', 'Failed to connect to bus', true],
   ['stopped', 'success', '7 lbd.service stop running', true],
   ['crashed where systemd does not answer', 'exit-code', 'Failed to connect to bus', false],
 ];
