@@ -76,7 +76,7 @@ type Schema = {
 
 /** Every table by its dotted name, each before the tables in it. */
 function tablesOf(path: readonly string[], table: Schema): readonly (readonly [string, Schema])[] {
-  return Object.entries(table.properties ?? {}).flatMap(([key, schema]) => {
+  return Object.entries((table.items ?? table).properties ?? {}).flatMap(([key, schema]) => {
     if (schema.properties === undefined && schema.items?.properties === undefined) return [];
     const own = [...path, key];
     return [[own.join('.'), schema] as const, ...tablesOf(own, schema)];

@@ -489,13 +489,11 @@ export class Election {
   /** Who must know at once: everybody, or in a large cluster the heirs of the silent member's addresses. */
   #toldOfVerdict(name: MemberName): readonly Member[] {
     const members = this.#swim.members();
-    const told: Member[] = [];
     const heirs = members.size > DIRECT_VERDICTS ? this.#ownership.heirsOf(name) : undefined;
-    for (const member of members.values()) {
-      if (member.name === this.#name || member.name === name || member.state !== 'alive') continue;
-      if (heirs === undefined || heirs.has(member.name)) told.push(member);
-    }
-    return told;
+    return [...members.values()].filter((member) => {
+      if (member.name === this.#name || member.name === name || member.state !== 'alive') return false;
+      return heirs === undefined || heirs.has(member.name);
+    });
   }
 }
 

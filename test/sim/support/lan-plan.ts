@@ -16,7 +16,6 @@ export const SEGMENTS: Readonly<Record<Link, SegmentKey>> = {
 };
 /** The first address of hosts; each adds its index. */
 export const HOSTS_FROM: Readonly<Record<Link, number>> = { data: 0x0a010000, management: 0xac100100 };
-export const VIPS_FROM = 0x0ac80000;
 export const NIC_INDEX = 2 as IfIndex;
 export const MANAGEMENT_NIC_INDEX = 3 as IfIndex;
 export const GATEWAY_IP = '10.255.255.254' as Ip;
