@@ -7,7 +7,7 @@ import type { KernelRequests } from './kernel-requests.ts';
 import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
 import type { Held, Outcome, Report, Target } from './local-types.ts';
 import { Renewals } from './renewals.ts';
-import { hearRival } from './rivals.ts';
+import { hearMember, hearRival } from './rivals.ts';
 import type { IfIndex, Mac } from './types.ts';
 import { upkeepOf } from './upkeep.ts';
 
@@ -105,8 +105,8 @@ export class HeldAddresses {
   }
 
   /**
-   * Somebody else says that he has it. Between members the claims decide: it may be on its way to that one, and whoever is
-   * told by the election that it is his after all announces it then.
+   * Somebody else says that he has it. Between members the claims decide: it may be on its way to that one, or it is his
+   * since this host was cut off, and whoever is told by the election that it is his after all announces it then.
    */
   rivalHeard(
     ip: Ip,
@@ -117,11 +117,15 @@ export class HeldAddresses {
     const { ifIndex } = entry.target;
     const { mac, isMember } = rival;
     const { announcing } = this.#parts;
-    if (isMember) announcing.quiet(ip);
+    if (isMember) {
+      announcing.quiet(ip);
+      if (hearMember(entry, mac, now)) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
+      return;
+    }
     if (!this.renewals.isAllowed(ifIndex, ip)) return;
     const { defend, report } = hearRival(entry, mac, now);
     if (report) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
-    if (defend && !isMember) announcing.once(ip, ifIndex, now);
+    if (defend) announcing.once(ip, ifIndex, now);
   }
 
   announce(ips: readonly Ip[], now: Instant): void {

@@ -7,7 +7,10 @@ export const DEFEND_INTERVAL_MS = 10_000;
 /** A rival on the wire is shown so long after it was last heard. */
 export const RIVAL_SHOWN_MS = 60_000;
 
-/** Somebody else said that it has an address that is held here: whether to defend it, if that is for us to do, and to report. */
+/** A member that goes on claiming an address is told of again after so long: what the election then says may be lost. */
+const MEMBER_REPORT_MS = 200;
+
+/** Somebody who is no member said that it has an address that is held here: whether to defend it, and to report. */
 export function hearRival(
   entry: Held,
   mac: Mac,
@@ -21,4 +24,11 @@ export function hearRival(
   const shown = isQuiet ? (rival?.mac ?? mac) : mac;
   entry.rival = { mac: shown, heardAt: now, defendedAt: isQuiet ? defendedAt : now };
   return { defend: !isQuiet, report: !isQuiet && news };
+}
+
+/** A member said so: whether to report. */
+export function hearMember(entry: Held, mac: Mac, now: Instant): boolean {
+  const { rival } = entry;
+  entry.rival = { mac, heardAt: now, defendedAt: rival?.defendedAt };
+  return rival?.mac !== mac || now > after(rival.heardAt, MEMBER_REPORT_MS);
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
-import type { SeenByClients } from '../support/clients.ts';
+import { doubleWithin, gapWithin, type SeenByClients } from '../support/clients.ts';
 import { Cluster, macOf } from '../support/cluster.ts';
 import type { LabHost } from '../support/lab-host.ts';
 import { labTimeMs } from '../support/lab-time.ts';
@@ -38,10 +38,6 @@ describe('of three hosts', { skip: SKIP }, () => {
         `warm client ${Math.round(seen.warmMs)} ms, two at once ${Math.round(seen.doubleMs)} ms`,
     );
     return { ...seen, ip, owner };
-  }
-
-  function gapWithin({ gap, excuseMs }: SeenByClients, limitMs: number): void {
-    assert.ok(gap.ms <= limitMs + excuseMs, `${gap.ms} ms without an answer, ${excuseMs} ms of them excused`);
   }
 
   async function back(host: LabHost): Promise<void> {
@@ -84,7 +80,7 @@ describe('of three hosts', { skip: SKIP }, () => {
     lostAtReturn = seen.losses.filter(({ toMs }) => toMs > reconnectedMs).length;
     gapWithin(seen, 400);
     assert.ok(seen.warmMs <= 400 + seen.excuseMs, `${seen.warmMs} ms of a warm client`);
-    assert.ok(seen.doubleMs <= 50, `two answered for ${seen.doubleMs} ms`);
+    doubleWithin(seen, 50);
     assert.equal(lostAtReturn, 0);
   });
 
@@ -196,7 +192,7 @@ describe('of three hosts', { skip: SKIP }, () => {
       await cluster.joined();
     });
     gapWithin(seen, 400);
-    assert.ok(seen.doubleMs <= 50, `two answered for ${seen.doubleMs} ms`);
+    doubleWithin(seen, 50);
     if (holder !== seen.owner) assert.deepEqual(await cluster.holders(other), [holder]);
     await apiServer.fault('acceptConnections');
   });

@@ -1,9 +1,10 @@
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import type { LabHost } from './lab-host.ts';
 import { labTimeMs } from './lab-time.ts';
 import { PingLoop, type PingLoss } from './ping-loop.ts';
 import { Prober } from './prober.ts';
-import type { Answer, Gap, TimeWindow } from './prober-log.ts';
+import type { Answer, Gap, Tenure, TimeWindow } from './prober-log.ts';
 
 /**
  * What clients see of one address: the prober asks who answers, and ping is a client with a warm neighbour entry.
@@ -30,8 +31,9 @@ export type SeenByClients = {
   readonly gap: Gap;
   /** How long in that gap the prober or a daemon was kept from running by others: a busy machine, and no fault of lbd. */
   readonly excuseMs: number;
-  /** For how long two hosts answered at once. */
+  /** For how long two hosts answered at once, and how long of that a busy machine accounts for. */
   readonly doubleMs: number;
+  readonly doubleExcuseMs: number;
   /** The longest loss of the client with a warm neighbour entry; 0 when every ping was answered. */
   readonly warmMs: number;
   readonly losses: readonly PingLoss[];
@@ -97,10 +99,22 @@ export class Clients {
       gap,
       excuseMs: this.excuseMs(gap),
       doubleMs: this.prober.duplicates(this.ip).overlapMs,
+      doubleExcuseMs: overlaps(this.prober.macs(this.ip)).reduce((sum, one) => sum + this.excuseMs(one), 0),
       warmMs: Math.max(0, ...since.map((loss) => loss.toMs - loss.fromMs - this.#pingMs)),
       losses: since,
     };
   }
+}
+
+/** Times in which two hosts answered. */
+function overlaps(tenures: readonly Tenure[]): readonly TimeWindow[] {
+  return tenures.flatMap((one, index) =>
+    tenures.slice(index + 1).flatMap((other) => {
+      const fromMs = Math.max(one.firstMs, other.firstMs);
+      const toMs = Math.min(one.lastMs, other.lastMs);
+      return one.mac !== other.mac && fromMs < toMs ? [{ fromMs, toMs }] : [];
+    }),
+  );
 }
 
 /** The part of the window in which the prober was late. */
@@ -160,4 +174,15 @@ function waitedForProcessorMs(pid: number): number | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Throws when nobody answered for longer than that, but for what a busy machine accounts for. */
+export function gapWithin({ gap, excuseMs }: SeenByClients, limitMs: number): void {
+  assert.ok(gap.ms <= limitMs + excuseMs, `${gap.ms} ms without an answer, ${excuseMs} ms of them excused`);
+}
+
+/** Throws when two hosts answered at once for longer than that, but for what a busy machine accounts for. */
+export function doubleWithin({ doubleMs, doubleExcuseMs }: SeenByClients, limitMs: number): void {
+  const text = `two answered for ${doubleMs} ms, ${doubleExcuseMs} ms of them excused`;
+  assert.ok(doubleMs <= limitMs + doubleExcuseMs, text);
 }

@@ -342,6 +342,18 @@ test("a member's claim on a held address is reported and not defended, and ends 
   assert.equal(host.frames.length, ANNOUNCE_AT_MS.length);
 });
 
+test("a member's claim is reported though nothing may be renewed, and again while it goes on", () => {
+  const host = held(VIP);
+  host.advance(5_000);
+  host.deliver({ kind: 'renewals', allowed: false, ifIndex: undefined });
+  const claim = { ip: VIP as Ip, mac: NEIGHBOUR, kind: 'has' } as const;
+  for (const pauseMs of [0, 20, 230, 750]) {
+    host.advance(pauseMs);
+    host.deliver({ kind: 'claim-heard', ifIndex: ETH0, claim, isMember: true });
+  }
+  assert.equal(host.reports.filter((report) => report.kind === 'rival-heard').length, 3);
+});
+
 test('stopping removes everything that is ours and nothing else', () => {
   const host = held(VIP, '192.0.2.11');
   host.deliver({ kind: 'stopped' });
