@@ -17,14 +17,15 @@ import {
 } from './support/scenario.ts';
 import type { World } from './support/world.ts';
 
-/** Scenarios 1, 8 and the end of 9 with as many hosts as one cluster may have, in one world, as it takes long to begin. */
+/**
+ * Scenarios 1, 8 and the end of 9 with as many hosts as one cluster may have. A cold start of 1,000 is a million records
+ * read: the quick run does it once and kills hosts, and cuts and rejoins 100.
+ */
 describe('of 1,000 hosts', () => {
-  test('one dies, and all others agree on that; halves heal; all rejoin at once, and nothing moves', (t) => {
+  test('one dies, and all others agree on that', (t) => {
     const durations: number[] = [];
-    const figures: HealFigures = { healed: [], doubles: [] };
     forSeeds(seeds(4, 1), (seed) => {
-      const cluster = clusterAtRest({ seed, hosts: 1_000, addresses: 500, clients: 2 });
-      const { world, ips } = cluster;
+      const { world } = clusterAtRest({ seed, hosts: 1_000, addresses: 500, clients: 2 });
       for (const _ of times(10, 3)) {
         const victim = world.host(Math.floor(world.random() * world.hosts.length));
         victim.powerOff();
@@ -33,7 +34,17 @@ describe('of 1,000 hosts', () => {
         victim.start(seedsOf(world));
         world.run(1_000 + 500 * world.random());
       }
-      world.run(5_000);
+    });
+    t.diagnostic(`agreed after ${spread(durations)}`);
+    assert.ok(percentile(durations, 1) <= 3_000, spread(durations));
+  });
+
+  test('halves heal; all rejoin at once, and nothing moves', (t) => {
+    const figures: HealFigures = { healed: [], doubles: [] };
+    forSeeds(seeds(2, 1), (seed) => {
+      const hosts = IS_FULL ? 1_000 : 100;
+      const cluster = clusterAtRest({ seed, hosts, addresses: 500, clients: 2 });
+      const { world, ips } = cluster;
       cutInTwo(cluster, IS_FULL ? 600_000 : 20_000, figures);
       world.run(5_000);
       world.measure();
@@ -44,10 +55,8 @@ describe('of 1,000 hosts', () => {
       assert.equal(mostMoves(cluster, ips), 0, 'moved though everybody came back');
       assert.equal(longest(cluster, ips, 'longestGapMs'), 0);
     });
-    t.diagnostic(`agreed after ${spread(durations)}`);
     t.diagnostic(`healed after ${spread(figures.healed)}; two answered for ${spread(figures.doubles)}`);
     assert.ok(percentile(figures.healed, 1) <= 10_000, spread(figures.healed));
-    assert.ok(percentile(durations, 1) <= 3_000, spread(durations));
   });
 });
 
