@@ -87,7 +87,8 @@ function keep(pending: Pending, kept: readonly Place[], refusal: Refusal | undef
     kind: 'assign',
     service: claimant.service.key,
     addresses,
-    standing: addresses,
+    // What leaves is served until status says so: the Service has it as long as nobody could write that it has not.
+    standing: pending.standing.map((each) => each.ip),
     pool: kept.find(isInPool)?.range.pool.name,
     unmet,
     explain: `keeps ${addresses.join(', ')}; ${leaving.join('; ')}`,

@@ -247,6 +247,37 @@ test('a changed address: the standing one is kept from others until the new one 
   assert.deepEqual(bench.held(), ['192.0.2.12']);
 });
 
+test('a changed address: the standing one is held on every host until the API server has taken the new one', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const asks = { annotations: { 'lbd.io/addresses': '192.0.2.12' }, status: ['192.0.2.10'] };
+  const bench = new AllocatorBench().put(service('a', asks)).plan();
+  assert.deepEqual(bench.held(), ['192.0.2.10'], 'decided');
+  bench.plan();
+  assert.deepEqual(bench.held(), ['192.0.2.10'], 'being written');
+  await bench.write(0).answer(FAILED);
+  assert.deepEqual(bench.held(), ['192.0.2.10'], 'the write failed');
+  t.mock.timers.tick(500);
+  assert.deepEqual(bench.held(), ['192.0.2.10'], 'written again');
+  bench.put(written(service('a', asks), ['192.0.2.12']));
+  await bench.write(1).answer({ kind: 'written' });
+  assert.deepEqual(bench.held(), ['192.0.2.12']);
+});
+
+test('a family that is not asked for any more is held until the API server has taken that', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const single = service('a', { status: ['192.0.2.10', '2001:db8::1'] });
+  for (const mayAllocate of [true, false]) {
+    const bench = new AllocatorBench().put(single);
+    bench.mayAllocate = mayAllocate;
+    assert.deepEqual(bench.plan().held(), ['192.0.2.10', '2001:db8::1']);
+    if (!mayAllocate) continue;
+    assert.deepEqual(bench.said(), ['a=192.0.2.10']);
+    await bench.write(0).answer(FAILED);
+    assert.deepEqual(bench.held(), ['192.0.2.10', '2001:db8::1']);
+    bench.allocator.close();
+  }
+});
+
 test('what is written is told once: Allocated, then Released', async () => {
   const bench = new AllocatorBench().put(A).plan();
   const first = written(A, ['192.0.2.10']);
