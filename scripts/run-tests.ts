@@ -17,6 +17,8 @@ type Suite = {
   readonly directory: string;
   readonly concurrency: number;
   readonly fileLimitMs: number;
+  /** Whether what tests measured (`t.diagnostic()`) is printed also when nothing failed. */
+  readonly printsFigures?: boolean;
   /** Why the suite cannot run here, undefined when it can. */
   readonly obstacle: () => string | undefined;
 };
@@ -28,6 +30,10 @@ type Timing = { readonly title: string; readonly file: string; readonly duration
 /** What one test file, or all of them, came to. */
 type Outcome = {
   passed: number;
+  /** What tests said of themselves, each under its title. */
+  figures: string[];
+  /** What went wrong after the test that began it had ended: node:test lets it pass, or ends the file without a word. */
+  lateErrors: string[];
   failures: Failure[];
   skips: Skip[];
   timings: Timing[];
@@ -53,6 +59,8 @@ const ROOT = join(import.meta.dirname, '..');
 const SLOW_MS = 1_000;
 const SLOW_SHOWN = 10;
 const MAX_OUTPUT_CHARS = 200_000;
+/** What node:test says of an error that came when its test was over. */
+const LATE = /generated asynchronous activity after the test ended/;
 
 // A lab runs many processes, and its tests measure time: each gets two processors.
 const LABS_AT_ONCE = Math.max(1, Math.floor(availableParallelism() / 2));
@@ -70,6 +78,7 @@ const SUITES: readonly Suite[] = [
     directory: 'vm',
     concurrency: Math.min(2, availableParallelism()),
     fileLimitMs: 2_400_000,
+    printsFigures: true,
     obstacle: none,
   },
 ];
@@ -123,14 +132,18 @@ async function runSuite(
   const waiting = [...files];
   const worker = async (): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      addOutcome(total, await runFile(file, suite.fileLimitMs, names));
+      addOutcome(total, await runFile(file, suite, names));
     }
   };
   await Promise.all(Array.from({ length: suite.concurrency }, worker));
 }
 
 /** Runs one file and prints its line, and when something failed in it, the failures and all that it printed. */
-async function runFile(file: string, limitMs: number, names: RegExp | undefined): Promise<Outcome> {
+async function runFile(
+  file: string,
+  { fileLimitMs: limitMs, printsFigures }: Suite,
+  names: RegExp | undefined,
+): Promise<Outcome> {
   const outcome = emptyOutcome();
   const output: string[] = [];
   const titles = new Map<number, string>();
@@ -162,9 +175,13 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
   });
   stream.on('test:fail', (data: Finished) => {
     const title = isTheFile(data)
-      ? endedHow(file, limit.aborted ? limitMs : undefined, [...running.values()])
+      ? endedHow(file, limit.aborted ? limitMs : undefined, [...running.values()], data.details.error)
       : (titles.get(data.testId) ?? data.name);
     recordFailure(outcome, data, title, file);
+  });
+  stream.on('test:diagnostic', ({ message, nesting, file: at }) => {
+    if (LATE.test(message)) outcome.lateErrors.push(message);
+    else if (nesting > 0 && at !== undefined) outcome.figures.push(message);
   });
   stream.on('test:stdout', ({ message }) => output.push(message));
   stream.on('test:stderr', ({ message }) => output.push(message));
@@ -174,16 +191,31 @@ async function runFile(file: string, limitMs: number, names: RegExp | undefined)
     outcome.failures.push({ title: 'the file has no test', place: file, error: undefined });
   }
   const isSilent = names !== undefined && outcome.passed + outcome.failures.length === 0;
+  if (printsFigures !== true) outcome.figures = [];
   if (!isSilent)
     printFile(file, outcome, performance.now() - startedAt, output.join('').slice(-MAX_OUTPUT_CHARS));
   return outcome;
 }
 
 /** @param overMs the limit that the file outstayed, if that is why it ended. */
-function endedHow(file: string, overMs: number | undefined, running: readonly string[]): string {
-  if (overMs === undefined) return `${file} itself (it did not load, or its process ended with an error)`;
-  const what = running.length === 0 ? 'something was left open' : `still running: ${running.join(', ')}`;
-  return `${file} itself (not ended after ${overMs / 1_000} s; ${what})`;
+function endedHow(
+  file: string,
+  overMs: number | undefined,
+  running: readonly string[],
+  error: Error | undefined,
+): string {
+  const what = running.length === 0 ? 'no test was running' : `still running: ${running.join(', ')}`;
+  if (overMs !== undefined) return `${file} itself (not ended after ${overMs / 1_000} s; ${what})`;
+  if (!isProcessError(error)) return `${file} itself (outside of its tests)`;
+  const how = error.signal === null ? `with status ${error.exitCode}` : `by ${error.signal}`;
+  return `${file} itself (it did not load, or its process ended ${how}; ${what})`;
+}
+
+/** What node:test makes of a test file whose process ended badly; its message is "test failed", whatever happened. */
+function isProcessError(
+  error: unknown,
+): error is Error & { readonly exitCode: number | null; readonly signal: string | null } {
+  return error instanceof Error && 'exitCode' in error && 'signal' in error;
 }
 
 function recordPass(outcome: Outcome, data: Finished, title: string, file: string): void {
@@ -204,7 +236,8 @@ function recordFailure(outcome: Outcome, data: Finished, title: string, file: st
   // A parent of a failed test fails with it; the test itself has been counted.
   if (error !== undefined && 'failureType' in error && error.failureType === 'subtestsFailed') return;
   const at = data.file === undefined ? file : relative(ROOT, data.file);
-  outcome.failures.push({ title, place: `${at}:${data.line ?? 1}`, error: error?.cause ?? error });
+  const reason = isProcessError(error) ? undefined : (error?.cause ?? error);
+  outcome.failures.push({ title, place: `${at}:${data.line ?? 1}`, error: reason });
 }
 
 function printFile(file: string, outcome: Outcome, tookMs: number, output: string): void {
@@ -212,6 +245,8 @@ function printFile(file: string, outcome: Outcome, tookMs: number, output: strin
   const skipped = outcome.skips.length > 0 ? `, ${outcome.skips.length} skipped` : '';
   const failures = failed > 0 ? `, ${failed} FAILED` : '';
   console.log(`${file}: ${outcome.passed} passed${failures}${skipped}, ${seconds(tookMs)}`);
+  for (const figure of outcome.figures) console.log(`  ${figure}`);
+  for (const message of outcome.lateErrors) console.log(`  WARNING ${message}`);
   if (failed === 0) return;
   for (const failure of outcome.failures)
     console.log(`\nFAILED ${failure.title}\n${indent(failureText(failure))}`);
@@ -248,7 +283,7 @@ function report(total: Outcome): void {
 }
 
 function emptyOutcome(): Outcome {
-  return { passed: 0, failures: [], skips: [], timings: [] };
+  return { passed: 0, figures: [], lateErrors: [], failures: [], skips: [], timings: [] };
 }
 
 function addOutcome(total: Outcome, outcome: Outcome): void {
