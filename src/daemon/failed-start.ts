@@ -1,27 +1,17 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { errorText } from '../lib/errors.ts';
-import { ServiceNotifier } from '../sys/sd-notify.ts';
+import { rmSync } from 'node:fs';
+import { type Environment, pause, remember, remembered, runtimeFile } from './restart-pause.ts';
 
 /**
- * What keeps an lbd that cannot start from being started twenty times a second: the unit restarts it at once, however
- * often it takes, because after a kill every millisecond counts.
+ * What keeps an lbd that cannot start from being started twenty times a second.
  *
  * The first failure ends the process at once, so that `systemctl start` tells of it at once. When the start before this one
  * failed in the same way, the process stays for a while before it ends: 1 s, then twice as long each time, at most 10 s.
  * A change of the configuration ends the wait, and so does a stop.
- *
- * The memory from one process to the next is a file in $RUNTIME_DIRECTORY, which systemd keeps over a restart and removes
- * at a stop. Without that variable nobody restarts lbd, and nothing here waits.
  */
 
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 10_000;
-const LOOK_EVERY_MS = 250;
-const MEMORY_BYTES_MAX = 1_000;
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A failure, and how often it has come in a row. */
 type Memory = { readonly failure: string; readonly times: number };
@@ -39,15 +29,16 @@ export async function afterFailedStart(
   if (file === undefined) return 'failed';
   const known = remembered(file);
   const hash = createHash('sha256').update(failure).digest('hex');
-  const times = known?.failure === hash ? known.times + 1 : 1;
+  const times = isMemory(known) && known.failure === hash ? known.times + 1 : 1;
+  // Where nothing can be remembered, no failure is known to be the first.
   const pauseMs = remember(file, { failure: hash, times }) ? pauseAfter(times) : LONGEST_PAUSE_MS;
   if (pauseMs === 0) return 'failed';
-  const notify = tellServiceManager(environment, pauseMs);
-  const outcome = await untilChange(watched, pauseMs);
+  const status = `cannot start; tries again in ${pauseMs / 1_000} s, or when the configuration changes`;
+  const outcome = await pause({ pauseMs, status, watched }, environment);
+  if (outcome === 'over') return 'failed';
   // A stop or a restart that was asked for: the next failure is news again.
-  if (outcome === 'stopped') forgetFailedStarts(environment);
-  notify?.close();
-  return outcome;
+  forgetFailedStarts(environment);
+  return 'stopped';
 }
 
 /** lbd has started: what failed before counts no more. */
@@ -67,84 +58,11 @@ export function pauseAfter(times: number): number {
 }
 
 function memoryFile(environment: Environment): string | undefined {
-  const directory = environment['RUNTIME_DIRECTORY']?.split(':')[0];
-  return directory === undefined || directory === '' ? undefined : join(directory, 'failed-start.json');
-}
-
-function remembered(file: string): Memory | undefined {
-  try {
-    const text = readFileSync(file, 'utf8');
-    const parsed: unknown = text.length > MEMORY_BYTES_MAX ? undefined : JSON.parse(text);
-    return isMemory(parsed) ? parsed : undefined;
-  } catch {
-    return undefined;
-  }
+  return runtimeFile(environment, 'failed-start.json');
 }
 
 function isMemory(value: unknown): value is Memory {
   if (typeof value !== 'object' || value === null || !('failure' in value) || !('times' in value))
     return false;
   return typeof value.failure === 'string' && Number.isSafeInteger(value.times);
-}
-
-/** Returns false when it cannot: then no failure is known to be the first. */
-function remember(file: string, memory: Memory): boolean {
-  try {
-    writeFileSync(file, JSON.stringify(memory), { mode: 0o640 });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** For `systemctl status`, which has nothing else to show of an lbd that is not ready. */
-function tellServiceManager(environment: Environment, pauseMs: number): ServiceNotifier | undefined {
-  try {
-    const notify = new ServiceNotifier(environment, () => {});
-    notify.status(`cannot start; tries again in ${pauseMs / 1_000} s, or when the configuration changes`);
-    return notify;
-  } catch (error) {
-    process.stderr.write(`${errorText(error)}\n`);
-    return undefined;
-  }
-}
-
-function untilChange(watched: readonly string[], pauseMs: number): Promise<'failed' | 'stopped'> {
-  const before = fingerprint(watched);
-  return new Promise((resolve) => {
-    const done = (outcome: 'failed' | 'stopped') => {
-      clearInterval(look);
-      clearTimeout(end);
-      process.off('SIGTERM', stop);
-      resolve(outcome);
-    };
-    const stop = () => done('stopped');
-    const look = setInterval(() => {
-      if (fingerprint(watched) !== before) done('failed');
-    }, LOOK_EVERY_MS);
-    const end = setTimeout(() => done('failed'), pauseMs);
-    process.once('SIGTERM', stop);
-  });
-}
-
-/** Changes with a file or with the files in a directory. */
-function fingerprint(paths: readonly string[]): string {
-  return paths.flatMap((path) => [path, ...entriesOf(path)].map(stamp)).join('\n');
-}
-
-function entriesOf(path: string): readonly string[] {
-  try {
-    return readdirSync(path).map((name) => join(path, name));
-  } catch {
-    return [];
-  }
-}
-
-function stamp(path: string): string {
-  try {
-    const { ino, size, mtimeNs } = statSync(path, { bigint: true });
-    return `${path} ${ino} ${size} ${mtimeNs}`;
-  } catch {
-    return `${path} -`;
-  }
 }

@@ -2,7 +2,9 @@ import { dropInDirectory, type LoadedFile, listConfig, loadConfig } from '../con
 import { formatProblem } from '../config/problem.ts';
 import type { ConfigProblem } from '../config/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
+import { bootTimeMs } from '../sys/clock.ts';
 import { ServiceNotifier, watchdogIntervalMs } from '../sys/sd-notify.ts';
+import { beforeStart, endedInOrder } from './crash-loop.ts';
 import { Daemon } from './daemon.ts';
 import { afterFailedStart, forgetFailedStarts } from './failed-start.ts';
 import { createLogger, type DaemonLogger } from './logger.ts';
@@ -29,22 +31,36 @@ export async function run(options: RunOptions): Promise<number> {
   process.title = 'lbd';
   const loaded = loadConfig(options.configFile);
   printProblems(loaded.ok ? loaded.value.warnings : loaded.error);
-  const failure = loaded.ok ? await serve(options, loaded.value) : loaded.error.map(formatProblem).join('\n');
-  if (failure === undefined) return 0;
   const files = [options.configFile, dropInDirectory(options.configFile)];
   if (loaded.ok) files.push(loaded.value.config.kubernetes.kubeconfig);
+  const failure = loaded.ok
+    ? await serve(options, loaded.value, files)
+    : loaded.error.map(formatProblem).join('\n');
+  endedInOrder(process.env);
+  if (failure === undefined) return 0;
   const outcome = await afterFailedStart(failure, files, process.env);
   return outcome === 'stopped' ? 0 : 1;
 }
 
 /** Runs the daemon until it is asked to stop. Resolves with what kept it from starting, which it has printed. */
-async function serve(options: RunOptions, loaded: LoadedFile): Promise<string | undefined> {
+async function serve(
+  options: RunOptions,
+  loaded: LoadedFile,
+  files: readonly string[],
+): Promise<string | undefined> {
   const { config, digest, warnings } = loaded;
   const logger = createLogger(config.log.level);
   crashLoudly(logger);
   const listing = () => listConfig(loaded);
   let daemon: Daemon;
   try {
+    const { lifetimeMs } = config.local;
+    const onPause = (crashes: number, pauseMs: number) => {
+      logger.error({ crashes, pause_ms: pauseMs }, 'daemon.crash-loop');
+      logger.flush();
+    };
+    const crashLoop = { watched: files, lifetimeMs, nowMs: bootTimeMs(), onPause };
+    if ((await beforeStart(crashLoop, process.env)) === 'stopped') return undefined;
     daemon = new Daemon({ configFile: options.configFile, config, digest, warnings, listing, logger });
   } catch (error) {
     return startFailed(error, logger);

@@ -86,6 +86,43 @@ describe('lbd', { skip: SKIP }, () => {
     assert.equal(await shown(host, v6), undefined);
   });
 
+  test('that crashes again and again is back at once four times, then waits before it starts, and keeps its address', async (context) => {
+    const { host, client } = scenario;
+    const env = { RUNTIME_DIRECTORY: '/run/lbd' };
+    const { lbd: first, ip } = await scenario.startWithService({ env });
+    await using prober = await Prober.start(client, { addresses: [ip] });
+    await prober.firstAnswer(ip);
+    const fromMs = labTimeMs();
+    let lbd = first;
+    for (let crash = 1; crash < 4; crash++) {
+      // As assertions of V8 and of the addon end it, which no handler in lbd sees.
+      await lbd.stop('SIGABRT');
+      lbd = await scenario.startLbd({ env });
+      assert.ok(!lbd.logs.some(({ event }) => event === 'daemon.crash-loop'), `after ${crash} crashes`);
+    }
+    await lbd.stop('SIGABRT');
+    const startedMs = labTimeMs();
+    const fifth = await scenario.startLbd({ env });
+    const waitedMs = labTimeMs() - startedMs;
+    context.diagnostic(`the fifth start took ${Math.round(waitedMs)} ms`);
+    assert.ok(waitedMs >= 1_000, `the fifth start took ${waitedMs} ms`);
+    const line = await fifth.waitForLog('daemon.crash-loop');
+    assert.deepEqual([line['crashes'], line['pause_ms']], [4, 1_000]);
+    assert.ok(
+      fifth.notifications.received.some(({ text }) =>
+        /^STATUS=crashed 4 times within a minute; starts in 1 s, or when the configuration changes$/.test(
+          text,
+        ),
+      ),
+    );
+    await held(fifth, ip);
+    assert.equal((await fifth.waitForLog('address.held', { ip }))['how'], 'adopted');
+    const gap = prober.longestGap(ip, { fromMs });
+    assert.ok(gap !== undefined && gap.ms < 1_000, `a gap of ${gap?.ms} ms`);
+    await fifth.stop('SIGTERM');
+    await assert.rejects(host.run(['test', '-e', '/run/lbd/starts.json']), 'an end in order counts as none');
+  });
+
   test('cleanup takes off whatever lbd put there, and nothing else, without configuration and daemon', async () => {
     const { host } = scenario;
     const lbd = await scenario.startLbd({ pool: ['10.77.0.200/29', 'fd77::200-fd77::20f'] });
