@@ -55,6 +55,8 @@ import type { IfIndex, KernelAddress, KernelRoute, Link, Mac } from './types.ts'
 type Header = {
   /** Of the request that this answers or, in a notification, that caused it, whoever made that. */
   readonly sequence: number;
+  /** nlmsg_pid: in an answer, the socket that asked; in a notification, that of whoever asked for the change, 0 when nobody did or the kernel does not tell (v6 addresses). */
+  readonly portId: number;
   /** The kernel's tables changed during this dump, which may lack or repeat entries (NLM_F_DUMP_INTR). */
   readonly interrupted: boolean;
 };
@@ -108,7 +110,7 @@ export function decodeDatagram(datagram: Uint8Array): DecodedDatagram {
     const type = reader.u16Host();
     const flags = reader.u16Host();
     const sequence = reader.u32Host();
-    reader.skip(4);
+    const portId = reader.u32Host();
     if (reader.overrun) {
       problems.push({ code: 'truncated-header', offset, detail: `${datagram.length - offset} bytes left` });
       break;
@@ -118,7 +120,7 @@ export function decodeDatagram(datagram: Uint8Array): DecodedDatagram {
       problems.push({ code: 'bad-length', offset, detail });
       break;
     }
-    const header: Header = { sequence, interrupted: (flags & NLM_F_DUMP_INTR) !== 0 };
+    const header: Header = { sequence, portId, interrupted: (flags & NLM_F_DUMP_INTR) !== 0 };
     const decoded = decodeBody(type, flags, header, new ByteReader(reader.bytes(length - NLMSG_HDRLEN)));
     if (decoded === undefined) ignored += 1;
     else if (typeof decoded === 'string') {

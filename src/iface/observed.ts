@@ -21,6 +21,20 @@ export function addressKey(address: Pick<KernelAddress, 'ifIndex' | 'ip' | 'pref
   return `${address.ifIndex} ${address.ip}/${address.prefixLength}` as AddressKey;
 }
 
+/** What a message is about: an address, a link, or all routes together. */
+export type Subject = AddressKey | `link ${number}` | 'routes';
+
+/** What may be different after that message. A link that goes takes its addresses and routes along. */
+export function subjectsOf(message: NetlinkMessage): readonly Subject[] {
+  if (message.kind === 'link') return [linkSubject(message.link), 'routes'];
+  if (message.kind === 'address') return [addressKey(message.address), 'routes'];
+  return message.kind === 'route' ? ['routes'] : [];
+}
+
+function linkSubject({ index }: Link): Subject {
+  return `link ${index}`;
+}
+
 export type Observed = {
   readonly links: ReadonlyMap<IfIndex, Link>;
   readonly addresses: ReadonlyMap<AddressKey, KernelAddress>;
@@ -39,6 +53,8 @@ export type ObservedChanges = {
   /** `present` holds new, altered and renewed ones: a renewal differs by its lifetime. */
   readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
   readonly routesChanged: boolean;
+  /** The netlink ports of those who asked for the changes of addresses; of some the kernel does not tell. */
+  readonly askedBy?: ReadonlyMap<AddressKey, number>;
 };
 
 /** Everything a dump told, to take the place of what was known. */
@@ -60,6 +76,7 @@ export class ObservedState implements Observed {
   /** What was touched since `takeChanges()`, with the value it last had. */
   #touchedLinks = new Map<IfIndex, Link>();
   #touchedAddresses = new Map<AddressKey, KernelAddress>();
+  #askedBy = new Map<AddressKey, number>();
 
   /** `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. */
   constructor(ownRoutes?: RouteFilter) {
@@ -98,6 +115,7 @@ export class ObservedState implements Observed {
       if (message.event === 'new') this.#setLink(message.link);
       else this.#removeLink(message.link);
     } else if (message.kind === 'address') {
+      if (message.portId !== 0) this.#askedBy.set(addressKey(message.address), message.portId);
       if (message.event === 'new') this.#setAddress(this.#asKnown(message.address));
       else this.#removeAddress(message.address);
     } else if (message.kind === 'route' && message.routes.some((route) => this.#isRelevant(route))) {
@@ -105,31 +123,46 @@ export class ObservedState implements Observed {
     }
   }
 
-  /** Puts a whole dump in place of what was known; what differs counts as changed. */
-  replaceAll(dump: KernelDump): void {
+  /**
+   * Puts a whole dump in place of what was known; what differs counts as changed, and is returned. Every finite
+   * lifetime differs, unless `lifetimesRun`: then it may have got shorter, as it does with time.
+   */
+  replaceAll(dump: KernelDump, lifetimesRun = false): ReadonlySet<Subject> {
+    const differing = new Set<Subject>();
     const links = new Set(dump.links.map((link) => link.index));
-    for (const link of [...this.#links.values()]) if (!links.has(link.index)) this.#removeLink(link);
-    for (const link of dump.links) this.#setLink(link);
+    for (const link of [...this.#links.values()]) {
+      if (links.has(link.index)) continue;
+      differing.add(linkSubject(link));
+      this.#removeLink(link);
+    }
+    for (const link of dump.links) if (this.#setLink(link)) differing.add(linkSubject(link));
     const addresses = new Set(dump.addresses.map(addressKey));
     for (const [key, address] of [...this.#addresses]) {
-      if (!addresses.has(key)) this.#removeAddress(address);
+      if (addresses.has(key)) continue;
+      differing.add(key);
+      this.#removeAddress(address);
     }
     for (const address of dump.addresses) {
       const known = this.#addresses.get(addressKey(address));
-      if (known === undefined || !sameAddress(known, address)) this.#setAddress(address);
+      if (known !== undefined && sameAddress(known, address, lifetimesRun)) continue;
+      differing.add(addressKey(address));
+      this.#setAddress(address);
     }
     this.#routesStale = false;
-    this.replaceRoutes(dump.routes);
+    if (this.replaceRoutes(dump.routes)) differing.add('routes');
+    return differing;
   }
 
-  replaceRoutes(routes: readonly KernelRoute[]): void {
+  /** Returns whether they differ from what was known. */
+  replaceRoutes(routes: readonly KernelRoute[]): boolean {
     const relevant = routes.filter((route) => this.#isRelevant(route));
     const signature = relevant.map(routeSignature).sort().join('\n');
-    if (signature === this.#routesSignature) return;
+    if (signature === this.#routesSignature) return false;
     this.#routes = relevant.filter((route) => !this.#isOwn(route));
     this.#ownRoutes = relevant.filter((route) => this.#isOwn(route));
     this.#routesSignature = signature;
     this.#routesChanged = true;
+    return true;
   }
 
   /** The changes since the last call, or undefined when there are none. */
@@ -140,9 +173,12 @@ export class ObservedState implements Observed {
     const links = partition(this.#touchedLinks, this.#links);
     const addresses = partition(this.#touchedAddresses, this.#addresses);
     this.#touchedLinks = new Map();
+    const askedBy = this.#askedBy;
     this.#touchedAddresses = new Map();
+    this.#askedBy = new Map();
     this.#routesChanged = false;
-    return { links, addresses, routesChanged };
+    const changes = { links, addresses, routesChanged };
+    return askedBy.size === 0 ? changes : { ...changes, askedBy };
   }
 
   #isRelevant(route: KernelRoute): boolean {
@@ -160,13 +196,15 @@ export class ObservedState implements Observed {
     return link !== undefined && isVirtualLink(link);
   }
 
-  #setLink(link: Link): void {
+  /** Returns whether that is news. */
+  #setLink(link: Link): boolean {
     const known = this.#links.get(link.index);
-    if (known !== undefined && sameLink(known, link)) return;
+    if (known !== undefined && sameLink(known, link)) return false;
     // Going down or losing the carrier takes routes along.
     if (known !== undefined && known.flags !== link.flags) this.#routesStale = true;
     this.#links.set(link.index, link);
     this.#touchedLinks.set(link.index, link);
+    return true;
   }
 
   #removeLink(link: Link): void {
@@ -242,12 +280,14 @@ function sameLink(left: Link, right: Link): boolean {
   );
 }
 
-function sameAddress(left: KernelAddress, right: KernelAddress): boolean {
+function sameAddress(before: KernelAddress, now: KernelAddress, lifetimesRun: boolean): boolean {
+  const isSameLifetime = (then: number, left: number) =>
+    then === left || (lifetimesRun && Number.isFinite(then) && left > 0 && left < then);
   return (
-    left.flags === right.flags &&
-    left.scope === right.scope &&
-    left.protocol === right.protocol &&
-    left.preferredSeconds === right.preferredSeconds &&
-    left.validSeconds === right.validSeconds
+    before.flags === now.flags &&
+    before.scope === now.scope &&
+    before.protocol === now.protocol &&
+    isSameLifetime(before.preferredSeconds, now.preferredSeconds) &&
+    isSameLifetime(before.validSeconds, now.validSeconds)
   );
 }

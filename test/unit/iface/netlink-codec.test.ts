@@ -36,6 +36,7 @@ test('decodeDatagram() reads an address with flags, lifetimes and tag', () => {
     kind: 'address',
     event: 'new',
     sequence: 7,
+    portId: 21_810,
     interrupted: false,
     address: {
       ifIndex: 4,

@@ -5,7 +5,7 @@ import { ObservedState } from '../../../src/iface/observed.ts';
 import type { IfIndex, KernelAddress, KernelRoute, Link, Mac } from '../../../src/iface/types.ts';
 import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
 
-const HEADER = { sequence: 0, interrupted: false };
+const HEADER = { sequence: 0, interrupted: false, portId: 0 };
 
 function link(index: number, overrides: Partial<Link> = {}): Link {
   return {
