@@ -26,6 +26,8 @@ export type VirtualPlace = {
   readonly reason: string | undefined;
   /** Why no Service should get this address: it means something else in its aggregate. */
   readonly reserved: string | undefined;
+  /** Whether it is in a pool of this configuration. */
+  readonly isPooled: boolean;
 };
 
 /** One range of a pool, by number, which is how an address finds its pool quickly. */
@@ -99,17 +101,19 @@ export class VirtualPlaces {
     if (this.#locality.isLocal(ip)) return undefined;
     const alone: Prefix = { network: ip, length: FAMILY_BITS[familyOf(ip)] };
     const range = this.#rangeOf(ip);
-    if (range?.aggregate === undefined) return { route: alone, reason: undefined, reserved: undefined };
+    const common = { isPooled: range !== undefined };
+    if (range?.aggregate === undefined)
+      return { ...common, route: alone, reason: undefined, reserved: undefined };
     const route = prefixOf(ip, range.aggregate);
     const harm = harmOf(route, host);
     if (harm !== undefined) {
       const reason = `routed alone: the aggregate ${formatPrefix(route)} of pool "${range.pool}" ${harm}`;
-      return { route: alone, reason, reserved: undefined };
+      return { ...common, route: alone, reason, reserved: undefined };
     }
     const meaning = meaningOf(ip, route);
     const reserved =
       meaning && `${ip} is the ${meaning} of ${formatPrefix(route)}, an aggregate of pool "${range.pool}"`;
-    return { route, reason: reserved, reserved };
+    return { ...common, route, reason: reserved, reserved };
   }
 
   /** The last range that begins at or before the address: ranges of pools do not overlap. */

@@ -79,6 +79,9 @@ function toVirtual(
       reason: withoutEndpoint(nodes),
     };
   }
+  // Whoever may write a status could have all hosts swallow the traffic for any address in the world: no wire says no.
+  if (!place.isPooled)
+    return { ...common, standing: 'kept', reason: 'it is in no pool and in no subnet of a host' };
   if (input.unsure !== undefined) return { ...common, standing: 'unknown', reason: input.unsure };
   return { ...common, standing: 'here', reason: isBound ? undefined : place.reason };
 }

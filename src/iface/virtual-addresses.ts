@@ -256,7 +256,7 @@ export class VirtualAddresses {
       reason,
     };
     if (isPresent) return { ...common, state: 'held' };
-    if (standing === 'nowhere') return { ...common, state: 'unserved' };
+    if (standing === 'nowhere' || standing === 'kept') return { ...common, state: 'unserved' };
     if (standing !== 'here') return { ...common, state: 'elsewhere' };
     const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : this.#obstacle;
     if (plan.link.kind !== 'ready' && obstacle !== undefined)

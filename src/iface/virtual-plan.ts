@@ -188,7 +188,7 @@ function compare(link: Link, input: VirtualInput): Changes {
 }
 
 function mayStay({ standing }: DesiredVirtual): boolean {
-  return standing === 'here' || standing === 'unknown';
+  return standing === 'here' || standing === 'unknown' || standing === 'kept';
 }
 
 /** Whether everything but the prefix length is as lbd gives it. */

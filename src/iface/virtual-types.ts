@@ -21,9 +21,9 @@ export type DesiredVirtual = {
   readonly route: Prefix;
   /**
    * `here`: this host serves it. `unknown`: whether it may is not known now; it stays where it is. `elsewhere`: this host
-   * does not serve it. `nowhere`: no host does.
+   * does not serve it. `nowhere`: no host does. `kept`: it stays where it is, and is put nowhere.
    */
-  readonly standing: 'here' | 'unknown' | 'elsewhere' | 'nowhere';
+  readonly standing: 'here' | 'unknown' | 'elsewhere' | 'nowhere' | 'kept';
   /** Why it is not here, or not under the pool's aggregate. */
   readonly reason: string | undefined;
 };

@@ -121,3 +121,9 @@ test('of() follows changes of the host, of other members and of the pools', () =
 test('of() knows nothing before it knows the host', () => {
   assert.equal(new VirtualPlaces().of('203.0.113.5' as Ip), undefined);
 });
+
+test('of() tells whether a pool holds the address', () => {
+  const found = places([pool('far', ['203.0.113.0/28'])]);
+  assert.equal(found.of('203.0.113.15' as Ip)?.isPooled, true);
+  assert.equal(found.of('203.0.113.16' as Ip)?.isPooled, false);
+});

@@ -33,6 +33,7 @@ function input(
             route: { network: '203.0.113.0' as Ip, length: 24 },
             reason: undefined,
             reserved: undefined,
+            isPooled: true,
           },
     ...change,
   });
@@ -99,4 +100,17 @@ test('splitWanted() takes an address that two Services share for Local when one 
   const services = new Map<ServiceKey, Service>([one, two].map((each) => [each.key, each]));
   const desired = [{ ip: IP, services: [one.key, two.key] }];
   assert.equal(shown(input({ services, desired, wanted: on('n1') })), 'here 203.0.113.5/32');
+});
+
+test('splitWanted() puts on no host what is in no pool, and takes off none what stands', () => {
+  const split = input({
+    placeOf: () => ({
+      route: { network: IP, length: 32 },
+      reason: undefined,
+      reserved: undefined,
+      isPooled: false,
+    }),
+    desired: [{ ip: IP, services: [] }],
+  });
+  assert.equal(shown(split), 'kept 203.0.113.5/32: it is in no pool and in no subnet of a host');
 });
