@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { formatDuration, parseDuration } from '../config/duration.ts';
 import { checkAccess } from '../kube/io/access-check.ts';
 import { type Provisioned, provision } from '../kube/io/provision.ts';
-import { type FileOwner, replaceFile } from '../kube/io/replace-file.ts';
 import { DEFAULT_ACCESS, type Manifest } from '../kube/permissions.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { groupId, OPERATORS_GROUP } from '../sys/group.ts';
+import { type FileOwner, replaceFile } from '../sys/replace-file.ts';
 import type { CliIo } from './cli-io.ts';
 import { formatAge, printable } from './text.ts';
 

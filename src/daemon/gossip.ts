@@ -4,6 +4,7 @@ import { Election } from '../election/election.ts';
 import type { ElectionEvent, ElectionOptions } from '../election/election-types.ts';
 import { type NetworkEffect, Transport, type TransportOptions } from '../election/io/transport.ts';
 import { MAX_META_BYTES } from '../election/message.ts';
+import { segmentKey } from '../election/segment-key.ts';
 import type {
   MemberMeta,
   MemberName,
@@ -17,7 +18,7 @@ import { LINK_LOCAL } from '../iface/nic-selection.ts';
 import { ownAddress } from '../iface/own-address.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
-import { compareIps, familyOf, formatPrefix, type Ip, prefixContains } from '../lib/ip.ts';
+import { compareIps, familyOf, type Ip, prefixContains } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
@@ -311,7 +312,7 @@ function ownSegments(local: LocalDriver): ReadonlyMap<SegmentKey, OwnSegment> {
     if (!nic.up) continue;
     for (const subnet of nic.subnets) {
       const ip = ownAddress(host, nic, subnet.network);
-      const key = formatPrefix(subnet) as SegmentKey;
+      const key = segmentKey(subnet);
       const isSelected = host.selected[familyOf(subnet.network)].has(nic.ifIndex);
       if (ip === undefined || !isSelected || found.has(key)) continue;
       found.set(key, { segment: { subnet, ip, mac: nic.mac }, ifIndex: nic.ifIndex });

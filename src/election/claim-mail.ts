@@ -2,8 +2,8 @@ import type { Random } from '../lib/prng.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { updateBytes } from './codec-updates.ts';
 import type { Effect } from './effects.ts';
-import { segmentKey } from './eligibility.ts';
 import { type ClaimUpdate, MAX_HANDOVER_CLAIMS, MAX_UPDATES_BYTES } from './message.ts';
+import { segmentKey } from './segment-key.ts';
 import type { Claim, Member, MemberName, SegmentKey } from './types.ts';
 
 /**

@@ -1,7 +1,6 @@
 import { assert } from '../lib/assert.ts';
 import { ByteReader, type ByteWriter } from '../lib/bytes.ts';
-import type { Ip, Prefix } from '../lib/ip.ts';
-import { ipFromWire, ipToWire } from './codec-ip.ts';
+import { type Ip, ipFromBytes, ipToBytes, type Prefix } from '../lib/ip.ts';
 import type { Endpoint, MemberName } from './types.ts';
 
 /** The fields that messages are made of: numbers, names, addresses. `codec.ts` has the messages. */
@@ -128,7 +127,7 @@ export class FieldReader {
   ip(v6: boolean): Ip {
     const bytes = this.#in.bytes(v6 ? 16 : 4);
     this.#checked(0);
-    return this.#malformed === undefined ? ipFromWire(bytes) : EMPTY_IP;
+    return this.#malformed === undefined ? (ipFromBytes(bytes) ?? EMPTY_IP) : EMPTY_IP;
   }
 
   endpoint(): Endpoint {
@@ -156,7 +155,7 @@ export class FieldReader {
     if (this.#malformed !== undefined) return EMPTY_PREFIX;
     const whole = new Uint8Array(v6 ? 16 : 4);
     whole.set(given);
-    return { network: ipFromWire(whole), length };
+    return { network: ipFromBytes(whole) ?? EMPTY_IP, length };
   }
 
   /** Lower-case text, two digits a byte, `separator` between them. */
@@ -233,7 +232,7 @@ export function textBytes(text: string): number {
 }
 
 export function writeIp(out: ByteWriter, ip: Ip): void {
-  out.bytes(ipToWire(ip));
+  out.bytes(ipToBytes(ip));
 }
 
 export function ipBytes(ip: Ip): number {
@@ -259,7 +258,7 @@ export function writePrefix(out: ByteWriter, { network, length }: Prefix): void 
   const v6 = isV6(network);
   assert(length >= 0 && length <= (v6 ? 128 : 32), `prefix length ${length} of ${network}`);
   out.u8(length + (v6 ? V6_LENGTHS_FROM : 0));
-  out.bytes(ipToWire(network).subarray(0, (length + 7) >> 3));
+  out.bytes(ipToBytes(network).subarray(0, (length + 7) >> 3));
 }
 
 export function prefixBytes({ length }: Prefix): number {

@@ -1,6 +1,5 @@
 import { assert } from '../lib/assert.ts';
 import { ByteWriter } from '../lib/bytes.ts';
-import { formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import {
   endpointBytes,
@@ -41,6 +40,7 @@ import {
   type Update,
   type Verdict,
 } from './message.ts';
+import { segmentKey, segmentSubnet } from './segment-key.ts';
 import type { SegmentKey } from './types.ts';
 
 /**
@@ -207,7 +207,7 @@ function bodyBytes(message: Message): number {
   switch (message.kind) {
     case 'heartbeat': {
       const { incarnation, segment, seq, ackSeq } = message;
-      const prefix = prefixBytes(toPrefix(segment));
+      const prefix = prefixBytes(segmentSubnet(segment));
       return varintBytes(incarnation) + prefix + varintBytes(seq) + varintBytes(ackSeq) + 4 + 1 + 4 + 4 + 4;
     }
     case 'ping':
@@ -225,7 +225,9 @@ function bodyBytes(message: Message): number {
       return updatesBytes(message.updates);
     case 'verdict': {
       const { target, incarnation, segment } = message;
-      return textBytes(target) + varintBytes(incarnation) + prefixBytes(toPrefix(segment)) + SILENCE_BYTES;
+      return (
+        textBytes(target) + varintBytes(incarnation) + prefixBytes(segmentSubnet(segment)) + SILENCE_BYTES
+      );
     }
     case 'offer':
     case 'taken':
@@ -243,7 +245,7 @@ function bodyBytes(message: Message): number {
 
 function writeHeartbeat(out: ByteWriter, message: Heartbeat): void {
   writeVarint(out, message.incarnation);
-  writePrefix(out, toPrefix(message.segment));
+  writePrefix(out, segmentSubnet(message.segment));
   writeVarint(out, message.seq);
   writeVarint(out, message.ackSeq);
   writeMs(out, message.gapMs, 'up');
@@ -284,7 +286,7 @@ function readHeartbeat(reader: FieldReader, from: Heartbeat['from']): Heartbeat 
 function writeVerdict(out: ByteWriter, { target, incarnation, segment, silence }: Verdict): void {
   writeName(out, target);
   writeVarint(out, incarnation);
-  writePrefix(out, toPrefix(segment));
+  writePrefix(out, segmentSubnet(segment));
   writeSilence(out, silence);
 }
 
@@ -362,10 +364,5 @@ function readTarget(reader: FieldReader): Verdict['target'] {
 }
 
 function readSegment(reader: FieldReader): SegmentKey {
-  return formatPrefix(reader.prefix()) as SegmentKey;
-}
-
-function toPrefix(segment: SegmentKey): Prefix {
-  const slash = segment.indexOf('/');
-  return { network: segment.slice(0, slash) as Ip, length: Number(segment.slice(slash + 1)) };
+  return segmentKey(reader.prefix());
 }

@@ -1,5 +1,6 @@
-import { FAMILY_BITS, familyOf, formatPrefix, type Ip, ipToNumber, type Prefix } from '../lib/ip.ts';
+import { FAMILY_BITS, familyOf, type Ip, ipToNumber, type Prefix } from '../lib/ip.ts';
 import { draw, hashText, ranksBefore } from './rank.ts';
+import { segmentKey } from './segment-key.ts';
 import type { Member, MemberMeta, MemberName, Segment, SegmentKey } from './types.ts';
 
 /**
@@ -226,11 +227,6 @@ export class Eligibility {
       for (const place of group.places) place.groups = place.groups.filter((other) => other !== group);
     }
   }
-}
-
-/** The one text of a subnet that names a segment. */
-export function segmentKey(subnet: Prefix): SegmentKey {
-  return formatPrefix(subnet) as SegmentKey;
 }
 
 /** Whether a member counts for anything: it lives, and no watcher says otherwise. */

@@ -1,5 +1,5 @@
 import type { Place } from './eligibility.ts';
-import { segmentKey } from './eligibility.ts';
+import { segmentKey } from './segment-key.ts';
 import type { MemberMeta, MemberName, SegmentKey } from './types.ts';
 
 /** This host: what it says of itself, which of its segments it hears, and how good its view of the cluster is. */

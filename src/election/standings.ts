@@ -1,5 +1,6 @@
 import { after, type Instant, instant, NEVER } from '../lib/time.ts';
-import { isUsable, segmentKey } from './eligibility.ts';
+import { isUsable } from './eligibility.ts';
+import { segmentKey } from './segment-key.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { Member, MemberName, Predecessor, Segment, SegmentKey, Silence } from './types.ts';
 

@@ -1,7 +1,7 @@
-import { formatPrefix } from '../lib/ip.ts';
 import { after, type Instant, NEVER } from '../lib/time.ts';
 import { Beats } from './beats.ts';
 import type { Farewell, Heartbeat } from './message.ts';
+import { segmentKey } from './segment-key.ts';
 import { type SegmentContext, SegmentWatch } from './segment-watch.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { Endpoint, Member, MemberName, Segment, SegmentKey, Silence } from './types.ts';
@@ -57,7 +57,7 @@ export class Watch {
   segmentsChanged(own: readonly Segment[], members: ReadonlyMap<MemberName, Member>, now: Instant): void {
     const before = this.#list;
     const list = own.map((segment) => {
-      const key = formatPrefix(segment.subnet) as SegmentKey;
+      const key = segmentKey(segment.subnet);
       const known = this.#segments.get(key);
       if (known !== undefined) return { own: segment, watch: known };
       const watch = new SegmentWatch(key, this.#context, now);

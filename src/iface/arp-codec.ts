@@ -1,8 +1,7 @@
 import { ByteReader, ByteWriter } from '../lib/bytes.ts';
-import { type Ip, ipToBytes } from '../lib/ip.ts';
+import { type Ip, ipFromBytes, ipToBytes } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import { ETH_P_ARP, ETH_P_IP } from '../sys/constants.ts';
-import { ipFromWire } from './ip-text.ts';
 import { isUnicastMac, MAC_BROADCAST, MAC_LENGTH, MAC_ZERO, macFromBytes, macToBytes } from './mac.ts';
 import type { Mac } from './types.ts';
 
@@ -61,9 +60,9 @@ export function decodeArp(frame: Uint8Array): Result<ArpMessage, FrameProblem<Ar
     return problem('other-operation', 20, `ar$op ${operation}`);
   }
   const senderMac = macFromBytes(reader.bytes(MAC_LENGTH));
-  const senderIp = ipFromWire(reader.bytes(V4_LENGTH));
+  const senderIp = ipFromBytes(reader.bytes(V4_LENGTH));
   const targetMac = macFromBytes(reader.bytes(MAC_LENGTH));
-  const targetIp = ipFromWire(reader.bytes(V4_LENGTH));
+  const targetIp = ipFromBytes(reader.bytes(V4_LENGTH));
   if (ethernetSource === undefined || ethernetDestination === undefined) return truncated(frame);
   if (senderMac === undefined || senderIp === undefined) return truncated(frame);
   if (targetMac === undefined || targetIp === undefined) return truncated(frame);

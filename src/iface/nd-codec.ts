@@ -1,10 +1,9 @@
 import { assert } from '../lib/assert.ts';
 import { ByteReader, ByteWriter } from '../lib/bytes.ts';
-import { familyOf, type Ip, ipToBytes } from '../lib/ip.ts';
+import { familyOf, type Ip, ipFromBytes, ipToBytes } from '../lib/ip.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import { ETH_P_IPV6, IPPROTO_ICMPV6 } from '../sys/constants.ts';
 import type { FrameProblem } from './arp-codec.ts';
-import { ipFromWire } from './ip-text.ts';
 import { isUnicastMac, MAC_LENGTH, macFromBytes, macToBytes } from './mac.ts';
 import type { Mac } from './types.ts';
 
@@ -82,8 +81,8 @@ export function decodeNd(frame: Uint8Array): Decoded {
     return problem('not-neighbor-discovery', ETHERNET_HEADER + 6, `next header ${nextHeader}`);
   }
   if (ethernetSource === undefined || ethernetDestination === undefined) return truncated(frame);
-  const sourceIp = ipFromWire(source);
-  const destinationIp = ipFromWire(destination);
+  const sourceIp = ipFromBytes(source);
+  const destinationIp = ipFromBytes(destination);
   if (sourceIp === undefined || destinationIp === undefined) return truncated(frame);
   const icmp = reader.bytes(payloadLength);
   const envelope = { ethernetSource, ethernetDestination, sourceIp, destinationIp };
@@ -102,7 +101,7 @@ function decodeIcmp(icmp: Uint8Array, hopLimit: number, sum: number, envelope: E
     return problem('not-neighbor-discovery', base, `ICMPv6 type ${type}`);
   }
   const flags = reader.u32();
-  const target = ipFromWire(reader.bytes(V6_LENGTH));
+  const target = ipFromBytes(reader.bytes(V6_LENGTH));
   if (reader.overrun || target === undefined) return problem('truncated', base, `${icmp.length} of 24 bytes`);
   if (hopLimit !== HOP_LIMIT) return problem('bad-hop-limit', ETHERNET_HEADER + 7, `${hopLimit}`);
   if (sum !== 0) return problem('bad-checksum', base + 2, `sum ${sum.toString(16)}`);
@@ -231,7 +230,7 @@ export function solicitedNodeAddress(ip: Ip): Ip {
   bytes.set([0xff, 0x02]);
   bytes.set([1, 0xff], 11);
   bytes.set(ipToBytes(ip).subarray(13), 13);
-  const address = ipFromWire(bytes);
+  const address = ipFromBytes(bytes);
   assert(address !== undefined, 'sixteen bytes are an address');
   return address;
 }

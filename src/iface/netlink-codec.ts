@@ -1,7 +1,6 @@
 import { ByteReader } from '../lib/bytes.ts';
-import { FAMILY_BITS, familyOf, type Ip, prefixOf } from '../lib/ip.ts';
+import { FAMILY_BITS, familyOf, type Ip, ipFromBytes, prefixOf } from '../lib/ip.ts';
 import { AF_INET, AF_INET6 } from '../sys/constants.ts';
-import { ipFromWire } from './ip-text.ts';
 import { macFromBytes } from './mac.ts';
 import {
   AF_UNSPEC,
@@ -271,8 +270,8 @@ function decodeAddress(event: 'new' | 'del', header: Header, reader: ByteReader)
   let validSeconds = Number.POSITIVE_INFINITY;
   const attributes = new Attributes(reader);
   while (attributes.next()) {
-    if (attributes.type === IFA_ADDRESS) ip = ipFromWire(attributes.value());
-    else if (attributes.type === IFA_LOCAL) local = ipFromWire(attributes.value());
+    if (attributes.type === IFA_ADDRESS) ip = ipFromBytes(attributes.value());
+    else if (attributes.type === IFA_LOCAL) local = ipFromBytes(attributes.value());
     else if (attributes.type === IFA_FLAGS) flags = attributes.u32();
     else if (attributes.type === IFA_PROTO) protocol = attributes.u8();
     else if (attributes.type === IFA_CACHEINFO && attributes.length >= 8) {
@@ -322,11 +321,11 @@ function decodeRoute(event: 'new' | 'del', header: Header, reader: ByteReader): 
   let hops: readonly Hop[] | undefined;
   const attributes = new Attributes(reader);
   while (attributes.next()) {
-    if (attributes.type === RTA_DST) destination = ipFromWire(attributes.value()) ?? destination;
+    if (attributes.type === RTA_DST) destination = ipFromBytes(attributes.value()) ?? destination;
     else if (attributes.type === RTA_PRIORITY) metric = attributes.u32();
     else if (attributes.type === RTA_TABLE) table = attributes.u32();
     else if (attributes.type === RTA_OIF) hop = { ...hop, ifIndex: attributes.u32() as IfIndex };
-    else if (attributes.type === RTA_GATEWAY) hop = { ...hop, gateway: ipFromWire(attributes.value()) };
+    else if (attributes.type === RTA_GATEWAY) hop = { ...hop, gateway: ipFromBytes(attributes.value()) };
     else if (attributes.type === RTA_VIA) hop = { ...hop, gateway: viaGateway(attributes.value()) };
     else if (attributes.type === RTA_MULTIPATH) hops = decodeHops(attributes.value());
   }
@@ -353,7 +352,7 @@ const V6_ANY = '::' as Ip;
 
 /** struct rtvia: a gateway of the other family (RFC 5549). */
 function viaGateway(value: Uint8Array): Ip | undefined {
-  return ipFromWire(value.subarray(2));
+  return ipFromBytes(value.subarray(2));
 }
 
 /** RTA_MULTIPATH: struct rtnexthop records, each with attributes of its own. */
@@ -369,7 +368,7 @@ function decodeHops(value: Uint8Array): readonly Hop[] {
     let gateway: Ip | undefined;
     const attributes = new Attributes(new ByteReader(attributeBytes));
     while (attributes.next()) {
-      if (attributes.type === RTA_GATEWAY) gateway = ipFromWire(attributes.value());
+      if (attributes.type === RTA_GATEWAY) gateway = ipFromBytes(attributes.value());
       else if (attributes.type === RTA_VIA) gateway = viaGateway(attributes.value());
     }
     hops.push({ gateway, ifIndex });

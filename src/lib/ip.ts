@@ -52,25 +52,15 @@ export function ipFromNumber(family: Family, value: bigint): Ip {
   return Address6.fromBigInt(value).correctForm() as Ip;
 }
 
-/** 4 or 16 bytes in network order. */
+/** 4 or 16 bytes in network order; no 128-bit arithmetic, as messages with 10,000 addresses are made of them. */
 export function ipToBytes(ip: Ip): Uint8Array {
-  const v4 = familyOf(ip) === 'v4';
-  const bytes = new Uint8Array(v4 ? 4 : 16);
-  let rest = ipToNumber(ip);
-  for (let index = bytes.length - 1; index >= 0; index--) {
-    bytes[index] = Number(rest & 0xffn);
-    rest >>= 8n;
-  }
-  return bytes;
+  return familyOf(ip) === 'v4' ? v4ToBytes(ip) : v6ToBytes(ip);
 }
 
-/** The address in 4 or 16 bytes, or undefined for any other length. */
+/** The address in 4 or 16 bytes, or undefined for any other length; no 128-bit arithmetic either. */
 export function ipFromBytes(bytes: Uint8Array): Ip | undefined {
-  if (bytes.length === 4) return bytes.join('.') as Ip;
-  if (bytes.length !== 16) return undefined;
-  let value = 0n;
-  for (const byte of bytes) value = (value << 8n) | BigInt(byte);
-  return ipFromNumber('v6', value);
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as Ip;
+  return bytes.length === 16 ? v6FromBytes(bytes) : undefined;
 }
 
 /** Ascending by number, v4 before v6: the order of lists that people read. */
@@ -222,4 +212,83 @@ function v4ToNumber(ip: Ip): number {
 
 function v4FromNumber(value: number): Ip {
   return `${value >>> 24}.${(value >>> 16) & 0xff}.${(value >>> 8) & 0xff}.${value & 0xff}` as Ip;
+}
+
+const DOT = 0x2e;
+const COLON = 0x3a;
+
+function v4ToBytes(ip: Ip): Uint8Array {
+  const bytes = new Uint8Array(4);
+  let at = 0;
+  let value = 0;
+  for (let index = 0; index < ip.length; index++) {
+    const code = ip.charCodeAt(index);
+    if (code === DOT) {
+      bytes[at++] = value;
+      value = 0;
+    } else value = value * 10 + (code - 0x30);
+  }
+  bytes[at] = value;
+  return bytes;
+}
+
+/** Canonical text has hexadecimal groups only, and one gap at most. */
+function v6ToBytes(ip: Ip): Uint8Array {
+  const bytes = new Uint8Array(16);
+  let at = 0;
+  let group = 0;
+  let digits = 0;
+  let gapAt = -1;
+  for (let index = 0; index < ip.length; index++) {
+    const code = ip.charCodeAt(index);
+    if (code !== COLON) {
+      group = (group << 4) | (code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57);
+      digits++;
+      continue;
+    }
+    if (digits > 0) at = putGroup(bytes, at, group);
+    else gapAt = at;
+    group = 0;
+    digits = 0;
+  }
+  if (digits > 0) at = putGroup(bytes, at, group);
+  if (gapAt >= 0) {
+    bytes.copyWithin(16 - (at - gapAt), gapAt, at);
+    bytes.fill(0, gapAt, 16 - (at - gapAt));
+  }
+  return bytes;
+}
+
+function putGroup(bytes: Uint8Array, at: number, group: number): number {
+  bytes[at] = group >> 8;
+  bytes[at + 1] = group & 0xff;
+  return at + 2;
+}
+
+function v6FromBytes(bytes: Uint8Array): Ip {
+  const groups: number[] = [];
+  for (let at = 0; at < 16; at += 2) groups.push(((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0));
+  const run = longestZeroRun(groups);
+  if (run.length < 2) return joinHex(groups, 0, 8) as Ip;
+  return `${joinHex(groups, 0, run.start)}::${joinHex(groups, run.start + run.length, 8)}` as Ip;
+}
+
+/** RFC 5952 4.2.3: the longest run of zero groups is shortened, the first of equals. */
+function longestZeroRun(groups: readonly number[]): { readonly start: number; readonly length: number } {
+  let best = { start: 0, length: 0 };
+  let start = 0;
+  for (let index = 0; index < groups.length; index++) {
+    if (groups[index] !== 0) start = index + 1;
+    else if (index + 1 - start > best.length) best = { start, length: index + 1 - start };
+  }
+  return best;
+}
+
+function joinHex(groups: readonly number[], from: number, to: number): string {
+  let text = '';
+  for (let index = from; index < to; index++) {
+    if (index > from) text += ':';
+    text += (groups[index] ?? 0).toString(16);
+  }
+  return text;
 }

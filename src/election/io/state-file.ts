@@ -5,9 +5,9 @@ import { errorText } from '../../lib/errors.ts';
 import { parseIp } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { makeDirectory } from '../../sys/directory.ts';
+import { replaceFile } from '../../sys/replace-file.ts';
 import { MAX_NAME_BYTES } from '../codec-fields.ts';
 import type { Claim, Endpoint, MemberName, PersistentState } from '../types.ts';
-import { replaceFile } from './replace-file.ts';
 
 const FILE_NAME = 'gossip.json';
 const FORMAT = 1;

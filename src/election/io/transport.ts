@@ -4,6 +4,7 @@ import { bootTimeMs } from '../../sys/clock.ts';
 import { decodeMessage, encodeMessage } from '../codec.ts';
 import type { Effect } from '../effects.ts';
 import { type Hello, MAX_PACKET_BYTES, type Message, type State } from '../message.ts';
+import { segmentKey } from '../segment-key.ts';
 import type { Endpoint, MemberName, Segment, SegmentKey } from '../types.ts';
 import { Envelope } from './envelope.ts';
 import type { GossipKey } from './key-ring.ts';
@@ -118,9 +119,8 @@ export class Transport {
 
   /** This host's own addresses in its segments: packets for a segment go out from there. */
   setSegments(segments: readonly Segment[]): void {
-    const keyOf = ({ subnet }: Segment): SegmentKey => `${subnet.network}/${subnet.length}` as SegmentKey;
-    this.#addresses = new Map(segments.map((segment) => [keyOf(segment), segment.ip]));
-    this.#segmentOf = new Map(segments.map((segment) => [segment.ip, keyOf(segment)]));
+    this.#addresses = new Map(segments.map((segment) => [segmentKey(segment.subnet), segment.ip]));
+    this.#segmentOf = new Map(segments.map((segment) => [segment.ip, segmentKey(segment.subnet)]));
     this.#udp.setAddresses(new Set(this.#segmentOf.keys()));
   }
 

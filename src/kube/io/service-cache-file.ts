@@ -6,10 +6,10 @@ import { performance } from 'node:perf_hooks';
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { makeDirectory } from '../../sys/directory.ts';
+import { replaceFile } from '../../sys/replace-file.ts';
 import type { Item } from '../objects.ts';
 import { cacheText, LARGEST_CACHE_BYTES, parseCache } from '../service-cache.ts';
 import type { Service } from '../types.ts';
-import { replaceFile } from './replace-file.ts';
 
 const FILE_NAME = 'services.json';
 const DEBOUNCE_MS = 1_000;

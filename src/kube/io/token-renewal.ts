@@ -9,6 +9,7 @@ import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { doublingPauseMs } from '../../lib/time.ts';
 import { makeDirectory } from '../../sys/directory.ts';
+import { replaceFile } from '../../sys/replace-file.ts';
 import {
   type AccountToken,
   grantedToken,
@@ -22,7 +23,6 @@ import {
 import { otherFailure } from '../api-failure.ts';
 import { type ApiClient, ApiError } from './api-client.ts';
 import type { Credentials } from './credentials.ts';
-import { replaceFile } from './replace-file.ts';
 
 /** Looked at so often instead of once at a computed time: the wall clock may be set at any moment. */
 const CHECK_INTERVAL_MS = 60_000;

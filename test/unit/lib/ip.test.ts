@@ -177,6 +177,28 @@ test('ipFromBytes() gives undefined for any length but 4 and 16', () => {
   }
 });
 
+test('property: bytes and text of an address agree with its number, wherever its zeros are', () => {
+  // Mostly zero groups, so that every run of them comes up.
+  const group = fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.nat(0xffff));
+  fc.assert(
+    fc.property(fc.array(group, { minLength: 8, maxLength: 8 }), (groups) => {
+      const bytes = Uint8Array.from(groups.flatMap((value) => [value >> 8, value & 0xff]));
+      const number = groups.reduce((sum, value) => (sum << 16n) | BigInt(value), 0n);
+      const address = ipFromBytes(bytes);
+      assert.equal(address, ipFromNumber('v6', number));
+      assert.ok(address !== undefined);
+      assert.deepEqual(ipToBytes(address), bytes);
+    }),
+    { numRuns: 5_000 },
+  );
+});
+
+test('ipFromBytes() shortens the first of the longest runs of zeros, and no single group (RFC 5952 4.2)', () => {
+  for (const text of ['2001:db8::1:0:0:1', '2001:db8:0:1:1:1:1:1', 'fe80::', '::1', '::', '::ffff:a00:1']) {
+    assert.equal(ipFromBytes(ipToBytes(ip(text))), text);
+  }
+});
+
 test('property: compareIps() orders by number, v4 before v6', () => {
   fc.assert(
     fc.property(anyIp, anyIp, (left, right) => {
