@@ -30,7 +30,13 @@ export type ReflectorPhase<Value> =
       /** A change that a second watch saw and this one must bring by then. */
       readonly awaited: { readonly resourceVersion: string; readonly by: Instant } | undefined;
     }
-  | { readonly kind: 'backing-off'; readonly until: Instant; readonly next: 'list' | 'watch' };
+  | {
+      readonly kind: 'backing-off';
+      readonly until: Instant;
+      readonly next: 'list' | 'watch';
+      /** The server itself said how long (Retry-After). */
+      readonly isTold: boolean;
+    };
 
 export type ReflectorState<Value> = {
   readonly config: ReflectorConfig;
@@ -39,6 +45,8 @@ export type ReflectorState<Value> = {
   readonly attempt: number;
   /** In a row; reset by a complete list or a steady watch. */
   readonly failures: number;
+  /** It was told, since the last success, that the server is well: once, or two that fail would hurry each other for ever. */
+  readonly isHurried: boolean;
   /** 410s in a row without news from a watch between them. */
   readonly expirations: number;
   readonly pageLimit: number;
@@ -82,6 +90,8 @@ export type ReflectorEvent<Value> =
     }
   /** A view is needed that is no older than now. */
   | { readonly kind: 'list-wanted' }
+  /** The same server was seen to be well again, by somebody else. */
+  | { readonly kind: 'server-recovered' }
   | { readonly kind: 'object-written'; readonly item: Item<Value> }
   | { readonly kind: 'deadline-passed' }
   | { readonly kind: 'stopped' };
@@ -105,6 +115,8 @@ export type ReflectorEffect =
    */
   | { readonly kind: 'check-version'; readonly attempt: number; readonly resumedFrom: string }
   | { readonly kind: 'cancel' }
+  /** The server answers again after it failed. */
+  | { readonly kind: 'recovered' }
   /** What is known changed, or became complete for the first time. */
   | { readonly kind: 'notify' }
   | {

@@ -21,6 +21,7 @@
  *                deadline: doubt is 30 s old    → listing       cancel; list
  *                bookmark older than last seen  → listing       cancel; list (the server's history went back)
  *   backing-off  deadline                       → listing or watching
+ *                server recovered               → the same, unless the server said how long to wait
  *   watching     version checked: too old       → listing       cancel; list (the server's history went back)
  *   any          list wanted                    → listing       cancel; list (in `backing-off`: list when it is over)
  *   any          object written                 – the answer to a write of our own, ahead of the watch
@@ -81,6 +82,7 @@ export function initialReflector<Value>(
     phase: { kind: 'idle' },
     attempt: 0,
     failures: 0,
+    isHurried: false,
     expirations: 0,
     pageLimit: PAGE_LIMIT,
     resourceVersion: undefined,
@@ -123,6 +125,8 @@ export function stepReflector<Value>(
       return onVersion(heard, event.resourceVersion, event.resumedFrom, now);
     case 'list-wanted':
       return onListWanted(state, now);
+    case 'server-recovered':
+      return onServerRecovered(state, now, random);
     case 'object-written':
       return onWritten(state, event.item);
     case 'deadline-passed':
@@ -207,7 +211,14 @@ function onPage<Value>(
   // A version within a list's own is in it; a later one is news that the list cannot know.
   const newer = new Set([...written].flatMap(([key, at]) => (isNotNewer(at, resourceVersion) ? [] : [key])));
   applyList(state.store, items, newer, now);
-  const listed = recovered({ ...state, synced: true, listedSince: since, failures: 0, resourceVersion });
+  const listed = recovered({
+    ...state,
+    synced: true,
+    listedSince: since,
+    failures: 0,
+    isHurried: false,
+    resourceVersion,
+  });
   const watch = startWatch(listed.state, now, random);
   // Also without a change: what waits for a complete list goes on.
   const notify: readonly ReflectorEffect[] = [{ kind: 'notify' }];
@@ -285,7 +296,7 @@ function onWatchClosed<Value>(
 }
 
 function steadied<Value>(state: ReflectorState<Value>, lifetimeMs: number): ReflectorState<Value> {
-  return lifetimeMs >= STEADY_WATCH_MS ? { ...state, failures: 0, expirations: 0 } : state;
+  return lifetimeMs >= STEADY_WATCH_MS ? { ...state, failures: 0, isHurried: false, expirations: 0 } : state;
 }
 
 function onFailure<Value>(
@@ -347,7 +358,7 @@ function recovered<Value>(state: ReflectorState<Value>): ReflectorStep<Value> {
   const fields = { resource: state.config.resource, after: state.error };
   return {
     state: { ...state, error: undefined },
-    effects: [{ kind: 'log', level: 'info', event: 'kube.request.recovered', fields }],
+    effects: [{ kind: 'log', level: 'info', event: 'kube.request.recovered', fields }, { kind: 'recovered' }],
   };
 }
 
@@ -365,7 +376,7 @@ function backOff<Value>(
       ...state,
       failures,
       attempt: state.attempt + 1,
-      phase: { kind: 'backing-off', until: after(now, waitMs), next },
+      phase: { kind: 'backing-off', until: after(now, waitMs), next, isTold: retryAfterMs !== undefined },
     },
     effects: [{ kind: 'cancel' }],
   };
@@ -386,11 +397,29 @@ function onWritten<Value>(state: ReflectorState<Value>, item: Item<Value>): Refl
   return { state, effects: applyWritten(state.store, item) ? [{ kind: 'notify' }] : [] };
 }
 
+/** After an outage the waits have grown to half a minute, each on its own; what ended it for one ends it for all. */
+function onServerRecovered<Value>(
+  state: ReflectorState<Value>,
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  if (state.phase.kind !== 'backing-off' || state.phase.isTold || state.isHurried)
+    return { state, effects: [] };
+  return again({ ...state, isHurried: true }, state.phase.next, now, random);
+}
+
+function again<Value>(
+  state: ReflectorState<Value>,
+  next: 'list' | 'watch',
+  now: Instant,
+  random: Random,
+): ReflectorStep<Value> {
+  return next === 'list' ? startList(state, now) : startWatch(state, now, random);
+}
+
 function onDeadline<Value>(state: ReflectorState<Value>, now: Instant, random: Random): ReflectorStep<Value> {
   if (now < reflectorDeadline(state)) return { state, effects: [] };
-  if (state.phase.kind === 'backing-off') {
-    return state.phase.next === 'list' ? startList(state, now) : startWatch(state, now, random);
-  }
+  if (state.phase.kind === 'backing-off') return again(state, state.phase.next, now, random);
   if (state.phase.kind !== 'watching') return { state, effects: [] };
   if (now >= doubtDeadline(state.store)) return startList(state, now);
   const { awaited } = state.phase;

@@ -103,7 +103,12 @@ export class KubeCluster {
       logger,
     });
     const notify = () => this.#notify();
-    const common = { client, logger, random, now, query: '' };
+    // Not in the same turn: the one that recovered is in the middle of a step.
+    const recovered = () =>
+      setImmediate(() => {
+        if (!this.#stopped) for (const reflector of this.#reflectors()) reflector.serverRecovered();
+      });
+    const common = { client, logger, random, now, recovered, query: '' };
     this.#services = new ReflectorShell({
       ...common,
       config: { resource: 'services', doubts: true },

@@ -31,6 +31,8 @@ export type ReflectorShellOptions<Value> = {
   readonly logger: Logger;
   readonly random: Random;
   readonly now: () => Instant;
+  /** The server answers again after it failed. */
+  readonly recovered: () => void;
   /** What is known changed. May be called several times in a turn. */
   readonly notify: () => void;
 };
@@ -64,6 +66,11 @@ export class ReflectorShell<Value> {
   /** Lists anew: what is known may be a little behind the truth, and somebody needs it not to be. */
   relist(): void {
     this.#dispatch({ kind: 'list-wanted' });
+  }
+
+  /** Waits no longer for a server that another request found well. */
+  serverRecovered(): void {
+    this.#dispatch({ kind: 'server-recovered' });
   }
 
   status(): ReflectorStatus {
@@ -148,6 +155,9 @@ export class ReflectorShell<Value> {
         return;
       case 'notify':
         this.#options.notify();
+        return;
+      case 'recovered':
+        this.#options.recovered();
         return;
       case 'log':
         this.#options.logger[effect.level](effect.fields, effect.event);

@@ -380,6 +380,48 @@ describe('stepReflector()', () => {
   });
 });
 
+describe('server-recovered', () => {
+  const refusal = httpFailure(401, {}, undefined);
+
+  function refusedOften(): Driver {
+    const driver = new Driver();
+    driver.page([item('a', 5)], 40);
+    for (let round = 0; round < 5; round += 1) {
+      driver.fail(refusal);
+      if (round < 4) driver.wake();
+    }
+    assert.equal(driver.asked(), undefined);
+    return driver;
+  }
+
+  it('ends the wait at once, and only once until something succeeds', () => {
+    const driver = refusedOften();
+    driver.send({ kind: 'server-recovered' });
+    assert.equal(driver.asked()?.kind, 'watch');
+    driver.fail(refusal);
+    driver.send({ kind: 'server-recovered' });
+    assert.equal(driver.asked(), undefined, 'two that fail would hurry each other for ever');
+    driver.send({ kind: 'list-wanted' });
+    driver.wake();
+    driver.page([item('a', 5)], 41);
+    assert.ok(driver.effects.some(({ kind }) => kind === 'recovered'));
+    driver.fail(refusal);
+    driver.send({ kind: 'server-recovered' });
+    assert.equal(driver.asked()?.kind, 'watch');
+  });
+
+  it('does not shorten what the server asked for, nor touch what works', () => {
+    const driver = new Driver();
+    driver.page([item('a', 5)], 40);
+    driver.send({ kind: 'server-recovered' });
+    assert.deepEqual(driver.effects, []);
+    driver.fail({ ...httpFailure(429, {}, undefined), retryAfterMs: 7_000 });
+    driver.send({ kind: 'server-recovered' });
+    assert.equal(driver.asked(), undefined);
+    assert.ok(reflectorDeadline(driver.state) >= 7_000);
+  });
+});
+
 describe('object-written', () => {
   it('is known at once and not undone by the older event that follows', () => {
     const driver = watching(1);
