@@ -19,12 +19,13 @@ import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
 import { controlApi } from './control-api.ts';
 import { ControlServer } from './control-server.ts';
-import { EventReporter } from './event-reporter.ts';
+import { EventReporter, homelessOf } from './event-reporter.ts';
 import { explain } from './explain.ts';
 import { explainSources } from './explain-sources.ts';
 import { GossipService } from './gossip-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
+import { splitLone } from './lone-host.ts';
 import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts';
 import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
@@ -84,6 +85,8 @@ export class Daemon {
   #lock: HostLock | undefined;
   #allocations: readonly Allocation[] = [];
   #pools: readonly PoolUsage[] = [];
+  /** Of a host that is alone: local addresses that it may not have. */
+  #unserved: readonly AddressStatus[] = [];
   #planIsDue = false;
   #plannedAt = this.#startedAt;
   #planTookMs = 0;
@@ -329,12 +332,13 @@ export class Daemon {
       virtual: this.#virtual,
       gossip: this.#gossip,
       allocations: this.#allocations,
+      addresses: this.#addresses(),
     });
     return explain(subject, sources);
   }
 
   #addresses(): readonly AddressStatus[] {
-    return [...this.#local.statuses(), ...this.#virtual.statuses()];
+    return [...this.#local.statuses(), ...this.#unserved, ...this.#virtual.statuses()];
   }
 
   #metricSources(): ReturnType<MetricsServiceOptions['sources']> {
@@ -402,19 +406,8 @@ export class Daemon {
 
   /** One host speaks of them for all: the one that allocates. */
   #reportHomeless(desired: readonly DesiredAddress[]): void {
-    const homeless = new Map(
-      [...(this.#gossip?.homeless() ?? []), ...this.#virtual.homeless()].map(({ ip, reason }) => [
-        ip,
-        reason,
-      ]),
-    );
-    const services = this.#cluster.services();
-    const found = desired.flatMap(({ ip, services: keys }) => {
-      if (!homeless.has(ip)) return [];
-      const users = keys.flatMap((key) => services.get(key as ServiceKey) ?? []);
-      return [{ ip, reason: homeless.get(ip) ?? '', services: users }];
-    });
-    this.#events.homeless(found);
+    const homeless = [...(this.#gossip?.homeless() ?? this.#unserved), ...this.#virtual.homeless()];
+    this.#events.homeless(homelessOf(homeless, desired, this.#cluster.services()));
   }
 
   /** What somebody should hold: here all of it, or among the hosts that gossip what this one is granted. */
@@ -436,7 +429,11 @@ export class Daemon {
     const isComplete = this.#cluster.synced();
     const { node } = host;
     const local = this.#virtual.plan({ desired, wanted, node, services, endpointsSynced, isComplete });
-    if (this.#gossip === undefined) return this.#local.plan(local, candidates);
+    if (this.#gossip === undefined) {
+      const { here, unserved } = splitLone(local, wanted.addresses, node);
+      this.#unserved = unserved;
+      return this.#local.plan(here, candidates);
+    }
     this.#gossip.nodesChanged([...nodes.values()].flatMap(({ internalIps }) => internalIps));
     this.#gossip.plan(wanted, local, candidates);
   }

@@ -7,6 +7,7 @@ import type { Member, MemberName } from '../election/types.ts';
 import type { PeerView } from '../election/watch-types.ts';
 import { formatPrefix, type Ip } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
+import { withoutHost } from './endpoint-words.ts';
 import type { ElectionOverview, MemberStatus, OwnerStatus } from './types.ts';
 
 export type ElectionFacts = {
@@ -133,13 +134,10 @@ export function membersOf(election: Election, ip: Ip): readonly MemberView[] {
   return explainAddress(election.ownership.inspect(), ip);
 }
 
-const NO_ENDPOINT =
-  'no host may have it now: its externalTrafficPolicy is Local, and no node has a usable endpoint';
-
 function toOwnerStatus(inspected: OwnershipState, view: AddressView, now: Instant): OwnerStatus {
   const { ip, state, owner, epoch, heir } = view;
-  const hasNoNode = state === 'nobody' && inspected.items.get(ip)?.place.nodes?.size === 0;
-  const reason = hasNoNode ? NO_ENDPOINT : view.reason;
+  const nodes = state === 'nobody' ? inspected.items.get(ip)?.place.nodes : undefined;
+  const reason = nodes === undefined ? view.reason : withoutHost(nodes);
   const sinceMs = view.since === undefined ? undefined : Math.round(now - view.since);
   return { ip, state, owner, epoch, sinceMs, heir, reason };
 }

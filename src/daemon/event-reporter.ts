@@ -1,5 +1,6 @@
 import type { Entry } from '../election/types.ts';
 import type { NamedReport } from '../iface/io/local-driver.ts';
+import type { DesiredAddress } from '../iface/types.ts';
 import type { Allocation } from '../ipam/types.ts';
 import type { EventNote, Service, ServiceKey } from '../kube/types.ts';
 import type { Ip } from '../lib/ip.ts';
@@ -81,6 +82,20 @@ export type HomelessAddress = {
   readonly reason: string;
   readonly services: readonly Service[];
 };
+
+/** Those of `homeless` that are wanted, each with the Services that use it. */
+export function homelessOf(
+  homeless: readonly { readonly ip: Ip; readonly reason: string | undefined }[],
+  desired: readonly DesiredAddress[],
+  services: ReadonlyMap<ServiceKey, Service>,
+): readonly HomelessAddress[] {
+  const reasons = new Map(homeless.map(({ ip, reason = '' }) => [ip, reason]));
+  return desired.flatMap(({ ip, services: keys }) => {
+    const reason = reasons.get(ip);
+    if (reason === undefined) return [];
+    return [{ ip, reason, services: keys.flatMap((key) => services.get(key as ServiceKey) ?? []) }];
+  });
+}
 
 /** Where an address came from that this host holds now, if it was another host's. */
 function originOf(entry: Entry | undefined): string | undefined {

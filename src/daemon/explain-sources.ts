@@ -1,5 +1,6 @@
 import type { Config } from '../config/types.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
+import type { AddressStatus } from '../iface/types.ts';
 import type { Allocation } from '../ipam/types.ts';
 import type { KubeCluster } from '../kube/io/cluster.ts';
 import type { Ip } from '../lib/ip.ts';
@@ -17,15 +18,16 @@ export type ExplainParts = {
   readonly virtual: VirtualService;
   readonly gossip: GossipService | undefined;
   readonly allocations: readonly Allocation[];
+  /** As status shows them. */
+  readonly addresses: readonly AddressStatus[];
 };
 
 /** What an explanation is made of, as the parts of the daemon have it now. */
 export function explainSources(parts: ExplainParts): ExplainSources {
-  const { config, cluster, local, virtual, gossip, allocations } = parts;
+  const { config, cluster, local, virtual, gossip, allocations, addresses } = parts;
   const election = gossip?.election;
   const { allocator } = cluster.status();
-  const here = [...local.statuses(), ...virtual.statuses()];
-  const locals = new Map(here.map((address) => [address.ip, address]));
+  const locals = new Map(addresses.map((address) => [address.ip, address]));
   const ownerOf = (ip: Ip) => election && ownerStatus(election, ip, bootTimeMs());
   return {
     hostName: config.host.name,

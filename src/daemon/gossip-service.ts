@@ -27,6 +27,8 @@ import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from 
 const DRAIN_LOOK_MS = 20;
 /** Who is not believed tries again within seconds. */
 const REFUSAL_SHOWN_MS = 60_000;
+/** After a claim changed: whether there is an address now that nobody may have, or no more. */
+const HOMELESS_LOOK_MS = 100;
 /** A stop waits no longer for hand-overs that are under way. */
 const HAND_OVER_LIMIT_MS = 1_000;
 /** How long a stop waits for the others to take this host's addresses, with `drain_on_stop`. */
@@ -57,6 +59,9 @@ export class GossipService {
   readonly statistics = new GossipStatistics();
   #configured: readonly Endpoint[] = [];
   #discovered: readonly Endpoint[] = [];
+  /** What was told of addresses that nobody may have. */
+  #homelessTold = '';
+  #homelessTimer: NodeJS.Timeout | undefined;
   /** The seeds that the election knows, in text. */
   #told = '';
   #isDraining = false;
@@ -91,7 +96,10 @@ export class GossipService {
       local,
       logger,
       onReport: (report) => this.#report(report),
-      onPersist: () => this.#state.changed(),
+      onPersist: () => {
+        this.#state.changed();
+        this.#lookAtHomeless();
+      },
       onChange: options.onChange,
     });
     this.#seeds = new SeedResolver({
@@ -120,6 +128,8 @@ export class GossipService {
    */
   async close(why: 'restarting' | 'leaving'): Promise<void> {
     this.#seeds.close();
+    clearTimeout(this.#homelessTimer);
+    this.#homelessTimer = undefined;
     const { ownership } = this.#gossip.election;
     const deadline = bootTimeMs() + HAND_OVER_LIMIT_MS;
     while (ownership.isHandingOver() && bootTimeMs() < deadline) {
@@ -280,6 +290,19 @@ export class GossipService {
   #keys(): ReturnType<typeof loadKeys> | undefined {
     const { keyFile } = this.#options.config;
     return keyFile === undefined ? undefined : loadKeys(keyFile);
+  }
+
+  /** An owner lets go of what nobody may have after the plan that said so: who writes Events has to look again. */
+  #lookAtHomeless(): void {
+    this.#homelessTimer ??= setTimeout(() => {
+      this.#homelessTimer = undefined;
+      const text = this.homeless()
+        .map(({ ip, reason }) => `${ip} ${reason}`)
+        .join();
+      if (text === this.#homelessTold) return;
+      this.#homelessTold = text;
+      this.#options.onChange();
+    }, HOMELESS_LOOK_MS).unref();
   }
 
   #tellSeeds(): void {

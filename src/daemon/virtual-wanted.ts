@@ -3,6 +3,7 @@ import type { DesiredAddress } from '../iface/types.ts';
 import type { DesiredVirtual } from '../iface/virtual-types.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { FAMILY_BITS, familyOf, type Ip, type Prefix } from '../lib/ip.ts';
+import { withoutEndpoint } from './endpoint-words.ts';
 import type { VirtualPlace } from './virtual-places.ts';
 
 export type VirtualWantedInput = {
@@ -84,14 +85,4 @@ function toVirtual(
     return { ...common, standing: 'kept', reason: 'it is in no pool and in no subnet of a host' };
   if (input.unsure !== undefined) return { ...common, standing: 'unknown', reason: input.unsure };
   return { ...common, standing: 'here', reason: isBound ? undefined : place.reason };
-}
-
-const NODES_NAMED = 3;
-
-function withoutEndpoint(nodes: ReadonlySet<string>): string {
-  const policy = 'its externalTrafficPolicy is Local, and';
-  if (nodes.size === 0) return `${policy} no node has a usable endpoint`;
-  const named = [...nodes].sort().slice(0, NODES_NAMED).join(', ');
-  const rest = nodes.size > NODES_NAMED ? ` and ${nodes.size - NODES_NAMED} more` : '';
-  return `${policy} no endpoint is here, but on ${named}${rest}`;
 }

@@ -1,6 +1,6 @@
 import type { Wanted, WantedAddress } from '../election/types.ts';
 import type { EndpointSlice, Node, NodeName, Service, ServiceKey } from '../kube/types.ts';
-import type { Ip } from '../lib/ip.ts';
+import { type Family, familyOf, type Ip } from '../lib/ip.ts';
 
 /** The label that takes a node out of load balancing (kubernetes.io/docs/reference/labels-annotations-taints). */
 const EXCLUDE_LABEL = 'node.kubernetes.io/exclude-from-external-load-balancers';
@@ -20,11 +20,11 @@ export type WantedInput = {
 
 /** Which addresses the hosts have to share out among them, and which of the hosts each may go to. */
 export function wantedAddresses(input: WantedInput): Wanted {
-  const usable = new Map<ServiceKey, ReadonlySet<string>>();
+  const usable = new Map<ServiceKey, UsableNodes>();
   const locals = input.endpointsSynced ? localServices(input.services) : new Set<ServiceKey>();
   if (locals.size > 0) {
     for (const [service, slices] of slicesOf(input.endpointSlices, locals)) {
-      usable.set(service, usableNodes(slices));
+      usable.set(service, { v4: usableNodes(slices, 'IPv4'), v6: usableNodes(slices, 'IPv6') });
     }
   }
   const addresses = new Map<Ip, WantedAddress>();
@@ -32,7 +32,7 @@ export function wantedAddresses(input: WantedInput): Wanted {
     let nodes: ReadonlySet<string> | undefined;
     for (const key of services as readonly ServiceKey[]) {
       if (!locals.has(key)) continue;
-      const own = usable.get(key) ?? NO_NODES;
+      const own = usable.get(key)?.[familyOf(ip)] ?? NO_NODES;
       // Services that share an address share its host, too: it must have endpoints of each that asks for local ones.
       nodes = nodes === undefined ? own : nodes.intersection(own);
     }
@@ -40,6 +40,9 @@ export function wantedAddresses(input: WantedInput): Wanted {
   }
   return { addresses, excludedNodes: excludedNodes(input), fresh: input.fresh };
 }
+
+/** By the family of the address: a proxy sends what comes to a v6 address to v6 endpoints, and to no other. */
+type UsableNodes = Readonly<Record<Family, ReadonlySet<string>>>;
 
 const NO_NODES: ReadonlySet<string> = new Set();
 
@@ -65,11 +68,12 @@ function slicesOf(
 }
 
 /** Nodes with a ready endpoint; if there is none anywhere, those where one still serves while it terminates (KEP-1669). */
-function usableNodes(slices: readonly EndpointSlice[]): ReadonlySet<string> {
+function usableNodes(slices: readonly EndpointSlice[], addressType: string): ReadonlySet<string> {
   const ready = new Set<string>();
   const serving = new Set<string>();
-  for (const { endpoints } of slices) {
-    for (const endpoint of endpoints) {
+  for (const slice of slices) {
+    if (slice.addressType !== addressType) continue;
+    for (const endpoint of slice.endpoints) {
       if (endpoint.node === undefined) continue;
       if (endpoint.ready && !endpoint.terminating) ready.add(endpoint.node);
       else if (endpoint.serving && endpoint.terminating) serving.add(endpoint.node);

@@ -29,6 +29,8 @@ import { WakeUps } from './wake-ups.ts';
 const FALLBACK_MS = 1_000;
 /** An owner whose view is as fresh as ours hands over by itself; after this it is asked to. */
 const REQUEST_AFTER_MS = 300;
+/** One that offered it already, a moment before this host knew why, is asked at once. */
+const OFFERED_LATELY_MS = 1_000;
 const REQUEST_RETRY_MS = 1_000;
 
 /** A wanted address. */
@@ -38,6 +40,8 @@ export type Item = {
   unownedSince: Instant | undefined;
   /** When its owner, who may not have it, is asked to hand it over (again). */
   requestAt: Instant | undefined;
+  /** When its owner offered it to this host, which did not see then that it may have it. */
+  offeredAt: Instant | undefined;
   /** Until then this host does not try. */
   abstainUntil: Instant;
 };
@@ -239,7 +243,9 @@ export class AddressRules {
       item.requestAt = undefined;
       return;
     }
-    item.requestAt ??= after(now, REQUEST_AFTER_MS);
+    const wasOffered = item.offeredAt !== undefined && now - item.offeredAt < OFFERED_LATELY_MS;
+    item.requestAt ??= wasOffered ? now : after(now, REQUEST_AFTER_MS);
+    item.offeredAt = undefined;
     if (now >= item.requestAt) {
       this.#mail.ask(owner.name, claim, now);
       item.requestAt = after(now, REQUEST_RETRY_MS);

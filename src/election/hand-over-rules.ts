@@ -71,7 +71,7 @@ export class HandOverRules {
 
   #onOffer(message: HandOver, from: Endpoint, now: Instant): void {
     for (const claim of message.claims) this.#ownership.learn(claim, now);
-    const judge = (claim: Claim): 'accept' | 'decline' | Claim => this.#judgeOffer(claim, message.from);
+    const judge = (claim: Claim): 'accept' | 'decline' | Claim => this.#judgeOffer(claim, message.from, now);
     for (const ip of this.#incoming.offered(message, from, now, judge)) {
       const epoch = this.#holdings.claims.get(ip)?.epoch ?? 0;
       const entry: Entry = { kind: 'hand-over', from: message.from };
@@ -80,7 +80,7 @@ export class HandOverRules {
     }
   }
 
-  #judgeOffer(offered: Claim, from: MemberName): 'accept' | 'decline' | Claim {
+  #judgeOffer(offered: Claim, from: MemberName, now: Instant): 'accept' | 'decline' | Claim {
     const item = this.#rules.items.get(offered.ip);
     const standing = this.#holdings.claims.get(offered.ip);
     if (standing?.owner === this.#host.name && standing.epoch > offered.epoch) return standing;
@@ -88,8 +88,10 @@ export class HandOverRules {
     if (item === undefined || this.#host.meta.drained || !this.#settling.isConfirmed) return 'decline';
     if (!this.#host.reaches(item.place)) return 'decline';
     // The owner's view is the fresher one when ours is not.
-    const mustAgree = this.#host.isViewFresh;
-    return mustAgree && !this.#eligibility.isCandidate(this.#host.name, item.place) ? 'decline' : 'accept';
+    if (!this.#host.isViewFresh || this.#eligibility.isCandidate(this.#host.name, item.place))
+      return 'accept';
+    item.offeredAt = now;
+    return 'decline';
   }
 
   /** An accepted hand-over that does not come about. */

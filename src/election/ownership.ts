@@ -327,12 +327,8 @@ export class Ownership {
       const item = this.#rules.items.get(ip);
       if (item === undefined) {
         const place = this.#eligibility.addPlace(ip, nodes);
-        this.#rules.items.set(ip, {
-          place,
-          unownedSince: undefined,
-          requestAt: undefined,
-          abstainUntil: now,
-        });
+        const unknown = { unownedSince: undefined, requestAt: undefined, offeredAt: undefined };
+        this.#rules.items.set(ip, { place, ...unknown, abstainUntil: now });
         this.#rules.settle(ip, now);
       } else if (!sameSet(item.place.nodes, nodes)) {
         item.place.nodes = nodes;

@@ -132,7 +132,7 @@ export type AddressStatus = {
     | 'removing'
     /** Virtual, and for other hosts to serve. */
     | 'elsewhere'
-    /** Virtual, and no host may serve it. */
+    /** No host may serve it: a virtual one, or a local one of a host that is alone. */
     | 'unserved';
   /** `local`: on the NIC whose subnet holds it, of one host. `virtual`: on lbd's own link, of every eligible host. */
   readonly kind: 'local' | 'virtual';

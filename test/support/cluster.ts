@@ -1,5 +1,6 @@
 import type { StatusDocument } from '../../src/daemon/types.ts';
 import { Clients, type ClientsOptions } from './clients.ts';
+import { setEndpoints } from './endpoints.ts';
 import { createLab, type Lab } from './lab.ts';
 import type { NewService } from './lab-api.ts';
 import type { LabHost } from './lab-host.ts';
@@ -219,24 +220,7 @@ export class Cluster {
 
   /** Says on which hosts a Service has endpoints that are ready. */
   async setEndpoints(service: string, hosts: readonly LabHost[]): Promise<void> {
-    const path = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
-    const slice = {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: service, labels: { 'kubernetes.io/service-name': service } },
-      addressType: 'IPv4',
-      endpoints: hosts.map(({ ip, name }) => ({
-        addresses: [ip],
-        nodeName: name,
-        conditions: { ready: true },
-      })),
-      ports: [{ port: 80 }],
-    };
-    const { code } = await this.lab.api.request('POST', path, slice);
-    if (code === 409) {
-      const { endpoints } = slice;
-      await this.lab.api.expect('PATCH', `${path}/${service}`, { endpoints }, 'application/merge-patch+json');
-    } else if (code >= 400) throw new Error(`POST ${path}: ${code}`);
+    await setEndpoints(this.lab.api, service, hosts);
   }
 
   async labelNode(host: LabHost, labels: Readonly<Record<string, string | null>>): Promise<void> {

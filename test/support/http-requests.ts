@@ -10,6 +10,8 @@ export type HttpRequest = {
   readonly at: number;
   /** How long it took. */
   readonly ms: number;
+  /** What was answered: the name of the host, from the servers of `cluster.ts`. */
+  readonly by?: string;
   /** Why it failed; undefined when it was answered. */
   readonly error?: string;
 };
@@ -54,4 +56,18 @@ export function failuresOf(
   const failed = requests.filter(({ error }) => error !== undefined);
   const met = Map.groupBy(failed, ({ at, ms }) => at <= overlap.toMs && at + ms >= overlap.fromMs);
   return { atSwitch: met.get(true) ?? [], others: met.get(false) ?? [] };
+}
+
+/**
+ * How long after `fromMs` the requests had gone over to the host `to`: until the first that was answered by it, and
+ * since which none was answered by another or not at all. Undefined when they never did.
+ */
+export function followedAfterMs(
+  requests: readonly HttpRequest[],
+  to: string,
+  fromMs: number,
+): number | undefined {
+  const since = requests.filter(({ at, ms }) => at + ms >= fromMs).sort((left, right) => left.at - right.at);
+  const first = since[since.findLastIndex(({ by }) => by !== to) + 1];
+  return first && first.at + first.ms - fromMs;
 }

@@ -38,6 +38,24 @@ describe('wantedAddresses()', () => {
     assert.equal(nodesOf({ policy: 'Local', endpoints: [] }, { endpointsSynced: false }), undefined);
   });
 
+  test('goes by the endpoints of the family that the address has', () => {
+    const only = service('web', 'Local');
+    const v6 = 'fd00::1' as Ip;
+    const { addresses } = wantedAddresses(
+      input({
+        desired: [IP, v6].map((ip) => ({ ip, services: [only.key] })),
+        services: new Map([[only.key, only]]),
+        endpointSlices: new Map([
+          ['4', slice(only.key, [endpoint('n1'), endpoint('n2')])],
+          ['6', { ...slice(only.key, [endpoint('n2')]), addressType: 'IPv6' }],
+          ['name', { ...slice(only.key, [endpoint('n3')]), addressType: 'FQDN' }],
+        ]),
+      }),
+    );
+    assert.deepEqual([...(addresses.get(IP)?.nodes ?? [])], ['n1', 'n2']);
+    assert.deepEqual([...(addresses.get(v6)?.nodes ?? [])], ['n2']);
+  });
+
   test('puts an address that two Services share where both have endpoints', () => {
     const first = service('a', 'Local');
     const second = service('b', 'Local');

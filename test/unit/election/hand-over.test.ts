@@ -191,6 +191,27 @@ test('an owner with a stale view is asked by a member with a fresh one, and hand
   cluster.checkAgreement(IPS);
 });
 
+test('an owner that learns sooner than its heir that an address is to move need not wait for long', () => {
+  const cluster = settled({ hosts: 3 });
+  const [ip] = IPS;
+  assert.ok(ip !== undefined);
+  const owner = cluster.hostNamed(cluster.serving(ip)[0] as MemberName);
+  const others = cluster.hosts.filter((host) => host !== owner);
+  const [target] = others;
+  assert.ok(target !== undefined);
+  cluster.want(withNodes(IPS, new Map([[ip, [owner.meta.node]]])));
+  cluster.run(100);
+  const wanted = withNodes(IPS, new Map([[ip, [target.meta.node]]]));
+  cluster.want(wanted, [owner]);
+  cluster.run(30);
+  assert.ok(offers(owner.effects).flat().includes(ip), 'offered, and declined');
+  cluster.want(wanted, others);
+  cluster.run(60);
+  assert.deepEqual(cluster.serving(ip), [target.name]);
+  assert.equal(cluster.longestGapMs, 0);
+  cluster.checkAgreement(IPS);
+});
+
 test('an owner with a fresh view that disagrees declines, and is not asked all the time', () => {
   const cluster = settled({ hosts: 3 });
   const [ip] = IPS;
