@@ -116,6 +116,9 @@ function putFiles(stage: string, version: string, epoch: number): void {
   for (const file of globSync('packaging/kubernetes/*').sort()) {
     copy(file, file.replace('packaging/kubernetes', 'usr/share/lbd/kubernetes'));
   }
+  for (const file of globSync('packaging/examples/{*.md,*/*}').sort()) {
+    copy(file, file.replace('packaging/examples', 'usr/share/doc/lbd/examples'));
+  }
 
   const { lbd, lbctl } = programs();
   const when = { date: new Date(epoch * 1000).toISOString().slice(0, 10), version };

@@ -47,8 +47,8 @@ kubernetes-client kubectl
 LIST
 }
 
-# For machines in emulation (test/vm), for Debian's own opinion of the package, and for the shells that read its
-# completions.
+# For machines in emulation (test/vm), for Debian's own opinion of the package, for the shells that read its
+# completions, and for the routing daemons beside lbd.
 missing_test_packages() {
   missing_of <<'LIST'
 qemu-system-x86 qemu-system-x86_64
@@ -68,6 +68,8 @@ dpkg-dev dpkg-shlibdeps
 man-db man
 zsh zsh
 fish fish
+bird2 bird
+frr /usr/lib/frr/zebra
 LIST
 }
 
@@ -94,6 +96,11 @@ install_test_packages() {
   say "installing Debian packages for tests: $missing"
   # shellcheck disable=SC2086 # one word each
   apt_install $missing || say 'they could not be installed (above): tests that need them are skipped'
+  # Tests start routing daemons of their own: those of the machine are not to run because of us.
+  if [[ -d /run/systemd/system ]]; then
+    case " $missing" in *' bird2 '*) systemctl disable --now bird >&2 || true ;; esac
+    case " $missing" in *' frr '*) systemctl disable --now frr >&2 || true ;; esac
+  fi
 }
 
 apt_install() {

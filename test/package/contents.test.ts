@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { globSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
@@ -75,6 +75,15 @@ describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
     const conffiles = execFileSync('dpkg-deb', ['--ctrl-tarfile', deb]);
     const listed = spawnSync('tar', ['-xO', './conffiles'], { input: conffiles, encoding: 'utf8' });
     assert.equal(listed.stdout, '/etc/lbd.toml\n');
+  });
+
+  test('brings the examples of routing daemons, as they are tested', () => {
+    const files = globSync('**/*.{md,conf}', { cwd: join(ROOT, 'packaging/examples') });
+    assert.ok(files.includes('bird/bgp.conf') && files.includes('frr/bgp.conf'));
+    for (const file of files) {
+      const source = readFileSync(join(ROOT, 'packaging/examples', file), 'utf8');
+      assert.equal(inTree(`usr/share/doc/lbd/examples/${file}`), source);
+    }
   });
 
   test('brings manuals that know every command and every key', () => {

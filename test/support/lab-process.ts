@@ -115,7 +115,9 @@ export class LabProcess {
     options: RunOptions = {},
   ): Promise<LabProcess> {
     const started = new LabProcess(entrance, argv, options);
-    const pid = await Promise.race([toldPid(started.#nsenter), started.exit.then(() => undefined)]);
+    const told = toldPid(started.#nsenter);
+    // A short command can have ended before its pid is read.
+    const pid = await Promise.race([told, started.exit.then(() => told)]);
     if (pid === undefined) {
       const status = await started.exit;
       throw started.#failure(`could not be started in the lab (${statusText(status)})`);
@@ -266,7 +268,7 @@ function toldPid(nsenter: ChildProcess): Promise<number | undefined> {
       text += chunk.toString('latin1');
       if (text.endsWith('\n')) resolve(Number(text));
     });
-    pipe.on('end', () => resolve(undefined));
+    pipe.on('close', () => resolve(undefined));
   });
 }
 
