@@ -350,6 +350,9 @@ export class Daemon {
       allocations: this.#allocations,
       pools: this.#pools,
       addresses: this.#addresses(),
+      virtualRepairs: this.#virtual.linkStatus().repairs,
+      sysctlDrifts: this.#sysctls.states().reduce((sum, { drifts }) => sum + drifts, 0),
+      netlink: this.#rtnetlink.counters(),
       renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,
       gossip: this.#gossip?.figures(),
     };
@@ -468,14 +471,14 @@ export class Daemon {
   }
 
   #report(named: NamedReport): void {
-    const { report, services } = named;
+    const { report, services, by } = named;
     const { kind, ...fields } = report;
     this.#metrics?.count(kind);
     const rival = report.kind === 'rival-heard' ? this.#gossip?.memberOfMac(report.mac) : undefined;
     const level = QUIET_REPORTS.has(kind) || rival !== undefined ? 'info' : 'warn';
     const member = rival === undefined ? {} : { member: rival };
     this.#options.logger[level](
-      { ...fields, ...member, interface: named.interface, services },
+      { ...fields, ...member, interface: named.interface, services, by },
       `address.${kind}`,
     );
     if (report.kind === 'rival-heard')

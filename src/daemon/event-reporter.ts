@@ -152,7 +152,10 @@ function wordsFor(
         `${report.ip} ${where} was not renewed in time; it is probed and taken again`,
       );
     case 'repaired':
-      return warning('AddressRepaired', `${report.ip} was removed ${where} by somebody else and put back`);
+      return warning(
+        'AddressRepaired',
+        `${report.ip} was ${report.was} ${where} by ${named.by ?? 'somebody else'} and put ${report.was === 'removed' ? 'back' : 'right'}`,
+      );
     case 'still-served':
     case 'renew-failed':
     case 'remove-failed':

@@ -33,6 +33,7 @@ function unservedStatus({ ip, services }: DesiredAddress, reason: string): Addre
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
     announcements: 0,
+    repairs: 0,
     reason,
   };
 }

@@ -1,4 +1,5 @@
 import type { TransportCounters } from '../election/io/transport.ts';
+import type { RtnetlinkCounters } from '../iface/io/rtnetlink.ts';
 import type { AddressStatus } from '../iface/types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import type { GossipStatistics } from './gossip-statistics.ts';
@@ -19,6 +20,11 @@ export type MetricSources = {
   /** What happened to addresses of this host since the start, by kind. */
   readonly addressEvents: ReadonlyMap<string, number>;
   readonly announcements: number;
+  /** Of virtual addresses, their link and routes. */
+  readonly virtualRepairs: number;
+  /** Sysctls that somebody else changed back. */
+  readonly sysctlDrifts: number;
+  readonly netlink: RtnetlinkCounters;
   /** How long ago the kernel confirmed an address, in ms; undefined when it never did. */
   readonly renewalAgeMs: number | undefined;
   readonly gossip: GossipSources | undefined;
@@ -155,7 +161,8 @@ function poolMetrics({ pools }: MetricSources): readonly Metric[] {
 }
 
 function addressMetrics(sources: MetricSources): readonly Metric[] {
-  const { addresses, addressEvents, announcements, renewalAgeMs } = sources;
+  const { addresses, addressEvents, announcements, renewalAgeMs, netlink } = sources;
+  const { virtualRepairs, sysctlDrifts } = sources;
   const states = tally(addresses.map(({ state }) => state));
   // Always there, so that an alert on it needs no special case.
   for (const state of ['held', 'conflict', 'failed'] as const) states.set(state, states.get(state) ?? 0);
@@ -173,6 +180,29 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
       'lbd_address_announcements_total',
       'Announcements by gratuitous ARP or unsolicited neighbour advertisement.',
       announcements,
+    ),
+    metrics(
+      'counter',
+      'lbd_repairs_total',
+      'What somebody else removed or changed and lbd put right: local addresses; virtual ones with their link and routes; sysctls.',
+      'of',
+      [
+        ['local', addressEvents.get('repaired') ?? 0],
+        ['virtual', virtualRepairs],
+        ['sysctl', sysctlDrifts],
+      ],
+    ),
+    metric(
+      'counter',
+      'lbd_netlink_resynchronisations_total',
+      'Times that all links, addresses and routes were read anew, because notifications were lost.',
+      netlink.resynchronisations,
+    ),
+    metric(
+      'counter',
+      'lbd_netlink_missed_total',
+      'Changes that no notification told of; a comparison every minute finds them.',
+      netlink.missed,
     ),
     metric(
       'gauge',

@@ -1,7 +1,7 @@
 import { familyOf } from '../lib/ip.ts';
 import type { Program } from './local-types.ts';
 import { IFA_F_NODAD, IFA_F_NOPREFIXROUTE, RT_SCOPE_UNIVERSE } from './netlink-constants.ts';
-import { type AddressRequest, LBD_PROTOCOL } from './types.ts';
+import { type AddressRequest, type KernelAddress, LBD_PROTOCOL } from './types.ts';
 
 const KINDS = { add: 'add', renew: 'replace', remove: 'delete' } as const;
 
@@ -28,4 +28,10 @@ export function toAddressRequest(program: Program): AddressRequest {
     validSeconds,
     protocol: LBD_PROTOCOL,
   };
+}
+
+/** Whether somebody changed what `toAddressRequest()` gave it, apart from the lifetime. The flags of v4 stay for its life. */
+export function isAltered({ ip, flags, preferredSeconds, hasLostTag }: KernelAddress): boolean {
+  if (hasLostTag === true) return true;
+  return familyOf(ip) === 'v6' && (preferredSeconds !== 0 || (flags & IFA_F_NOPREFIXROUTE) === 0);
 }

@@ -9,7 +9,7 @@ import type { Held, Outcome, Report, Target } from './local-types.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
 import type { IfIndex, Mac } from './types.ts';
-import { upkeepOf } from './upkeep.ts';
+import { countRepair, upkeepOf } from './upkeep.ts';
 
 export type HeldAddressesParts = {
   readonly entries: Entries;
@@ -60,11 +60,16 @@ export class HeldAddresses {
       kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
       return kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
     }
-    entry.repairedAt = now;
-    entry.repairs += 1;
+    countRepair(entry, now);
+    const { repairs } = entry;
+    if (upkeep.kind === 'restore') {
+      kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
+      kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
+      return report({ kind: 'repaired', ip, ifIndex: target.ifIndex, was: 'changed', repairs });
+    }
     kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));
     announcing.start(ip, target.ifIndex, now);
-    report({ kind: 'repaired', ip, ifIndex: target.ifIndex, repairs: entry.repairs });
+    report({ kind: 'repaired', ip, ifIndex: target.ifIndex, was: 'removed', repairs });
   }
 
   /** Renews all in one batch, as far as that is allowed, and gives up what is too late. */

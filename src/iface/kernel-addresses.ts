@@ -6,6 +6,8 @@ export type Adopted = Target & {
   readonly ip: Ip;
   /** When the kernel removes it; NEVER when it is permanent. */
   readonly validUntil: Instant;
+  /** Somebody changed more of it than its lifetime. */
+  readonly isAltered?: boolean;
 };
 
 /** The addresses with lbd's tag that the kernel has now: mostly one place for each address, but any number may be found. */

@@ -25,6 +25,7 @@ export function newlyHeld(target: Target, validUntil: Instant, now: Instant): He
     failure: undefined,
     repairs: 0,
     repairedAt: undefined,
+    repairPauseMs: 0,
   };
 }
 

@@ -1,6 +1,7 @@
 import type { LocalState } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { isAltered } from './address-request.ts';
 import { Alarms } from './alarms.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
@@ -249,8 +250,10 @@ export class LocalAddresses {
 
   #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
     for (const address of gone) this.#kernel.vanished(address.ip, address);
-    for (const { ip, ifIndex, prefixLength, validSeconds } of present) {
-      this.#kernel.noticed({ ip, ifIndex, prefixLength, validUntil: after(now, validSeconds * 1000) });
+    for (const address of present) {
+      const { ip, ifIndex, prefixLength, validSeconds } = address;
+      const validUntil = after(now, validSeconds * 1000);
+      this.#kernel.noticed({ ip, ifIndex, prefixLength, validUntil, isAltered: isAltered(address) });
     }
     for (const address of gone) this.#settle(address.ip, now);
     for (const address of present) this.#settle(address.ip, now);

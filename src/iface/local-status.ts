@@ -39,6 +39,7 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
     announcements: local.announcements(ip),
+    repairs: entry.status === 'held' ? entry.repairs : 0,
     reason: undefined,
   };
   switch (entry.status) {

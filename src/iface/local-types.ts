@@ -114,7 +114,14 @@ export type Report =
   | { readonly kind: 'add-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
   | { readonly kind: 'renew-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
   | { readonly kind: 'remove-failed'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly reason: string }
-  | { readonly kind: 'repaired'; readonly ip: Ip; readonly ifIndex: IfIndex; readonly repairs: number }
+  | {
+      readonly kind: 'repaired';
+      readonly ip: Ip;
+      readonly ifIndex: IfIndex;
+      /** What somebody else had done to it. */
+      readonly was: 'removed' | 'changed';
+      readonly repairs: number;
+    }
   /** Its lifetime ran out, or too much of it, before it was renewed. */
   | { readonly kind: 'lost'; readonly ip: Ip; readonly ifIndex: IfIndex }
   | { readonly kind: 'dropped'; readonly ip: Ip; readonly wasHeld: boolean };
@@ -137,6 +144,8 @@ export type Held = {
   failure: string | undefined;
   repairs: number;
   repairedAt: Instant | undefined;
+  /** How long after a repair the next one waits. */
+  repairPauseMs: number;
 };
 
 export type Entry =

@@ -31,7 +31,7 @@ export function subjectsOf(message: NetlinkMessage): readonly Subject[] {
   return message.kind === 'route' ? ['routes'] : [];
 }
 
-function linkSubject({ index }: Link): Subject {
+export function linkSubject({ index }: Pick<Link, 'index'>): Subject {
   return `link ${index}`;
 }
 
@@ -53,8 +53,8 @@ export type ObservedChanges = {
   /** `present` holds new, altered and renewed ones: a renewal differs by its lifetime. */
   readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
   readonly routesChanged: boolean;
-  /** The netlink ports of those who asked for the changes of addresses; of some the kernel does not tell. */
-  readonly askedBy?: ReadonlyMap<AddressKey, number>;
+  /** The netlink ports of those who asked for changes of links and addresses; of some the kernel does not tell. */
+  readonly askedBy?: ReadonlyMap<Subject, number>;
 };
 
 /** Everything a dump told, to take the place of what was known. */
@@ -76,7 +76,7 @@ export class ObservedState implements Observed {
   /** What was touched since `takeChanges()`, with the value it last had. */
   #touchedLinks = new Map<IfIndex, Link>();
   #touchedAddresses = new Map<AddressKey, KernelAddress>();
-  #askedBy = new Map<AddressKey, number>();
+  #askedBy = new Map<Subject, number>();
 
   /** `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. */
   constructor(ownRoutes?: RouteFilter) {
@@ -112,6 +112,7 @@ export class ObservedState implements Observed {
   /** Takes one message; answers to requests (`ack`, `done`, `overrun`) say nothing about the state. */
   apply(message: NetlinkMessage): void {
     if (message.kind === 'link') {
+      if (message.portId !== 0) this.#askedBy.set(linkSubject(message.link), message.portId);
       if (message.event === 'new') this.#setLink(message.link);
       else this.#removeLink(message.link);
     } else if (message.kind === 'address') {
@@ -230,7 +231,7 @@ export class ObservedState implements Observed {
   #asKnown(address: KernelAddress): KernelAddress {
     const known = this.#addresses.get(addressKey(address));
     if (known?.protocol !== LBD_PROTOCOL || address.protocol !== undefined) return address;
-    return { ...address, protocol: LBD_PROTOCOL };
+    return { ...address, protocol: LBD_PROTOCOL, hasLostTag: true };
   }
 
   #removeAddress(address: KernelAddress): void {

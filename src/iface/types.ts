@@ -39,6 +39,8 @@ export type KernelAddress = {
   readonly flags: number;
   /** IFA_PROTO; undefined when the kernel tells none (older than 5.18, or none set). */
   readonly protocol: number | undefined;
+  /** The kernel has no tag on it any more: somebody changed it. `protocol` is what it was. */
+  readonly hasLostTag?: true;
   /** IFA_CACHEINFO; seconds, Infinity for permanent. */
   readonly preferredSeconds: number;
   readonly validSeconds: number;
@@ -142,6 +144,8 @@ export type AddressStatus = {
   readonly lifetimeLeftMs: number | 'permanent' | undefined;
   readonly heldSinceMs: number | undefined;
   readonly announcements: number;
+  /** How often it was put right, since it is held, after somebody else had removed or changed it. */
+  readonly repairs: number;
   /** Why it is not held, in words; undefined when it is. */
   readonly reason: string | undefined;
 };

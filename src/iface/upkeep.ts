@@ -3,17 +3,26 @@ import type { Adopted } from './kernel-addresses.ts';
 import { renewDeadline } from './lifetime.ts';
 import type { Held } from './local-types.ts';
 
-/** Repairs of one address closer together than this wait, so that two programs at war do not burn the host. */
-const REPAIR_INTERVAL_MS = 50;
+/**
+ * Repairs of one address closer together than this wait, each time twice as long, so that two programs at war do not burn
+ * the host. After a repair that lasted a while, the next is at once again.
+ */
+const REPAIR_PAUSE_FIRST_MS = 50;
+const REPAIR_PAUSE_LAST_MS = 1_000;
+const PEACE_MS = 10_000;
+
+/** The kernel counts whole seconds, and a notification is read a moment after it was true. */
+const LIFETIME_SLACK_MS = 2_000;
 
 /** What a held address needs now, before its next regular renewal. `lost`: too late for anything but to take it anew. */
 export type Upkeep =
-  | { readonly kind: 'nothing' | 'renew' | 'repair' | 'lost' }
+  | { readonly kind: 'nothing' | 'renew' | 'restore' | 'repair' | 'lost' }
   | { readonly kind: 'wait'; readonly until: Instant };
 
 /**
  * By what the kernel has of it. A held address that the kernel no longer has was removed by somebody, unless its time
- * was up; one with another kind of lifetime was changed by somebody.
+ * was up (`repair`); one with another lifetime than it was given, or other properties, was changed by somebody
+ * (`restore`). One that could not be renewed, or was given another kind of lifetime than it should have now, is renewed.
  */
 export function upkeepOf(
   entry: Held,
@@ -21,12 +30,32 @@ export function upkeepOf(
   lifetimeMs: number,
   now: Instant,
 ): Upkeep {
-  if (present !== undefined) {
-    const isPermanent = present.validUntil === NEVER;
-    const isAsMeant = isPermanent === (lifetimeMs === 0) && entry.failure === undefined;
-    return { kind: isAsMeant ? 'nothing' : 'renew' };
+  if (present !== undefined && !isChanged(entry, present, lifetimeMs, now)) {
+    const isOfKind = (present.validUntil === NEVER) === (lifetimeMs === 0);
+    return { kind: isOfKind && entry.failure === undefined ? 'nothing' : 'renew' };
   }
   if (now >= renewDeadline(entry)) return { kind: 'lost' };
-  const until = entry.repairedAt === undefined ? now : after(entry.repairedAt, REPAIR_INTERVAL_MS);
-  return now < until ? { kind: 'wait', until } : { kind: 'repair' };
+  const until = entry.repairedAt === undefined ? now : after(entry.repairedAt, entry.repairPauseMs);
+  if (now < until) return { kind: 'wait', until };
+  return { kind: present === undefined ? 'repair' : 'restore' };
+}
+
+/** One more repair, of whatever kind. */
+export function countRepair(entry: Held, now: Instant): void {
+  const wasAtPeace = entry.repairedAt === undefined || now >= after(entry.repairedAt, PEACE_MS);
+  entry.repairPauseMs = wasAtPeace
+    ? REPAIR_PAUSE_FIRST_MS
+    : Math.min(REPAIR_PAUSE_LAST_MS, entry.repairPauseMs * 2);
+  entry.repairedAt = now;
+  entry.repairs += 1;
+}
+
+function isChanged(entry: Held, present: Adopted, lifetimeMs: number, now: Instant): boolean {
+  if (present.isAltered === true) return true;
+  const given = entry.validUntil;
+  if (present.validUntil === NEVER) return given !== NEVER && lifetimeMs !== 0;
+  if (given === NEVER) return lifetimeMs === 0;
+  // Longer than lbd gave it: it would outlive its daemon. Shorter: it would be gone before it is renewed.
+  const latest = Math.max(given, after(now, lifetimeMs));
+  return present.validUntil > latest + LIFETIME_SLACK_MS || present.validUntil < given - LIFETIME_SLACK_MS;
 }

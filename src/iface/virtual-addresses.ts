@@ -50,6 +50,10 @@ export class VirtualAddresses {
   readonly #done = new Map<string, { readonly since: Instant; count: number }>();
   #sweptAt = 0 as Instant;
   #repairs = 0;
+  /** Of each address that is wanted. */
+  readonly #repairsOf = new Map<Ip, number>();
+  /** Nothing was left to do when the kernel was last looked at, and nothing else has been wanted since. */
+  #isSettled = false;
   #type: VirtualLinkType;
   /** Why it is no dummy. */
   #note: string | undefined;
@@ -76,7 +80,9 @@ export class VirtualAddresses {
     this.#desired = new Map(desired.map((address) => [address.ip, address]));
     this.#isComplete = isComplete;
     if (isSame) return false;
-    for (const ip of this.#since.keys()) if (!this.#desired.has(ip)) this.#since.delete(ip);
+    this.#isSettled = false;
+    for (const map of [this.#since, this.#repairsOf])
+      for (const ip of map.keys()) if (!this.#desired.has(ip)) map.delete(ip);
     return true;
   }
 
@@ -95,6 +101,7 @@ export class VirtualAddresses {
     const plan = this.#plan(observed);
     if (plan === undefined) return [];
     this.#noticeChanges(plan, now);
+    this.#isSettled = plan.requests.length === 0 && plan.link.kind === 'ready';
     this.#sweep(now);
     const asked = new Set(plan.requests.map(keyOf));
     for (const key of this.#failures.keys()) if (!asked.has(key)) this.#failures.delete(key);
@@ -201,9 +208,15 @@ export class VirtualAddresses {
         if (!this.#since.has(ip)) this.#since.set(ip, now);
       } else if (this.#since.delete(ip) && standing === 'here') missing.push(ip);
     }
+    for (const ip of missing) this.#repairsOf.set(ip, (this.#repairsOf.get(ip) ?? 0) + 1);
+    // What nothing was left to do for was changed by somebody else.
+    const routes = this.#isSettled ? plan.requests.filter(({ kind }) => kind === 'add-route').length : 0;
+    const link = this.#isSettled && plan.requests.some(makesLink);
+    const repairs = missing.length + routes + (link ? 1 : 0);
+    if (repairs === 0) return;
+    this.#repairs += repairs;
     const [example] = missing;
-    this.#repairs += missing.length;
-    if (example !== undefined) this.#reports.push({ kind: 'repaired', addresses: missing.length, example });
+    this.#reports.push({ kind: 'repaired', link, addresses: missing.length, routes, example });
   }
 
   #linkMade(): void {
@@ -253,6 +266,7 @@ export class VirtualAddresses {
       lifetimeLeftMs: isPresent ? ('permanent' as const) : undefined,
       heldSinceMs: isPresent ? now - since : undefined,
       announcements: 0,
+      repairs: this.#repairsOf.get(ip) ?? 0,
       reason,
     };
     if (isPresent) return { ...common, state: 'held' };
@@ -265,6 +279,10 @@ export class VirtualAddresses {
     if (failure !== undefined) return { ...common, state: 'failed', reason: failure.message };
     return { ...common, state: 'adding' };
   }
+}
+
+function makesLink({ kind }: KernelRequest): boolean {
+  return kind === 'create-link' || kind === 'raise-link';
 }
 
 function isSameWish(wanted: DesiredVirtual, before: DesiredVirtual | undefined): boolean {

@@ -198,7 +198,7 @@ function isAsMeant(address: KernelAddress, { settings, kernelTags }: VirtualInpu
   if (address.preferredSeconds !== (v6 ? 0 : Number.POSITIVE_INFINITY)) return false;
   if (!v6 && address.scope !== RT_SCOPE_LINK) return false;
   if (hasOwnRoute(address) !== (settings.routes === undefined)) return false;
-  return !kernelTags || address.protocol === LBD_PROTOCOL;
+  return !kernelTags || (address.protocol === LBD_PROTOCOL && address.hasLostTag !== true);
 }
 
 function hasOwnRoute({ flags }: KernelAddress): boolean {

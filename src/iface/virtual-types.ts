@@ -35,7 +35,15 @@ export type VirtualReport =
   | { readonly kind: 'link-failed'; readonly reason: string }
   | { readonly kind: 'programmed'; readonly added: number; readonly removed: number }
   /** Something of ours had gone or changed without us. */
-  | { readonly kind: 'repaired'; readonly addresses: number; readonly example: Ip }
+  | {
+      readonly kind: 'repaired';
+      /** The link itself was gone or down. */
+      readonly link: boolean;
+      readonly addresses: number;
+      readonly routes: number;
+      /** One of the addresses. */
+      readonly example: Ip | undefined;
+    }
   /** The first failure of its kind. */
   | { readonly kind: 'failed'; readonly reason: string };
 

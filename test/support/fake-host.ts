@@ -1,6 +1,7 @@
 import type { Entry as Entitlement, LocalState } from '../../src/election/types.ts';
 import { LocalAddresses } from '../../src/iface/local-addresses.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report } from '../../src/iface/local-types.ts';
+import { IFA_F_NODAD, IFA_F_NOPREFIXROUTE } from '../../src/iface/netlink-constants.ts';
 import { type HostView, hasLbdTag, viewHost } from '../../src/iface/nic-selection.ts';
 import {
   type IfIndex,
@@ -11,8 +12,8 @@ import {
   type Mac,
 } from '../../src/iface/types.ts';
 import type { WireClaim } from '../../src/iface/wire-claims.ts';
-import type { Ip } from '../../src/lib/ip.ts';
-import { type Instant, instant, NEVER } from '../../src/lib/time.ts';
+import { familyOf, type Ip } from '../../src/lib/ip.ts';
+import { after, type Instant, instant, NEVER } from '../../src/lib/time.ts';
 
 /**
  * A host in memory for the machine of local addresses: a kernel that keeps addresses with lifetimes, a wire on which
@@ -99,7 +100,7 @@ export class FakeHost {
   }
 
   putOwnAddress(ifIndex: IfIndex, ip: Ip, prefixLength: number, validSeconds: number): void {
-    const address = kernelAddress(ifIndex, ip, prefixLength, LBD_PROTOCOL, validSeconds);
+    const address = ownAddress(ifIndex, ip, prefixLength, validSeconds);
     const expiresAt = instant(this.now + validSeconds * 1000);
     this.kernel.set(`${ifIndex} ${ip}/${prefixLength}`, { ...address, expiresAt });
   }
@@ -111,6 +112,17 @@ export class FakeHost {
       this.kernel.delete(`${address.ifIndex} ${address.ip}/${address.prefixLength}`);
     this.deliver({ kind: 'addresses-changed', present: [], gone: gone.filter(hasLbdTag) });
     this.observe();
+  }
+
+  /** Somebody changes an address of ours from outside; the kernel tells. */
+  changeByHand(ip: string, change: Partial<KernelAddress>): void {
+    for (const [key, address] of this.kernel) {
+      if (address.ip !== ip || !hasLbdTag(address)) continue;
+      const changed = { ...address, ...change };
+      const expiresAt = after(this.now, changed.validSeconds * 1000);
+      this.kernel.set(key, { ...changed, expiresAt });
+      this.deliver({ kind: 'addresses-changed', present: [changed], gone: [] });
+    }
   }
 
   status(ip: string): string | undefined {
@@ -253,6 +265,13 @@ export function defaultRoute(ifIndex: IfIndex, gateway: Ip): KernelRoute {
   const family = gateway.includes(':') ? 'v6' : 'v4';
   const destination = { network: (family === 'v4' ? '0.0.0.0' : '::') as Ip, length: 0 };
   return { family, destination, gateway, ifIndex, metric: 0, table: 254, protocol: 3, type: 1 };
+}
+
+/** As lbd puts one there. */
+function ownAddress(ifIndex: IfIndex, ip: Ip, prefixLength: number, validSeconds: number): KernelAddress {
+  const address = kernelAddress(ifIndex, ip, prefixLength, LBD_PROTOCOL, validSeconds);
+  if (familyOf(ip) === 'v4') return { ...address, flags: IFA_F_NOPREFIXROUTE };
+  return { ...address, flags: IFA_F_NOPREFIXROUTE | IFA_F_NODAD, preferredSeconds: 0 };
 }
 
 export function kernelAddress(

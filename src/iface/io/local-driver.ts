@@ -4,6 +4,7 @@ import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { after, earliest, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
+import { netlinkProcess } from '../../sys/netlink-process.ts';
 import { toAddressRequest } from '../address-request.ts';
 import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
 import { LocalAddresses } from '../local-addresses.ts';
@@ -25,6 +26,8 @@ export type NamedReport = {
   readonly interface: string | undefined;
   /** Who uses the address. */
   readonly services: readonly string[];
+  /** Of a repair, who made it necessary, where the kernel tells. */
+  readonly by?: string;
 };
 
 export type LocalDriverOptions = {
@@ -85,6 +88,8 @@ export class LocalDriver {
   /** Not sent yet; bounded by the addresses, as each has at most a few requests under way. */
   readonly #removals: Program[] = [];
   readonly #batches: Batch[] = [];
+  /** Whose netlink request removed or changed an address that is held, until that is put right. */
+  readonly #askers = new Map<Ip, number>();
   #isBeforeStep = false;
   #isProgramming = false;
   #whenIdle: (() => void)[] = [];
@@ -116,11 +121,20 @@ export class LocalDriver {
     this.#options.ownership.present(present);
     this.#options.ownership.absent(gone);
     if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
+    this.#noteAskers([...present, ...gone], changes.askedBy);
     // An address that lost the tag is somebody else's now.
     const local = present.filter((address) => !this.#isVirtual(address));
     const lost = [...gone, ...foreign].filter((address) => !this.#isVirtual(address));
     if (local.length + lost.length === 0) return;
     this.#deliver({ kind: 'addresses-changed', present: local, gone: lost });
+  }
+
+  #noteAskers(addresses: readonly KernelAddress[], askedBy: ObservedChanges['askedBy']): void {
+    for (const address of addresses) {
+      const port = askedBy?.get(addressKey(address));
+      if (port === undefined || this.#machine.state(address.ip) !== 'held') this.#askers.delete(address.ip);
+      else this.#askers.set(address.ip, port);
+    }
   }
 
   /** What the plan wants held, and which free addresses a Service might get next. */
@@ -270,7 +284,8 @@ export class LocalDriver {
     });
     this.#arm();
     // Last: whoever is told may decide something that comes back here at once.
-    for (const report of reports) this.#report(report);
+    const names = new Map<number, string | undefined>();
+    for (const report of reports) this.#report(report, names);
     if (states.size > 0) this.#options.onLocalChange?.(states);
     if (evidenceChanged) this.#options.onChange();
     if (unsent.length > 0) this.#deliver({ kind: 'probes-unsent', ips: unsent });
@@ -304,10 +319,15 @@ export class LocalDriver {
     batches.set(effect.ifIndex, batch);
   }
 
-  #report(report: Report): void {
+  /** `names` are those of netlink ports that are known already. */
+  #report(report: Report, names: Map<number, string | undefined>): void {
     const name = 'ifIndex' in report ? interfaceName(this.#machine, report.ifIndex) : undefined;
     const services = this.#machine.desired(report.ip)?.services ?? [];
-    this.#options.onReport({ report, interface: name, services });
+    const port = report.kind === 'repaired' ? this.#askers.get(report.ip) : undefined;
+    this.#askers.delete(report.ip);
+    if (port !== undefined && !names.has(port)) names.set(port, netlinkProcess(port));
+    const by = port === undefined ? undefined : names.get(port);
+    this.#options.onReport({ report, interface: name, services, ...(by === undefined ? {} : { by }) });
   }
 
   /**

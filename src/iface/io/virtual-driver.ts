@@ -2,9 +2,16 @@ import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
+import { netlinkProcess } from '../../sys/netlink-process.ts';
 import { isAddressRequest } from '../netlink-requests.ts';
-import type { ObservedChanges } from '../observed.ts';
-import type { AddressStatus, KernelRequest } from '../types.ts';
+import { addressKey, linkSubject, type ObservedChanges } from '../observed.ts';
+import {
+  type AddressStatus,
+  type KernelAddress,
+  type KernelRequest,
+  LBD_PROTOCOL,
+  type Link,
+} from '../types.ts';
 import { VirtualAddresses, type VirtualOutcome } from '../virtual-addresses.ts';
 import { isVirtualLink } from '../virtual-link.ts';
 import type { DesiredVirtual, VirtualLinkStatus, VirtualReport, VirtualSettings } from '../virtual-types.ts';
@@ -35,6 +42,8 @@ export class VirtualDriver {
   #isOutdated = false;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
+  /** Whose netlink request led to the look that is under way. */
+  #asker: number | undefined;
   #closed = false;
 
   constructor(options: VirtualDriverOptions) {
@@ -54,14 +63,21 @@ export class VirtualDriver {
     this.#look();
   }
 
-  kernelChanged({ links, addresses, routesChanged }: ObservedChanges): void {
+  kernelChanged({ links, addresses, routesChanged, askedBy }: ObservedChanges): void {
     if (this.#running !== undefined) return;
     const known = this.#options.rtnetlink.observed().links;
     const isRelevant = [...addresses.present, ...addresses.gone].some(({ ifIndex }) => {
       const link = known.get(ifIndex);
       return link !== undefined && isVirtualLink(link);
     });
-    if (isRelevant || routesChanged || links.present.length + links.gone.length > 0) this.#look();
+    if (!isRelevant && !routesChanged && links.present.length + links.gone.length === 0) return;
+    this.#asker = askerOf(
+      [...links.present, ...links.gone],
+      [...addresses.present, ...addresses.gone],
+      askedBy,
+    );
+    this.#look();
+    this.#asker = undefined;
   }
 
   statuses(): readonly AddressStatus[] {
@@ -163,9 +179,29 @@ export class VirtualDriver {
     const { logger, settings } = this.#options;
     for (const { kind, ...fields } of reports) {
       const level = kind === 'link-made' || kind === 'programmed' ? 'info' : 'warn';
-      logger[level]({ interface: settings.interface, ...fields }, `virtual.${kind}`);
+      const by = kind === 'repaired' && this.#asker !== undefined ? { by: netlinkProcess(this.#asker) } : {};
+      logger[level]({ interface: settings.interface, ...fields, ...by }, `virtual.${kind}`);
     }
   }
+}
+
+/** Who asked for a change on lbd's own link, of all that asked for something. */
+function askerOf(
+  links: readonly Link[],
+  addresses: readonly KernelAddress[],
+  askedBy: ObservedChanges['askedBy'],
+): number | undefined {
+  if (askedBy === undefined) return undefined;
+  const own = new Set(links.filter(isVirtualLink).map(({ index }) => index));
+  for (const index of own) {
+    const port = askedBy.get(linkSubject({ index }));
+    if (port !== undefined) return port;
+  }
+  for (const address of addresses) {
+    const port = address.protocol === LBD_PROTOCOL ? askedBy.get(addressKey(address)) : undefined;
+    if (port !== undefined) return port;
+  }
+  return undefined;
 }
 
 function failure(request: KernelRequest, message: string): VirtualOutcome {

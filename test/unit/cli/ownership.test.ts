@@ -155,6 +155,7 @@ function held(text: string) {
     lifetimeLeftMs: 28_000,
     heldSinceMs: 60_000,
     announcements: 3,
+    repairs: 0,
     reason: undefined,
   } as const;
 }

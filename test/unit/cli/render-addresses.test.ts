@@ -14,6 +14,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     heldSinceMs: 65_000,
     kind: 'local',
     announcements: 4,
+    repairs: 0,
     reason: undefined,
   } as const;
   const document = statusDocument({
@@ -30,6 +31,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
         heldSinceMs: undefined,
         kind: 'local',
         announcements: 0,
+        repairs: 0,
         reason: 'no interface has its subnet',
       },
     ],

@@ -144,6 +144,7 @@ test('electionProblems() needs no gossip for addresses that every host has', () 
     lifetimeLeftMs: 'permanent',
     heldSinceMs: 0,
     announcements: 0,
+    repairs: 0,
     reason: undefined,
   });
   assert.deepEqual(found({ election: undefined, addresses: [address('virtual')] }), []);
@@ -164,6 +165,7 @@ test('electionProblems() says of an address that is being taken over what the wi
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
     announcements: 0,
+    repairs: 0,
     reason: 'edge-2 (02:00:00:00:00:02) has gone on answering for 3.0 s; this host takes over when that ends',
   };
   assert.deepEqual(found({ ...electionWith({ owners }), addresses: [address] }), [

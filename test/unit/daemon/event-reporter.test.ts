@@ -86,7 +86,7 @@ const WORDS: readonly (readonly [report: Report, told: string | undefined])[] = 
     'Warning AddressLost: 192.0.2.10 on eth0 of edge-1 was not renewed in time; it is probed and taken again',
   ],
   [
-    { kind: 'repaired', ip: X, ifIndex: ETH0, repairs: 1 },
+    { kind: 'repaired', ip: X, ifIndex: ETH0, was: 'removed', repairs: 1 },
     'Warning AddressRepaired: 192.0.2.10 was removed on eth0 of edge-1 by somebody else and put back',
   ],
   [{ kind: 'renew-failed', ip: X, ifIndex: ETH0, reason: 'ENOBUFS' }, undefined],

@@ -29,6 +29,7 @@ function held(ip: Ip, announcements: number): AddressStatus {
     lifetimeLeftMs: 28_000,
     heldSinceMs: 60_000,
     announcements,
+    repairs: 0,
     reason: undefined,
   };
 }
@@ -82,6 +83,16 @@ function sources(change: Partial<MetricSources> = {}): MetricSources {
     addresses: [held(X, 3)],
     addressEvents: new Map([['held', 7]]),
     announcements: 21,
+    virtualRepairs: 2,
+    sysctlDrifts: 1,
+    netlink: {
+      notifications: 9,
+      ignored: 0,
+      malformed: 0,
+      resynchronisations: 4,
+      interruptedDumps: 0,
+      missed: 5,
+    },
     renewalAgeMs: 1_500,
     gossip: gossip(),
     ...change,

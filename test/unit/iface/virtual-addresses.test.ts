@@ -325,7 +325,9 @@ test('what disappears is put back at once, then no more than three times a secon
     host.reports().find(({ kind }) => kind === 'repaired'),
     {
       kind: 'repaired',
+      link: false,
       addresses: 1,
+      routes: 0,
       example: A.ip,
     },
   );
