@@ -42,12 +42,19 @@ export function describeDrift(config: Config, other: string): string | undefined
 }
 
 function sharedItems(config: Config): readonly Item[] {
-  const { kubernetes, gossip, pools } = config;
+  const { kubernetes, gossip, pools, virtual } = config;
   const items = [
     item('kubernetes.load_balancer_class', kubernetes.loadBalancerClass ?? ''),
     item('kubernetes.lease_namespace', kubernetes.leaseNamespace),
-    ...pools.map(({ name, ranges, autoAssign }) =>
-      item(`pool "${name}"`, JSON.stringify([ranges.map(formatRange).sort(), autoAssign])),
+    // One routing daemon's configuration is on all of them.
+    item('virtual.interface', virtual.interface),
+    item('virtual.type', virtual.type),
+    item('virtual.table or protocol', JSON.stringify([virtual.routes?.table, virtual.routes?.protocol])),
+    ...pools.map(({ name, ranges, autoAssign, aggregate }) =>
+      item(
+        `pool "${name}"`,
+        JSON.stringify([ranges.map(formatRange).sort(), autoAssign, aggregate.v4, aggregate.v6]),
+      ),
     ),
   ];
   if (gossip === undefined) return items;

@@ -29,6 +29,16 @@ export type ShownRoute = {
   readonly protocol?: string;
 };
 
+/** The conditions of an endpoint. */
+export type EndpointConditions = {
+  readonly ready: boolean;
+  readonly serving: boolean;
+  readonly terminating: boolean;
+};
+
+const READY: EndpointConditions = { ready: true, serving: true, terminating: false };
+const SLICES = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
+
 export class VirtualLab {
   readonly lab: Lab;
   readonly hosts: readonly LabHost[];
@@ -84,25 +94,43 @@ export class VirtualLab {
     await this.lab.api.waitForAddresses(name);
   }
 
-  /** Says on which hosts a Service has ready endpoints. */
-  async setEndpoints(service: string, hosts: readonly LabHost[]): Promise<void> {
-    const path = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
-    const endpoints = hosts.map(({ ip, name }) => ({
-      addresses: [ip],
-      nodeName: name,
-      conditions: { ready: true, serving: true, terminating: false },
-    }));
-    const known = await this.lab.api.request('GET', `${path}/${service}`);
+  /** Says on which hosts a Service has endpoints of both families, ready ones unless it is said otherwise. */
+  async setEndpoints(
+    service: string,
+    hosts: readonly LabHost[],
+    conditions: EndpointConditions = READY,
+  ): Promise<void> {
+    await Promise.all(
+      (['IPv4', 'IPv6'] as const).map((addressType) => {
+        const endpoints = hosts.map(({ ip, ip6, name }) => ({
+          addresses: [addressType === 'IPv4' ? ip : ip6],
+          nodeName: name,
+          conditions,
+        }));
+        return this.#putSlice(`${service}-${addressType.toLowerCase()}`, { service, addressType, endpoints });
+      }),
+    );
+  }
+
+  async #putSlice(
+    name: string,
+    {
+      service,
+      ...slice
+    }: { readonly service: string; readonly addressType: string; readonly endpoints: unknown },
+  ): Promise<void> {
+    const { api } = this.lab;
+    const known = await api.request('GET', `${SLICES}/${name}`);
     if (known.code === 200) {
-      await this.lab.api.expect('PATCH', `${path}/${service}`, { endpoints }, 'application/merge-patch+json');
+      const patch = { endpoints: slice.endpoints };
+      await api.expect('PATCH', `${SLICES}/${name}`, patch, 'application/merge-patch+json');
       return;
     }
-    await this.lab.api.expect('POST', path, {
+    await api.expect('POST', SLICES, {
       apiVersion: 'discovery.k8s.io/v1',
       kind: 'EndpointSlice',
-      metadata: { name: service, labels: { 'kubernetes.io/service-name': service } },
-      addressType: 'IPv4',
-      endpoints,
+      metadata: { name, labels: { 'kubernetes.io/service-name': service } },
+      ...slice,
     });
   }
 
@@ -115,12 +143,11 @@ export class VirtualLab {
   async reset(): Promise<void> {
     for (const lbd of this.#daemons.splice(0)) await lbd.stop('SIGKILL');
     const { api } = this.lab;
-    const slices = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
-    for (const path of ['/api/v1/services', slices]) {
+    for (const path of ['/api/v1/services', SLICES]) {
       const { body } = await api.expect('GET', path);
       const items = (body['items'] ?? []) as readonly { metadata: { name: string; namespace: string } }[];
       for (const { metadata } of items) {
-        const own = path === slices ? slices : `/api/v1/namespaces/${metadata.namespace}/services`;
+        const own = path === SLICES ? SLICES : `/api/v1/namespaces/${metadata.namespace}/services`;
         await api.request('DELETE', `${own}/${metadata.name}`);
       }
     }

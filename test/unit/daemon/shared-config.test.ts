@@ -56,6 +56,24 @@ test('describeDrift() names a setting that every host must have alike', () => {
   );
 });
 
+test('describeDrift() names what differs of virtual addresses: their link, its routes, the aggregate of a pool', () => {
+  const differs = (text: string, ownText = '') => drift(POOLS, text, ownText);
+  const virtual = (text: string) => `[virtual]\n${text}\n`;
+  assert.equal(differs(virtual('interface = "lb0"')), 'virtual.interface differs');
+  assert.equal(differs(virtual('type = "bridge"')), 'virtual.type differs');
+  assert.equal(differs(virtual('table = 1000')), 'virtual.table or protocol differs');
+  assert.equal(
+    differs(virtual('protocol = 200'), virtual('protocol = 108')),
+    'virtual.table or protocol differs',
+  );
+  assert.equal(differs(virtual('interface = "kube-lb0"')), undefined);
+  const pool = '[[pool]]\nname = "routed"\naddresses = ["203.0.113.0/24", "2001:db8:1::/112"]\n';
+  const wide = `${pool}aggregate = { v4 = 24, v6 = 64 }\n`;
+  assert.equal(differs(wide, pool), 'pool "routed" differs');
+  assert.equal(differs(`${pool}aggregate = { v4 = 24, v6 = 112 }\n`, wide), 'pool "routed" differs');
+  assert.equal(differs(wide, wide), undefined);
+});
+
 test('describeDrift() sees several differences, and names none of them wrongly', () => {
   const several = 'it has a pool that this host has not, or several things differ';
   assert.equal(drift({ ...POOLS, edge: '192.0.2.128/27', six: '2001:db8:1::/64' }), several);
