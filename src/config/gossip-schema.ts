@@ -10,6 +10,8 @@ import { parseSeed } from './seed.ts';
 export const DEFAULT_GOSSIP_PORT = 7946;
 const MAX_SEEDS = 100;
 const MAX_ADDRESSES = 100;
+/** What is written elsewhere for every address; here that is said by nothing. */
+const EVERY_ADDRESS: readonly string[] = ['0.0.0.0', '::'];
 const LABEL = /^[\x21-\x7e]{1,63}$/;
 
 export function gossipKeys() {
@@ -32,9 +34,11 @@ export function gossipKeys() {
       ._default(wholeNumber(1, 65_535), DEFAULT_GOSSIP_PORT)
       .check(z.describe('The UDP and TCP port of gossip, the same on every host.')),
     bind: z
-      ._default(listOf(ipText(), MAX_ADDRESSES, 'addresses'), [])
+      ._default(listOf(z.string().check(checkText(bindProblem)), MAX_ADDRESSES, 'addresses'), [])
       .check(
-        z.describe('The addresses of this host to listen on, one for each family; none means every address.'),
+        z.describe(
+          'The addresses of this host to listen on, UDP and TCP, as addresses or CIDR prefixes; none means every address. In subnets where it does not listen it takes no address.',
+        ),
       ),
     label: z
       ._default(text(LABEL, 'expected 1 to 63 visible characters'), 'default')
@@ -317,6 +321,13 @@ function ipText() {
 function prefixProblem(value: string): string | undefined {
   const prefix = parsePrefix(value);
   return prefix.ok ? undefined : prefix.error;
+}
+
+function bindProblem(value: string): string | undefined {
+  if (value.includes('/')) return prefixProblem(value);
+  return parseIp(value) === undefined || EVERY_ADDRESS.includes(value)
+    ? 'expected an address such as 192.0.2.1 or a prefix such as 192.0.2.0/24'
+    : undefined;
 }
 
 function seedProblem(value: string): string | undefined {

@@ -1,5 +1,5 @@
 import { assert } from '../lib/assert.ts';
-import { familyOf, type Ip, parseIp, parsePrefix } from '../lib/ip.ts';
+import { FAMILY_BITS, familyOf, type Ip, type Prefix, parseIp, parsePrefix } from '../lib/ip.ts';
 import { formatFineDuration, parseFineDuration } from './duration.ts';
 import { KNOBS } from './gossip-schema.ts';
 import type { KeyPath } from './problem.ts';
@@ -27,7 +27,6 @@ export function gossipProblems(written: unknown): readonly Problem[] {
     const message = 'expected either gossip.key_file or insecure = true, got both';
     problems.push({ path: ['gossip', 'insecure'], message });
   }
-  problems.push(...repeatedFamilies(gossip['bind']));
   problems.push(...wrongOrders(tableOf(gossip['timing']) ?? {}, profileIndex(gossip['profile'])));
   return problems;
 }
@@ -59,21 +58,6 @@ function wrongOrders(timing: Readonly<Record<string, unknown>>, profile: number)
 /** Where the values of a profile stand in KNOBS. */
 function profileIndex(profile: unknown): number {
   return Math.max(0, ['lan', 'fast', 'wan'].indexOf(String(profile)));
-}
-
-function repeatedFamilies(bind: unknown): readonly Problem[] {
-  const families = new Set<string>();
-  return (Array.isArray(bind) ? bind : []).flatMap((text: unknown, index) => {
-    const ip = typeof text === 'string' ? parseIp(text) : undefined;
-    if (ip === undefined) return [];
-    const family = familyOf(ip);
-    if (!families.has(family)) {
-      families.add(family);
-      return [];
-    }
-    const message = `expected one address of each family, got ${ip} as another ${family} address`;
-    return [{ path: ['gossip', 'bind', index], message }];
-  });
 }
 
 /** Pairs of knobs, the second at least so much longer than the first, and why. */
@@ -122,13 +106,10 @@ export function toGossip(document: GossipDocument): GossipConfig {
     seeds: document.seeds.map((text) => checked(parseSeed(text, port))),
     discover: document.discover,
     port,
-    bind: document.bind.map(toIp),
+    bind: document.bind.map(toPrefix),
     label: document.label,
     keyFile: insecure ? undefined : document.key_file,
-    allow: document.allow.map((text) => {
-      const prefix = parsePrefix(text);
-      return checked(prefix.ok ? prefix.value : undefined);
-    }),
+    allow: document.allow.map(toPrefix),
     profile: document.profile,
     timing: toTiming(document.timing),
     weight: document.weight,
@@ -149,6 +130,14 @@ function toTiming(document: GossipDocument['timing']): GossipTiming {
       timing[name] = typeof value === 'number' ? value : checked(parseFineDuration(value));
   }
   return timing;
+}
+
+/** An address alone is a prefix that holds nothing else. */
+function toPrefix(text: string): Prefix {
+  const ip = parseIp(text);
+  if (ip !== undefined) return { network: ip, length: FAMILY_BITS[familyOf(ip)] };
+  const prefix = parsePrefix(text);
+  return checked(prefix.ok ? prefix.value : undefined);
 }
 
 function toIp(text: string): Ip {

@@ -71,8 +71,8 @@ export type GossipConfig = {
   readonly seeds: readonly SeedConfig[];
   readonly discover: 'none' | 'kubernetes';
   readonly port: number;
-  /** Empty: every address of the host. */
-  readonly bind: readonly Ip[];
+  /** Where this host's addresses are to listen on; empty: everywhere. */
+  readonly bind: readonly Prefix[];
   readonly label: string;
   /** Undefined: without keys, because the configuration says `insecure = true`. */
   readonly keyFile: string | undefined;

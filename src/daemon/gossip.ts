@@ -18,7 +18,8 @@ import { LINK_LOCAL } from '../iface/nic-selection.ts';
 import { ownAddress } from '../iface/own-address.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
-import { compareIps, familyOf, type Ip, prefixContains } from '../lib/ip.ts';
+import { LbdError } from '../lib/errors.ts';
+import { compareIps, familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
@@ -40,7 +41,9 @@ export type GossipOptions = {
   /** Asked when nobody is heard; empty: the gateways of the NIC. */
   readonly reference: readonly Ip[];
   readonly restored: PersistentState | undefined;
-  readonly transport: Pick<TransportOptions, 'port' | 'bind' | 'label' | 'keys' | 'allow'>;
+  readonly transport: Pick<TransportOptions, 'port' | 'label' | 'keys' | 'allow'>;
+  /** Where this host's addresses are that gossip is for; empty: everywhere. */
+  readonly bind: readonly Prefix[];
   readonly local: LocalDriver;
   readonly logger: Logger;
   readonly onReport: (report: Report) => void;
@@ -64,6 +67,10 @@ export class Gossip {
   #segments: ReadonlyMap<SegmentKey, OwnSegment> = new Map();
   /** Where renewals are forbidden now; only what changes is told. */
   readonly #forbidden = new Map<SegmentKey, OwnSegment>();
+  /** What is listened on; empty without `bind`. */
+  #listenOn: readonly Ip[];
+  /** Subnets of which the operator was told that they are not shared out. */
+  readonly #leftOut = new Set<string>();
   #configDigest: string;
   #lifetimeMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -76,7 +83,8 @@ export class Gossip {
     const { local, logger } = options;
     this.#configDigest = options.meta.configDigest;
     this.#lifetimeMs = options.meta.lifetimeMs;
-    this.#segments = ownSegments(local);
+    this.#segments = this.#ownSegments();
+    this.#listenOn = this.#boundAddresses();
     this.election = new Election({
       name: options.name,
       meta: this.#meta(),
@@ -90,6 +98,7 @@ export class Gossip {
     this.#entitlement = new Entitlement(() => this.election.grants());
     this.#transport = new Transport({
       ...options.transport,
+      bind: this.#listenOn,
       logger,
       state: () => this.election.state(true, bootTimeMs()),
       hello: () => ({ kind: 'hello', from: options.name, incarnation: this.election.swim.incarnation }),
@@ -101,8 +110,14 @@ export class Gossip {
 
   /** Rejects with an LbdError when the port cannot be had. */
   async start(): Promise<void> {
-    this.#transport.setSegments([...this.#segments.values()].map(({ segment }) => segment));
+    const { bind, transport } = this.#options;
+    if (bind.length > 0 && this.#listenOn.length === 0) {
+      const wanted = bind.map(formatPrefix).join(', ');
+      const message = `cannot listen on port ${transport.port}: expected an address of this host in ${wanted} (gossip.bind), got none`;
+      throw new LbdError('gossip.bind-failed', message, { fields: { bind: wanted } });
+    }
     await this.#transport.start();
+    this.#tellSegments();
     this.#step({ kind: 'time-passed' });
   }
 
@@ -138,11 +153,14 @@ export class Gossip {
 
   /** The host's own NICs or addresses may have changed. */
   hostChanged(): void {
-    const segments = ownSegments(this.#options.local);
-    if (describe(segments) === describe(this.#segments)) return;
+    const segments = this.#ownSegments();
+    const listenOn = this.#boundAddresses();
+    if (describe(segments) === describe(this.#segments) && String(listenOn) === String(this.#listenOn))
+      return;
     this.#segments = segments;
+    this.#listenOn = listenOn;
     this.#forgetForbidden();
-    this.#transport.setSegments([...segments.values()].map(({ segment }) => segment));
+    this.#tellSegments();
     this.#step({ kind: 'meta-changed', meta: this.#meta() });
   }
 
@@ -261,13 +279,42 @@ export class Gossip {
     return all.filter((ip) => prefixContains(segment.subnet, ip) || isLinkLocal(ip, segment.ip));
   }
 
-  /** Where others reach this host: never an address that stands for many, or for each host itself. */
+  /** Where others reach this host: what the configuration names first, else an address in a segment, else any. */
   #ownAddress(segments: readonly Segment[]): Ip {
-    const bound = this.#options.transport.bind.find((ip) => ip !== '0.0.0.0' && ip !== '::');
-    const own = [...this.#options.local.host().ownAddresses.keys()].find(
+    return this.#listenOn[0] ?? segments[0]?.ip ?? this.#reachable()[0] ?? LOOPBACK;
+  }
+
+  /** The addresses of this host that `bind` names, in its order. */
+  #boundAddresses(): readonly Ip[] {
+    const reachable = this.#reachable();
+    return this.#options.bind.flatMap((prefix) => reachable.filter((ip) => prefixContains(prefix, ip)));
+  }
+
+  /** The host's own addresses but for those that mean something else on each host. */
+  #reachable(): readonly Ip[] {
+    return [...this.#options.local.host().ownAddresses.keys()].filter(
       (ip) => ip !== '::1' && !ip.startsWith('127.') && !prefixContains(LINK_LOCAL, ip),
     );
-    return bound ?? segments[0]?.ip ?? own ?? LOOPBACK;
+  }
+
+  /** Where gossip is not wanted nobody can watch this host, and so it has no part in what is shared out there. */
+  #ownSegments(): ReadonlyMap<SegmentKey, OwnSegment> {
+    const { bind, local, logger } = this.#options;
+    const all = ownSegments(local);
+    if (bind.length === 0) return all;
+    const isBound = ({ segment }: OwnSegment) => bind.some((prefix) => prefixContains(prefix, segment.ip));
+    for (const [key, own] of all) {
+      if (isBound(own) || this.#leftOut.has(key)) continue;
+      this.#leftOut.add(key);
+      logger.warn({ subnet: key, ip: own.segment.ip }, 'gossip.subnet.unbound');
+    }
+    return new Map([...all].filter(([, own]) => isBound(own)));
+  }
+
+  #tellSegments(): void {
+    const segments = [...this.#segments.values()].map(({ segment }) => segment);
+    if (this.#options.bind.length === 0) this.#transport.setSegments(segments);
+    else this.#transport.setSegments(segments, this.#listenOn);
   }
 
   #meta(): MemberMeta {

@@ -9,7 +9,9 @@ import { sleep, waitFor } from '../support/wait.ts';
 
 const KEYS = '/etc/lbd/gossip.keys';
 
-/** Hosts that find each other by the Nodes of the cluster, and trust only who has a key of theirs. */
+const BIND = '10.77.0.0/24';
+
+/** Hosts that find each other by the Nodes of the cluster, listen in one subnet, and trust only who has a key of theirs. */
 describe('hosts with keys', { skip: SKIP }, () => {
   let cluster: Cluster;
   let members: readonly LabHost[];
@@ -18,7 +20,7 @@ describe('hosts with keys', { skip: SKIP }, () => {
   before(async () => {
     cluster = await Cluster.start({
       hosts: 4,
-      gossip: () => `discover = "kubernetes"\nkey_file = "${KEYS}"`,
+      gossip: () => `discover = "kubernetes"\nbind = ["${BIND}"]\nkey_file = "${KEYS}"`,
     });
     members = cluster.hosts.slice(0, 3);
     outsider = cluster.hosts[3] as LabHost;
@@ -55,6 +57,22 @@ describe('hosts with keys', { skip: SKIP }, () => {
     for (const host of members) {
       const { election } = await cluster.lbd(host).status();
       assert.equal(election?.encrypted, true);
+    }
+  });
+
+  test('listen over UDP and TCP where gossip.bind says, and have no part in other subnets', async () => {
+    for (const host of members) {
+      const { stdout } = await host.run(['ss', '-Hlntu', 'sport = :7946']);
+      const sockets = stdout.trim().split('\n');
+      const found = sockets
+        .map((line) => line.split(/\s+/))
+        .map(([protocol, , , , at]) => `${protocol} ${at}`);
+      assert.deepEqual(found.sort(), [`tcp ${host.ip}:7946`, `udp ${host.ip}:7946`]);
+      const { election } = await cluster.lbd(host).status();
+      assert.deepEqual(
+        election?.segments.map(({ subnet }) => subnet),
+        [BIND],
+      );
     }
   });
 

@@ -134,7 +134,8 @@ export class Envelope {
 
   /** The inverse of `encrypt()` under the key of that place; undefined when it is not authentic. */
   decrypt(key: number, nonce: Buffer, bound: Buffer, sealed: Buffer): Buffer | undefined {
-    if (!this.#sealed) return sealed;
+    // A copy, as what is decrypted is: packets that wait must not keep the buffer that they came in.
+    if (!this.#sealed) return Buffer.from(sealed);
     const derived = this.#keys[key];
     if (derived === undefined || sealed.length < TAG_BYTES) return undefined;
     const decipher = createDecipheriv('aes-256-gcm', derived.cipher, nonce, { authTagLength: TAG_BYTES });

@@ -6,9 +6,9 @@ import type { Hello, Message, State } from '../message.ts';
 import type { Endpoint, MemberName, SegmentKey } from '../types.ts';
 import type { Envelope } from './envelope.ts';
 import { Link, type LinkEnd } from './link.ts';
+import { Listeners } from './listeners.ts';
 import type { StreamFailure } from './sealed-stream.ts';
 import type { SourceFilter } from './source-filter.ts';
-import { ANY_ADDRESS, bindFailure } from './udp-sockets.ts';
 
 /** Accepted connections: two watchers on each segment, and everybody who joins at once; then of one address. */
 const MAX_ACCEPTED = 1_024;
@@ -24,6 +24,7 @@ const BACKLOG = 256;
 
 export type LinksOptions = {
   readonly port: number;
+  /** Empty: every address of the host. */
   readonly bind: readonly Ip[];
   readonly envelope: Envelope;
   readonly filter: SourceFilter;
@@ -48,7 +49,9 @@ type Watch = {
 /** Everything over TCP: exchanges of states, watch connections, and whoever connects to this host. */
 export class Links {
   readonly #options: LinksOptions;
-  readonly #servers: Server[] = [];
+  readonly #listeners: Listeners<Server>;
+  /** Where connections are made from, when no segment says it. */
+  #addresses: readonly Ip[];
   readonly #links = new Map<number, Link>();
   readonly #accepted = new Map<number, Link>();
   readonly #acceptedPerIp = new Map<string, number>();
@@ -60,7 +63,16 @@ export class Links {
   #nextId = 1;
 
   constructor(options: LinksOptions) {
+    const { port, bind, logger } = options;
     this.#options = options;
+    this.#addresses = bind;
+    this.#listeners = new Listeners({
+      protocol: 'TCP',
+      port,
+      logger,
+      open: (ip) => this.#listen(ip),
+      close: (server) => server.close(),
+    });
   }
 
   get counters(): Readonly<
@@ -71,19 +83,17 @@ export class Links {
     return { ...this.#counters, open: this.#links.size };
   }
 
-  /** Rejects with an LbdError when nothing can be listened on; a family that the host has not is passed over. */
-  async start(): Promise<void> {
-    const { bind, port } = this.#options;
-    let failure: unknown;
-    for (const ip of bind.length === 0 ? ANY_ADDRESS : bind) {
-      try {
-        this.#servers.push(await this.#listen(ip));
-      } catch (thrown) {
-        failure = thrown;
-        if (bind.length > 0) throw bindFailure(ip, port, thrown, 'TCP');
-      }
-    }
-    if (this.#servers.length === 0) throw bindFailure(ANY_ADDRESS[0] as Ip, port, failure, 'TCP');
+  /** Rejects with an LbdError when the port cannot be had; a family that the host has not is passed over. */
+  start(): Promise<void> {
+    const { bind } = this.#options;
+    return bind.length === 0 ? this.#listeners.startEverywhere() : this.#listeners.start(bind);
+  }
+
+  /** What to listen on from now on, unless that is every address anyway. */
+  setAddresses(addresses: readonly Ip[]): void {
+    if (this.#options.bind.length === 0) return;
+    this.#addresses = addresses;
+    this.#listeners.set(new Set(addresses));
   }
 
   /** Sends this host's state to a member, and gives what it answers as a message. One at a time for each member. */
@@ -162,7 +172,7 @@ export class Links {
   }
 
   close(): void {
-    for (const server of this.#servers) server.close();
+    this.#listeners.close();
     for (const link of this.#links.values()) link.close();
     this.#links.clear();
     this.#watches.clear();
@@ -181,11 +191,11 @@ export class Links {
   ): Link {
     const family = familyOf(to.ip);
     // What a host says comes from the address that others know and allow.
-    const local = [from, ...this.#options.bind].find((ip) => ip !== undefined && familyOf(ip) === family);
+    const local = [from, ...this.#addresses].find((ip) => ip !== undefined && familyOf(ip) === family);
     const socket = connect({
       host: to.ip,
       port: to.port,
-      ...(local === undefined || ANY_ADDRESS.includes(local) ? {} : { localAddress: local }),
+      ...(local === undefined ? {} : { localAddress: local }),
     });
     const link = this.#add(to.ip, socket, {
       onMessage: events.onMessage,

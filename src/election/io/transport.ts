@@ -1,4 +1,4 @@
-import { type Ip, type Prefix, parseIp } from '../../lib/ip.ts';
+import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { decodeMessage, encodeMessage } from '../codec.ts';
@@ -17,12 +17,10 @@ import { UdpSockets } from './udp-sockets.ts';
 
 /** One line a reason in so long tells that packets are refused; the counters have them all. */
 const REFUSALS_LOGGED_EVERY_MS = 60_000;
-/** Members, and then some. */
-const MAX_SOURCES = 2_048;
 
 export type TransportOptions = {
   readonly port: number;
-  /** Empty: every address of the host. */
+  /** What to listen on at first; empty: every address of the host, for good. */
   readonly bind: readonly Ip[];
   readonly label: string;
   /** Undefined: nothing is sealed, because the configuration says `insecure = true`. */
@@ -76,8 +74,6 @@ export class Transport {
   /** By reason: the last one. */
   readonly #refusals = new Map<string, { readonly from: string; readonly atMs: number }>();
   readonly #refusalLoggedAtMs = new Map<string, number>();
-  /** v6 addresses as sockets write them: to read one takes longer than all else of a packet. */
-  readonly #sources = new Map<string, Ip>();
   #sent = 0;
   #sentBytes = 0;
   #oversized = 0;
@@ -117,11 +113,17 @@ export class Transport {
     }
   }
 
-  /** This host's own addresses in its segments: packets for a segment go out from there. */
-  setSegments(segments: readonly Segment[]): void {
+  /**
+   * This host's own addresses in its segments: packets for a segment go out from there. `listenOn` are the addresses to
+   * listen on, theirs among them; without `bind`, every address is listened on anyway.
+   */
+  setSegments(segments: readonly Segment[], listenOn?: readonly Ip[]): void {
+    const own = segments.map(({ ip }) => ip);
+    const wanted = listenOn ?? [...this.#options.bind, ...own];
     this.#addresses = new Map(segments.map((segment) => [segmentKey(segment.subnet), segment.ip]));
     this.#segmentOf = new Map(segments.map((segment) => [segment.ip, segmentKey(segment.subnet)]));
-    this.#udp.setAddresses(new Set(this.#segmentOf.keys()));
+    this.#udp.setAddresses(wanted);
+    this.#links.setAddresses(wanted);
   }
 
   /** From now on the first key seals and each of them opens; connections stay. */
@@ -196,7 +198,8 @@ export class Transport {
   #receive(packet: Buffer, address: string, port: number, localIp: Ip | undefined): void {
     this.#received++;
     this.#receivedBytes += packet.length;
-    if (!this.#filter.allows(address)) return this.#refuse('source', address);
+    // No message can carry the zone of a link-local address.
+    if (address.includes('%') || !this.#filter.allows(address)) return this.#refuse('source', address);
     const origin = { ip: address as Ip, port, localIp };
     const opened = this.#sealer.open(packet, origin);
     switch (opened.kind) {
@@ -213,24 +216,11 @@ export class Transport {
     }
   }
 
-  #deliver(body: Uint8Array, { ip: address, port, localIp }: Origin): void {
-    const ip = this.#sourceIp(address);
-    if (ip === undefined) return this.#refuse('source', address);
+  #deliver(body: Uint8Array, { ip, port, localIp }: Origin): void {
     const decoded = decodeMessage(body);
     if (!decoded.ok) return this.#refuse(`malformed-${decoded.error.code}`, ip);
     const segment = localIp === undefined ? undefined : this.#segmentOf.get(localIp);
     this.#options.onMessage(decoded.value, { from: { ip, port }, segment, connection: undefined });
-  }
-
-  /** A socket writes some v6 addresses otherwise than lbd, and link-local ones with a zone that no message can carry. */
-  #sourceIp(address: Ip): Ip | undefined {
-    if (!address.includes(':')) return address;
-    const known = this.#sources.get(address);
-    if (known !== undefined) return known;
-    const ip = parseIp(address);
-    if (this.#sources.size >= MAX_SOURCES) this.#sources.clear();
-    if (ip !== undefined) this.#sources.set(address, ip);
-    return ip;
   }
 
   #deliverFromLink(message: Message, link: Link): void {

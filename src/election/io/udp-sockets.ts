@@ -1,194 +1,198 @@
-import { createSocket, type Socket, type SocketOptions } from 'node:dgram';
-import { errorText, LbdError } from '../../lib/errors.ts';
-import { familyOf, type Ip } from '../../lib/ip.ts';
+import { familyOf, type Ip, ipFromBytes, ipToBytes } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
+import {
+  AF_INET,
+  AF_INET6,
+  IPPROTO_IPV6,
+  IPV6_V6ONLY,
+  SO_RCVBUF,
+  SO_REUSEPORT,
+  SO_SNDBUF,
+  SOCK_DGRAM,
+  SOL_SOCKET,
+} from '../../sys/constants.ts';
+import { sockaddrInet, sockaddrInet6 } from '../../sys/sockaddr.ts';
+import { type Datagram, RawSocket } from '../../sys/socket.ts';
 import type { Endpoint } from '../types.ts';
+import { EVERY_ADDRESS, Listeners } from './listeners.ts';
 
-/** An address that is still being checked for duplicates, or not there yet, can soon be bound. */
-const BIND_RETRY_MS = 200;
 /** Half a second of a thousand members that all speak at once. The kernel cuts it at net.core.rmem_max. */
 const RECEIVE_BUFFER_BYTES = 1 << 20;
-/** What waits in this process when the kernel takes no more; beyond it, packets are dropped as the network would. */
-const MAX_QUEUED_BYTES = 1 << 20;
+/** One message to each of a thousand members; the kernel cuts it at net.core.wmem_max. */
+const SEND_BUFFER_BYTES = 1 << 20;
+/** Addresses in both notations: members, and then some. */
+const MAX_REMEMBERED = 2_048;
+/** Where port and address are in a struct sockaddr_in and sockaddr_in6, and the interface of a link-local address. */
+const PORT_AT = 2;
+const V4_AT = 4;
+const V6_AT = 8;
+const SCOPE_AT = 24;
 
 export type UdpOptions = {
   readonly port: number;
   /** Empty: every address of the host. */
   readonly bind: readonly Ip[];
   readonly logger: Logger;
-  /** `localIp` is undefined for what came to a socket that is bound to no address. */
+  /**
+   * `address` is canonical, but for a link-local one, which has a zone; `localIp` is undefined for what came to a socket
+   * that is bound to no address. The packet is valid until the call returns.
+   */
   readonly onPacket: (packet: Buffer, address: string, port: number, localIp: Ip | undefined) => void;
 };
-
-type Slot = {
-  readonly ip: Ip;
-  readonly localIp: Ip | undefined;
-  socket: Socket | undefined;
-  retry: NodeJS.Timeout | undefined;
-  /** The last failure that was logged, so that a retry logs nothing new. */
-  failure: string | undefined;
-};
-
-export const ANY_ADDRESS: readonly Ip[] = ['0.0.0.0' as Ip, '::' as Ip];
 
 /**
  * The datagram sockets of one port: those that the configuration wants, and one for each address in a segment, so that a
  * packet for a segment leaves from the address there. SO_REUSEPORT lets them share the port among themselves, and unlike SO_REUSEADDR
  * with no process of another user.
+ *
+ * Of Node's own datagrams each costs twice as much processor time, and heartbeats are most of what an idle lbd does.
  */
 export class UdpSockets {
   readonly #options: UdpOptions;
-  readonly #bases = new Map<'v4' | 'v6', Slot>();
-  readonly #addressed = new Map<Ip, Slot>();
-  #closed = false;
+  readonly #listeners: Listeners<RawSocket>;
+  /** Where a packet goes out for which no address is named, or one that has no socket yet. */
+  #fallback: Readonly<Record<'v4' | 'v6', Ip | undefined>>;
+  readonly #destinations = new Map<Ip, { readonly port: number; readonly bytes: Uint8Array }>();
+  readonly #sources = new Map<string | number, string>();
   #sendFailures = 0;
   #overflows = 0;
 
   constructor(options: UdpOptions) {
+    const { port, logger } = options;
     this.#options = options;
+    this.#fallback = firstOfEach(options.bind.length === 0 ? EVERY_ADDRESS : options.bind);
+    this.#listeners = new Listeners({
+      protocol: 'UDP',
+      port,
+      logger,
+      open: async (ip) => this.#open(ip),
+      close: (socket) => socket.close(),
+    });
   }
 
   get failures(): { readonly send: number; readonly overflow: number } {
     return { send: this.#sendFailures, overflow: this.#overflows };
   }
 
-  /** Rejects with an LbdError when no socket can be bound; a family that the host has not is passed over. */
-  async start(): Promise<void> {
+  /** Rejects with an LbdError when the port cannot be had; a family that the host has not is passed over. */
+  start(): Promise<void> {
     const { bind } = this.#options;
-    const wanted = bind.length === 0 ? ANY_ADDRESS : bind;
-    let failure: unknown;
-    for (const ip of wanted) {
-      const localIp = ANY_ADDRESS.includes(ip) ? undefined : ip;
-      const slot: Slot = { ip, localIp, socket: undefined, retry: undefined, failure: undefined };
-      try {
-        slot.socket = await this.#bind(slot);
-        this.#bases.set(familyOf(ip), slot);
-      } catch (thrown) {
-        failure = thrown;
-        if (bind.length > 0) throw bindFailure(ip, this.#options.port, thrown);
-      }
-    }
-    if (this.#bases.size === 0) throw bindFailure(ANY_ADDRESS[0] as Ip, this.#options.port, failure);
+    return bind.length === 0 ? this.#listeners.startEverywhere() : this.#listeners.start(bind);
   }
 
-  /** The addresses to have a socket of their own from now on. One that cannot be bound is tried until it can. */
-  setAddresses(addresses: ReadonlySet<Ip>): void {
-    for (const [ip, slot] of this.#addressed) {
-      if (addresses.has(ip)) continue;
-      this.#addressed.delete(ip);
-      closeSlot(slot);
-    }
-    for (const ip of addresses) {
-      if (this.#addressed.has(ip) || this.#bases.get(familyOf(ip))?.localIp === ip) continue;
-      const slot: Slot = { ip, localIp: ip, socket: undefined, retry: undefined, failure: undefined };
-      this.#addressed.set(ip, slot);
-      this.#open(slot);
-    }
+  /** The addresses to have a socket of their own from now on. */
+  setAddresses(addresses: readonly Ip[]): void {
+    if (this.#options.bind.length > 0) this.#fallback = firstOfEach(addresses);
+    this.#listeners.set(new Set(addresses));
   }
 
   /** From the given address of this host, or from any while that has no socket. Failures are counted, as losses are. */
   send(packet: Uint8Array, to: Endpoint, from: Ip | undefined): void {
     const family = familyOf(to.ip);
-    const addressed = from !== undefined && familyOf(from) === family ? this.#addressed.get(from) : undefined;
-    const socket = addressed?.socket ?? this.#bases.get(family)?.socket;
+    const fallback = this.#fallback[family];
+    const named = from !== undefined && familyOf(from) === family ? this.#listeners.get(from) : undefined;
+    const socket = named ?? (fallback === undefined ? undefined : this.#listeners.get(fallback));
     if (socket === undefined) {
       this.#sendFailures++;
       return;
     }
-    if (socket.getSendQueueSize() > MAX_QUEUED_BYTES) {
-      this.#overflows++;
-      return;
+    try {
+      // When the kernel takes no more, packets are dropped as the network would.
+      if (socket.send(packet, this.#destination(to)) === 'blocked') this.#overflows++;
+    } catch {
+      this.#sendFailures++;
     }
-    socket.send(packet, to.port, to.ip, this.#onSent);
   }
 
   close(): void {
-    this.#closed = true;
-    for (const slot of [...this.#bases.values(), ...this.#addressed.values()]) closeSlot(slot);
-    this.#bases.clear();
-    this.#addressed.clear();
+    this.#listeners.close();
   }
 
-  readonly #onSent = (error: Error | null): void => {
-    if (error !== null) this.#sendFailures++;
-  };
-
-  #open(slot: Slot): void {
-    slot.retry = undefined;
-    this.#bind(slot).then(
-      (socket) => {
-        if (this.#closed || this.#addressed.get(slot.ip) !== slot) {
-          socket.close();
-          return;
-        }
-        slot.socket = socket;
-        slot.failure = undefined;
-      },
-      (thrown) => this.#retry(slot, thrown),
-    );
-  }
-
-  #retry(slot: Slot, thrown: unknown): void {
-    slot.socket = undefined;
-    if (this.#closed || this.#addressed.get(slot.ip) !== slot) return;
-    const failure = errorText(thrown);
-    if (failure !== slot.failure) {
-      this.#options.logger.debug({ ip: slot.ip, error: failure }, 'gossip.bind.waits');
-      slot.failure = failure;
+  #open(ip: Ip): RawSocket {
+    const v6 = familyOf(ip) === 'v6';
+    const socket = new RawSocket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
+    try {
+      if (v6) socket.setOption(IPPROTO_IPV6, IPV6_V6ONLY, 1);
+      socket.setOption(SOL_SOCKET, SO_REUSEPORT, 1);
+      socket.setOption(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
+      socket.setOption(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
+      socket.bind(sockaddrOf({ ip, port: this.#options.port }));
+      const localIp = EVERY_ADDRESS.includes(ip) ? undefined : ip;
+      socket.startPolling({
+        onDatagrams: (datagrams) => this.#receive(socket, ip, localIp, datagrams),
+        onError: (error) => {
+          if (error.stopped && this.#listeners.get(ip) === socket) this.#listeners.failed(ip, error);
+        },
+        onThrow: (thrown) => {
+          throw thrown;
+        },
+      });
+      return socket;
+    } catch (thrown) {
+      socket.close();
+      throw thrown;
     }
-    slot.retry = setTimeout(() => this.#open(slot), BIND_RETRY_MS);
   }
 
-  #bind(slot: Slot): Promise<Socket> {
-    const { port, onPacket } = this.#options;
-    const v6 = familyOf(slot.ip) === 'v6';
-    const socket = createSocket({ ...SOCKET_OPTIONS, type: v6 ? 'udp6' : 'udp4', ipv6Only: v6 });
-    return new Promise((resolve, reject) => {
-      socket.once('error', (error) => {
-        socket.close();
-        reject(error);
-      });
-      socket.bind({ port, address: slot.ip }, () => {
-        socket.removeAllListeners('error');
-        socket.on('error', (error) => {
-          socket.close();
-          this.#retry(slot, error);
-        });
-        socket.on('message', (packet, { address, port: from }) =>
-          onPacket(packet, address, from, slot.localIp),
-        );
-        resolve(socket);
-      });
-    });
+  #receive(socket: RawSocket, ip: Ip, localIp: Ip | undefined, datagrams: readonly Datagram[]): void {
+    for (const { bytes, sender } of datagrams) {
+      // What is told of one packet may close the socket.
+      if (this.#listeners.get(ip) !== socket) return;
+      const port = ((sender[PORT_AT] ?? 0) << 8) | (sender[PORT_AT + 1] ?? 0);
+      const packet = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+      this.#options.onPacket(packet, this.#source(sender), port, localIp);
+    }
+  }
+
+  /** To write an address as text takes longer than all else of a packet. */
+  #source(sender: Uint8Array): string {
+    const key = sender.length > SCOPE_AT ? v6Key(sender) : v4Key(sender);
+    const known = this.#sources.get(key);
+    if (known !== undefined) return known;
+    const source = sourceOf(sender);
+    if (this.#sources.size >= MAX_REMEMBERED) this.#sources.clear();
+    this.#sources.set(key, source);
+    return source;
+  }
+
+  #destination(to: Endpoint): Uint8Array {
+    const known = this.#destinations.get(to.ip);
+    if (known !== undefined && known.port === to.port) return known.bytes;
+    const bytes = sockaddrOf(to);
+    if (this.#destinations.size >= MAX_REMEMBERED) this.#destinations.clear();
+    this.#destinations.set(to.ip, { port: to.port, bytes });
+    return bytes;
   }
 }
 
-const SOCKET_OPTIONS: Omit<SocketOptions, 'type'> & { readonly reusePort: boolean } = {
-  reusePort: true,
-  recvBufferSize: RECEIVE_BUFFER_BYTES,
-  // Only addresses are sent to; a resolver in between would cost a turn of the event loop for each packet.
-  lookup: (address, _options, callback) => callback(null, address, address.includes(':') ? 6 : 4),
-};
-
-function closeSlot(slot: Slot): void {
-  clearTimeout(slot.retry);
-  slot.socket?.removeAllListeners();
-  slot.socket?.close();
-  slot.socket = undefined;
+function firstOfEach(addresses: readonly Ip[]): Readonly<Record<'v4' | 'v6', Ip | undefined>> {
+  return {
+    v4: addresses.find((ip) => familyOf(ip) === 'v4'),
+    v6: addresses.find((ip) => familyOf(ip) === 'v6'),
+  };
 }
 
-/** The failure to bind UDP or TCP, with the neighbour that most likely has the port. */
-export function bindFailure(ip: Ip, port: number, cause: unknown, protocol = 'UDP'): LbdError {
-  const where = `${protocol} ${ip.includes(':') ? `[${ip}]` : ip}:${port}`;
-  const code = (cause as NodeJS.ErrnoException | undefined)?.code;
-  const hint =
-    code === 'EADDRINUSE'
-      ? "; something else has it, such as MetalLB's speaker, whose members use port 7946 too: set gossip.port"
-      : code === 'EADDRNOTAVAIL'
-        ? '; this host has no such address: correct gossip.bind'
-        : '';
-  return new LbdError('gossip.bind-failed', `cannot listen on ${where}: ${errorText(cause)}${hint}`, {
-    fields: { ip, port },
-    cause,
-  });
+function sockaddrOf({ ip, port }: Endpoint): Uint8Array {
+  const bytes = ipToBytes(ip);
+  return bytes.length === 4 ? sockaddrInet(bytes, port) : sockaddrInet6(bytes, port);
+}
+
+function v4Key(sender: Uint8Array): number {
+  return (
+    ((sender[V4_AT] ?? 0) << 24) |
+    ((sender[V4_AT + 1] ?? 0) << 16) |
+    ((sender[V4_AT + 2] ?? 0) << 8) |
+    (sender[V4_AT + 3] ?? 0)
+  );
+}
+
+function v6Key(sender: Uint8Array): string {
+  return Buffer.from(sender.buffer, sender.byteOffset + V6_AT, SCOPE_AT + 4 - V6_AT).toString('latin1');
+}
+
+function sourceOf(sender: Uint8Array): string {
+  if (sender.length <= SCOPE_AT) return ipFromBytes(sender.subarray(V4_AT, V4_AT + 4)) ?? '';
+  const ip = ipFromBytes(sender.subarray(V6_AT, V6_AT + 16)) ?? '';
+  const scope = new DataView(sender.buffer, sender.byteOffset + SCOPE_AT, 4).getUint32(0, true);
+  return scope === 0 ? ip : `${ip}%${scope}`;
 }

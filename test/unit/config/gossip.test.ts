@@ -57,7 +57,7 @@ test('parseConfig() takes every key of [gossip]', () => {
 seeds = ["192.0.2.1", "lbd.example.com", "[2001:db8::1]:7000"]
 discover = "kubernetes"
 port = 7000
-bind = ["192.0.2.9", "2001:DB8::9"]
+bind = ["192.0.2.9", "2001:DB8::9", "10.0.0.0/8"]
 label = "rack-1"
 key_file = "/etc/lbd/other.keys"
 allow = ["192.0.2.0/24", "2001:db8::/32"]
@@ -84,7 +84,11 @@ gossip_fanout = 3
     ],
     discover: 'kubernetes',
     port: 7000,
-    bind: ['192.0.2.9', '2001:db8::9'],
+    bind: [
+      { network: '192.0.2.9', length: 32 },
+      { network: '2001:db8::9', length: 128 },
+      { network: '10.0.0.0', length: 8 },
+    ],
     label: 'rack-1',
     keyFile: '/etc/lbd/other.keys',
     allow: [
@@ -120,10 +124,17 @@ test('parseConfig() refuses wrong values of [gossip] and says what was expected'
     ['weight = 0', 'gossip.weight: expected a whole number from 1 to 1000, got 0'],
     ['label = "rack one"', 'gossip.label: expected 1 to 63 visible characters, got "rack one"'],
     ['profile = "slow"', 'gossip.profile: expected "lan" or "fast" or "wan", got "slow"'],
-    ['bind = ["0.0.0"]', 'gossip.bind[0]: expected an address such as 192.0.2.1, got "0.0.0"'],
     [
-      'bind = ["192.0.2.1", "192.0.2.2"]',
-      'gossip.bind[1]: expected one address of each family, got 192.0.2.2 as another v4 address',
+      'bind = ["0.0.0"]',
+      'gossip.bind[0]: expected an address such as 192.0.2.1 or a prefix such as 192.0.2.0/24, got "0.0.0"',
+    ],
+    [
+      'bind = ["::"]',
+      'gossip.bind[0]: expected an address such as 192.0.2.1 or a prefix such as 192.0.2.0/24, got "::"',
+    ],
+    [
+      'bind = ["192.0.2.9/24"]',
+      'gossip.bind[0]: expected no host bits, as in 192.0.2.0/24, got "192.0.2.9/24"',
     ],
     [
       'allow = ["192.0.2.1/24"]',

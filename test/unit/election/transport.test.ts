@@ -464,6 +464,33 @@ test('start() names who else may have the port', async () => {
   });
 });
 
+test('setSegments() moves UDP and TCP to the addresses to listen on', async () => {
+  const alice = await start('alice', ALICE_IP);
+  const bob = await start('bob', BOB_IP);
+  const moved = { ip: '127.0.0.13' as Ip, port: PORT };
+  bob.watch(alice);
+  await bob.event('opened');
+  alice.transport.setSegments([], [moved.ip]);
+  await waitFor(
+    () => {
+      bob.send(nack(bob, 1), moved);
+      return alice.events.find(({ kind }) => kind === 'message');
+    },
+    { describe: 'a packet to the new address' },
+  );
+  const carol = await start('carol', '127.0.0.14' as Ip);
+  carol.watch(alice, moved);
+  await carol.event('opened');
+  const dave = await start('dave', '127.0.0.15' as Ip);
+  dave.watch(alice);
+  assert.equal((await dave.event('closed')).how, 'rst');
+  // What is open stays.
+  assert.equal(
+    bob.events.some(({ kind }) => kind === 'closed'),
+    false,
+  );
+});
+
 test('start() without addresses listens on all of them', async () => {
   const alice = await start('alice', ALICE_IP, { bind: [] });
   const bob = await start('bob', BOB_IP, { port: PORT + 1 });
