@@ -5,10 +5,12 @@ import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { type HostView, interfacesInUse, viewHost } from '../iface/nic-selection.ts';
 import { planSysctls, type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
+import type { Link } from '../iface/types.ts';
 import { checkAccess } from '../kube/io/access-check.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Family } from '../lib/ip.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
+import { moduleState } from '../sys/kernel-module.ts';
 import { readSysctlNumber, sysctlPath } from '../sys/sysctl.ts';
 import { loadOrExplain } from './check-file.ts';
 import { countRemarks, renderReport, type Section, unseen } from './check-report.ts';
@@ -16,6 +18,7 @@ import { type CliIo, EXIT_FAILURE, EXIT_OK } from './cli-io.ts';
 import { describeAccess } from './describe-access.ts';
 import { type DefaultRoutes, describeNetwork, describePools, describeSysctls } from './describe-host.ts';
 import { describeManagers } from './describe-managers.ts';
+import { describeVirtual } from './describe-virtual.ts';
 import { findManagers } from './network-managers.ts';
 import { colourPaint, plainPaint } from './table.ts';
 
@@ -51,7 +54,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     const text = `the NICs of this host, and with them what its pools mean here: ${observed}.`;
     return [{ title: 'Network', remarks: [unseen(text)] }];
   }
-  const { host, defaults } = observed;
+  const { host, defaults, links } = observed;
   const nics = interfacesInUse(host);
   const plan = planSysctls(
     nics.map((nic) => nic.name),
@@ -61,6 +64,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
   return [
     describeNetwork(config, host, defaults),
     describePools(config, host),
+    describeVirtual(config, host, links, moduleState),
     describeSysctls(config, host, plan, locked),
     describeManagers(findManagers(nics), config.local.lifetimeMs),
   ];
@@ -69,7 +73,9 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
 /** The host as the daemon would see it, or why not. */
 async function observeHost(
   config: Config,
-): Promise<{ readonly host: HostView; readonly defaults: DefaultRoutes } | string> {
+): Promise<
+  { readonly host: HostView; readonly defaults: DefaultRoutes; readonly links: readonly Link[] } | string
+> {
   const rtnetlink = new Rtnetlink({ logger: SILENT_LOGGER, onChange: () => {} });
   try {
     const file = addressRecord(config.state.directory);
@@ -79,7 +85,8 @@ async function observeHost(
     const host = viewHost(facts, config.local.interfaces, (address) => ownership.isOurs(address));
     const hasDefault = (family: Family) =>
       routes.some((route) => route.family === family && route.destination.length === 0);
-    return { host, defaults: { v4: hasDefault('v4'), v6: hasDefault('v6') } };
+    const defaults = { v4: hasDefault('v4'), v6: hasDefault('v6') };
+    return { host, defaults, links: [...links.values()] };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     return errorText(error);

@@ -1,26 +1,59 @@
 import type { OwnerStatus, StatusDocument } from '../daemon/types.ts';
 import type { AddressStatus } from '../iface/types.ts';
-import { compareIps, type Ip } from '../lib/ip.ts';
+import { compareIps, type Family, familyOf, type Ip, parseRange, rangeContains } from '../lib/ip.ts';
 import { OWNER_HEADER, ownerCells } from './render-owner.ts';
 import { addressStateCell } from './render-status.ts';
 import { type Cell, type Paint, renderTable } from './table.ts';
 import { formatAge } from './text.ts';
 
+type Origin = {
+  readonly family: Family;
+  /** The pool that it is from; undefined when a Service's status has it and no pool does. */
+  readonly pool: string | undefined;
+};
+
 /** One address of a Service: as it stands on this host, or as one that is on another. */
-export type ListedAddress =
-  | (AddressStatus & { readonly owner?: OwnerStatus | undefined })
-  | {
-      readonly ip: Ip;
-      readonly services: readonly string[];
-      /** `elsewhere`: another host owns it. `unowned`: nobody serves it now. */
-      readonly state: 'elsewhere' | 'unowned';
-      readonly owner: OwnerStatus;
-    };
+export type ListedAddress = Origin & (HereAddress | AwayAddress);
+
+type HereAddress = AddressStatus & { readonly owner?: OwnerStatus | undefined };
+
+type AwayAddress = {
+  readonly ip: Ip;
+  readonly services: readonly string[];
+  /** `elsewhere`: another host owns it. `unowned`: nobody serves it now. */
+  readonly state: 'elsewhere' | 'unowned';
+  readonly owner: OwnerStatus;
+};
+
+const FAMILY_NAMES: Readonly<Record<Family, string>> = { v4: 'IPv4', v6: 'IPv6' };
 
 /** Every address of the Services in numeric order; where hosts gossip, those that are not here too. */
 export function listAddresses(document: StatusDocument): readonly ListedAddress[] {
-  const { addresses, election, services } = document;
-  if (election === undefined) return addresses.toSorted((left, right) => compareIps(left.ip, right.ip));
+  const originOf = originsOf(document.pools);
+  return allAddresses(document)
+    .map((address) => ({ ...address, ...originOf(address.ip) }))
+    .sort((left, right) => compareIps(left.ip, right.ip));
+}
+
+function originsOf(pools: StatusDocument['pools']): (ip: Ip) => Origin {
+  const ranges = pools.flatMap(({ name, addresses }) =>
+    addresses.flatMap((text) => {
+      const range = parseRange(text);
+      return range.ok ? [{ name, range: range.value }] : [];
+    }),
+  );
+  return (ip) => ({
+    family: familyOf(ip),
+    pool: ranges.find(({ range }) => rangeContains(range, ip))?.name,
+  });
+}
+
+function allAddresses({
+  addresses,
+  election,
+  services,
+}: StatusDocument): readonly (HereAddress | AwayAddress)[] {
+  if (election === undefined) return addresses;
   const users = new Map<Ip, string[]>();
   for (const service of services) {
     for (const ip of service.addresses) users.set(ip, [...(users.get(ip) ?? []), service.name]);
@@ -28,7 +61,7 @@ export function listAddresses(document: StatusDocument): readonly ListedAddress[
   const owners = new Map(election.owners.map((owner) => [owner.ip, owner]));
   const here = new Set(addresses.map(({ ip }) => ip));
   const others = election.owners.filter(({ ip }) => !here.has(ip));
-  const listed: ListedAddress[] = [
+  return [
     ...addresses.map((address) => ({ ...address, owner: owners.get(address.ip) })),
     ...others.map((owner) => ({
       ip: owner.ip,
@@ -37,7 +70,6 @@ export function listAddresses(document: StatusDocument): readonly ListedAddress[
       owner,
     })),
   ];
-  return listed.sort((left, right) => compareIps(left.ip, right.ip));
 }
 
 /** The same as a table, one line each. */
@@ -47,6 +79,7 @@ export function renderAddresses(document: StatusDocument, paint: Paint): string 
   const gossips = document.election !== undefined;
   const header = [
     'ADDRESS',
+    'FAMILY',
     'KIND',
     'STATE',
     'INTERFACE',
@@ -54,6 +87,7 @@ export function renderAddresses(document: StatusDocument, paint: Paint): string 
     'HELD FOR',
     'LIFETIME LEFT',
     'ANNOUNCEMENTS',
+    'ORIGIN',
     'SERVICES',
     'REASON',
   ];
@@ -61,6 +95,7 @@ export function renderAddresses(document: StatusDocument, paint: Paint): string 
     ...(isHere(address) ? hereCells(address) : awayCells(address)),
     ...(gossips ? ownerCells(address.owner) : []),
     ...(isHere(address) ? heldCells(address) : ['-', '-', '-']),
+    address.pool === undefined ? 'no pool' : `pool ${address.pool}`,
     address.services.join(', '),
     (isHere(address) ? address.reason : undefined) ?? address.owner?.reason ?? '',
   ]);
@@ -69,26 +104,31 @@ export function renderAddresses(document: StatusDocument, paint: Paint): string 
     .join('');
 }
 
-type Here = Extract<ListedAddress, AddressStatus>;
-
-function isHere(address: ListedAddress): address is Here {
+function isHere(address: ListedAddress): address is Origin & HereAddress {
   return 'announcements' in address;
 }
 
-function hereCells(address: Here): readonly Cell[] {
+function hereCells(address: Origin & HereAddress): readonly Cell[] {
   return [
     address.prefixLength === undefined ? address.ip : `${address.ip}/${address.prefixLength}`,
+    FAMILY_NAMES[address.family],
     address.kind,
     addressStateCell(address.state),
     address.interface ?? '-',
   ];
 }
 
-function awayCells({ ip, state }: Exclude<ListedAddress, Here>): readonly Cell[] {
-  return [ip, 'local', state === 'elsewhere' ? state : { text: state, style: 'red' }, '-'];
+function awayCells({ ip, family, state }: Origin & AwayAddress): readonly Cell[] {
+  return [
+    ip,
+    FAMILY_NAMES[family],
+    'local',
+    state === 'elsewhere' ? state : { text: state, style: 'red' },
+    '-',
+  ];
 }
 
-function heldCells(address: Here): readonly Cell[] {
+function heldCells(address: HereAddress): readonly Cell[] {
   return [
     address.heldSinceMs === undefined ? '-' : formatAge(address.heldSinceMs),
     lifetimeText(address.lifetimeLeftMs),

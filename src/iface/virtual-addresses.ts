@@ -3,7 +3,7 @@ import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/ti
 import { isAddressRequest, isRouteRequest } from './netlink-requests.ts';
 import type { Observed } from './observed.ts';
 import type { AddressStatus, KernelRequest } from './types.ts';
-import { isVirtualLink, type VirtualLinkType } from './virtual-link.ts';
+import { isVirtualLink, loadModule, type VirtualLinkType, WHY_BRIDGE } from './virtual-link.ts';
 import {
   planRemoval,
   planVirtual,
@@ -11,7 +11,7 @@ import {
   type VirtualInput,
   type VirtualPlan,
 } from './virtual-plan.ts';
-import type { DesiredVirtual, VirtualLinkStatus, VirtualReport } from './virtual-types.ts';
+import type { DesiredVirtual, VirtualLinkStatus, VirtualReport, VirtualSettings } from './virtual-types.ts';
 
 /**
  * The virtual addresses of one host over time: what was wanted last, what the kernel refused and when it is asked again,
@@ -55,8 +55,6 @@ export class VirtualAddresses {
   /** Nothing was left to do when the kernel was last looked at, and nothing else has been wanted since. */
   #isSettled = false;
   #type: VirtualLinkType;
-  /** Why it is no dummy. */
-  #note: string | undefined;
   #obstacle: string | undefined;
   #nextRepeatAt: Instant = NEVER;
   #reports: VirtualReport[] = [];
@@ -160,7 +158,7 @@ export class VirtualAddresses {
       addresses,
       repairs: this.#repairs,
       obstacle: this.#obstacle,
-      note: isOwn && link.kind === 'bridge' ? this.#note : undefined,
+      note: isOwn && link.kind === 'bridge' ? whyBridge(settings) : undefined,
     };
   }
 
@@ -221,7 +219,8 @@ export class VirtualAddresses {
 
   #linkMade(): void {
     this.#obstacle = undefined;
-    this.#reports.push({ kind: 'link-made', type: this.#type, reason: this.#note });
+    const reason = this.#type === 'bridge' ? whyBridge(this.#options.settings) : undefined;
+    this.#reports.push({ kind: 'link-made', type: this.#type, reason });
   }
 
   #failed({ request, errno, message }: Extract<VirtualOutcome, { ok: false }>, now: Instant): void {
@@ -231,8 +230,6 @@ export class VirtualAddresses {
     const isTypeMissing = request.kind === 'create-link' && errno === 'EOPNOTSUPP';
     if (isTypeMissing && this.#options.settings.type === 'auto' && this.#type === 'dummy') {
       this.#type = 'bridge';
-      this.#note =
-        'the kernel has no dummy device; after "modprobe dummy" (and "dummy" in /etc/modules-load.d/), a stop and a start of lbd make it one';
       return;
     }
     const key = keyOf(request);
@@ -291,8 +288,9 @@ function isSameWish(wanted: DesiredVirtual, before: DesiredVirtual | undefined):
   return now.length === then.length && now.network === then.network;
 }
 
-function loadModule(type: VirtualLinkType): string {
-  return `run "modprobe ${type}" (and put "${type}" into /etc/modules-load.d/ for the next boot)`;
+/** Also of a bridge that another lbd made: the reason stays as long as the link does. */
+function whyBridge({ type }: VirtualSettings): string | undefined {
+  return type === 'auto' ? WHY_BRIDGE : undefined;
 }
 
 function addressKey(kind: string, ip: Ip, prefixLength: number): string {

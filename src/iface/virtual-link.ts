@@ -30,6 +30,21 @@ function hex(byte: number): string {
   return byte.toString(16).padStart(2, '0');
 }
 
+/** What to do about a kernel that has none of the kind. */
+export function loadModule(type: VirtualLinkType): string {
+  return `run "modprobe ${type}" (and put "${type}" into /etc/modules-load.d/ for the next boot)`;
+}
+
+/** Why a bridge of `type = "auto"` is no dummy. */
+export const WHY_BRIDGE =
+  'the kernel had no dummy device when lbd made it; after "modprobe dummy" (and "dummy" in /etc/modules-load.d/), a stop and a start of lbd make it one';
+
+/** Why another's link of the name of lbd's own cannot be it. */
+export function strangerReason({ name, kind }: Pick<Link, 'name' | 'kind'>): string {
+  const what = kind === undefined ? 'an interface' : `a ${kind}`;
+  return `${name} is ${what} that lbd did not make: remove it, or give lbd's another name with [virtual] interface`;
+}
+
 /** Whether lbd made this link. */
 export function isVirtualLink(link: Link): boolean {
   return (link.kind === 'dummy' || link.kind === 'bridge') && link.mac?.startsWith(`${MARK}:`) === true;

@@ -18,7 +18,7 @@ import {
   type Link,
   type RouteRequest,
 } from './types.ts';
-import { isVirtualLink, type VirtualLinkType, virtualMac } from './virtual-link.ts';
+import { isVirtualLink, strangerReason, type VirtualLinkType, virtualMac } from './virtual-link.ts';
 import type { DesiredVirtual, VirtualSettings } from './virtual-types.ts';
 
 /**
@@ -93,11 +93,7 @@ function findLink(input: VirtualInput): LinkState {
   const { settings, observed } = input;
   const link = [...observed.links.values()].find(({ name }) => name === settings.interface);
   if (link === undefined) return { kind: 'missing' };
-  if (!isVirtualLink(link)) {
-    const kind = link.kind === undefined ? 'an interface' : `a ${link.kind}`;
-    const reason = `${link.name} is ${kind} that lbd did not make: remove it, or give lbd's another name with [virtual] interface`;
-    return { kind: 'obstructed', reason };
-  }
+  if (!isVirtualLink(link)) return { kind: 'obstructed', reason: strangerReason(link) };
   const isOfType = settings.type === 'auto' || settings.type === link.kind;
   if (isOfType && link.mac === virtualMac(settings.routes)) return { kind: 'ready', link };
   const occupant = occupantOf(link, input);

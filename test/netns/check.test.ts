@@ -40,6 +40,28 @@ describe('lbd check', { skip: SKIP }, () => {
     return (await scenario.host.run(['cat', ...paths])).stdout;
   }
 
+  test('says on which link virtual addresses go, and what to run where the kernel has no dummy', async () => {
+    const { host } = scenario;
+    const pool = ['203.0.113.0/24'];
+    const { stdout } = await checked({ pool });
+    assert.match(stdout, /\nVirtual addresses\n/);
+    const isMade =
+      (await host.run(['ip', 'link', 'add', 'd0', 'type', 'dummy'], { mayFail: true })).code === 0;
+    if (isMade) await host.run(['ip', 'link', 'delete', 'd0']);
+    assert.match(
+      stdout,
+      isMade ? /kube-lb0, a dummy that lbd makes/ : /a bridge without ports.*modprobe dummy/,
+    );
+    await host.ipBatch(['link add kube-lb0 type bridge']);
+    try {
+      const { code, stdout: other } = await checked({ pool });
+      assert.equal(code, 1);
+      assert.match(other, /ERROR: kube-lb0 is a bridge that lbd did not make/);
+    } finally {
+      await host.ipBatch(['link delete kube-lb0']);
+    }
+  });
+
   test('finds nothing wrong on a good host, and changes nothing', async () => {
     const { host, lab } = scenario;
     const addressesBefore = (await host.run(['ip', '-o', 'addr'])).stdout;

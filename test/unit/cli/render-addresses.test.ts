@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { renderAddresses } from '../../../src/cli/render-addresses.ts';
+import { listAddresses, renderAddresses } from '../../../src/cli/render-addresses.ts';
 import { plainPaint } from '../../../src/cli/table.ts';
+import type { StatusDocument } from '../../../src/daemon/types.ts';
 import { ip, statusDocument } from './support/status-document.ts';
 
 test('renderAddresses() gives one line for each address, in numeric order', () => {
@@ -18,7 +19,26 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     reason: undefined,
   } as const;
   const document = statusDocument({
+    pools: [
+      {
+        name: 'default',
+        addresses: ['192.0.2.10-192.0.2.20', '2001:db8::/64'],
+        family: 'dual',
+        size: '18446744073709551627',
+        allocated: 3,
+        blocked: [],
+      },
+    ],
     addresses: [
+      {
+        ...held,
+        ip: ip('203.0.113.7'),
+        kind: 'virtual',
+        interface: 'kube-lb0',
+        prefixLength: 24,
+        lifetimeLeftMs: 'permanent',
+        announcements: 0,
+      },
       { ...held, ip: ip('2001:db8::1'), prefixLength: 128, lifetimeLeftMs: 'permanent' },
       { ...held, ip: ip('192.0.2.10') },
       {
@@ -37,11 +57,32 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     ],
   });
   assert.deepEqual(renderAddresses(document, plainPaint).split('\n'), [
-    'ADDRESS          KIND   STATE         INTERFACE  HELD FOR  LIFETIME LEFT  ANNOUNCEMENTS  SERVICES      REASON',
-    '192.0.2.9        local  no-interface  -          -         -              0              b/mail        no interface has its subnet',
-    '192.0.2.10/32    local  announced     eth0       1m5s      28s            4              a/web, a/dns',
-    '2001:db8::1/128  local  announced     eth0       1m5s      permanent      4              a/web, a/dns',
+    'ADDRESS          FAMILY  KIND     STATE         INTERFACE  HELD FOR  LIFETIME LEFT  ANNOUNCEMENTS  ORIGIN        SERVICES      REASON',
+    '192.0.2.9        IPv4    local    no-interface  -          -         -              0              no pool       b/mail        no interface has its subnet',
+    '192.0.2.10/32    IPv4    local    announced     eth0       1m5s      28s            4              pool default  a/web, a/dns',
+    '203.0.113.7/24   IPv4    virtual  announced     kube-lb0   1m5s      permanent      0              no pool       a/web, a/dns',
+    '2001:db8::1/128  IPv6    local    announced     eth0       1m5s      permanent      4              pool default  a/web, a/dns',
     '',
+  ]);
+});
+
+test('listAddresses() tells the family and the pool of each, and of those that are on another host', () => {
+  const owner = {
+    ip: ip('192.0.2.10'),
+    state: 'theirs',
+    owner: 'edge-2',
+    epoch: 3,
+    sinceMs: 1_000,
+    heir: undefined,
+    reason: undefined,
+  } as const;
+  const document = statusDocument({
+    pools: [{ name: 'a', addresses: ['192.0.2.0/24'], family: 'v4', size: '256', allocated: 1, blocked: [] }],
+    services: [{ name: 'a/web', addresses: [owner.ip], state: 'announced', reason: undefined }],
+    election: { owners: [owner] } as unknown as NonNullable<StatusDocument['election']>,
+  });
+  assert.deepEqual(listAddresses(document), [
+    { ip: owner.ip, services: ['a/web'], state: 'elsewhere', owner, family: 'v4', pool: 'a' },
   ]);
 });
 

@@ -228,9 +228,13 @@ test('without dummy, type = "auto" makes a bridge and says why', () => {
   assert.equal(host.kernel.linkOf('kube-lb0')?.kind, 'bridge');
   const { type, note, obstacle } = host.machine.linkStatus(host.kernel);
   assert.deepEqual([type, obstacle], ['bridge', undefined]);
-  assert.match(note ?? '', /no dummy device; after "modprobe dummy"/);
+  assert.match(note ?? '', /no dummy device when lbd made it; after "modprobe dummy"/);
   assert.equal(host.state(A.ip), 'held');
   assert.deepEqual(host.restart().want(A), [], 'a bridge that is there is as good');
+  assert.equal(host.machine.linkStatus(host.kernel).note, note, 'and the reason is still known');
+  const chosen = new Host({ ...SETTINGS, type: 'bridge' });
+  chosen.want(A);
+  assert.equal(chosen.machine.linkStatus(chosen.kernel).note, undefined, 'a bridge that was asked for');
 });
 
 test('without dummy, type = "dummy" says what to run, and works when that was run', () => {
