@@ -4,12 +4,13 @@ import { renewDeadline } from './lifetime.ts';
 import type { Held } from './local-types.ts';
 
 /**
- * Repairs of one address closer together than this wait, each time twice as long, so that two programs at war do not burn
- * the host. After a repair that lasted a while, the next is at once again.
+ * Repairs of one address closer together than this wait, and each time twice as long when somebody undoes one right away,
+ * so that two programs at war do not burn the host. After a repair that lasted, the next is at once again.
  */
 const REPAIR_PAUSE_FIRST_MS = 50;
 const REPAIR_PAUSE_LAST_MS = 1_000;
-const PEACE_MS = 10_000;
+/** Undone so soon after a repair, beyond the time that the next has to wait, is right away. */
+const UNDONE_MS = 100;
 
 /** The kernel counts whole seconds, and a notification is read a moment after it was true. */
 const LIFETIME_SLACK_MS = 2_000;
@@ -42,10 +43,9 @@ export function upkeepOf(
 
 /** One more repair, of whatever kind. */
 export function countRepair(entry: Held, now: Instant): void {
-  const wasAtPeace = entry.repairedAt === undefined || now >= after(entry.repairedAt, PEACE_MS);
-  entry.repairPauseMs = wasAtPeace
-    ? REPAIR_PAUSE_FIRST_MS
-    : Math.min(REPAIR_PAUSE_LAST_MS, entry.repairPauseMs * 2);
+  const { repairedAt, repairPauseMs } = entry;
+  const lasted = repairedAt === undefined || now > after(repairedAt, 2 * repairPauseMs + UNDONE_MS);
+  entry.repairPauseMs = lasted ? REPAIR_PAUSE_FIRST_MS : Math.min(REPAIR_PAUSE_LAST_MS, 2 * repairPauseMs);
   entry.repairedAt = now;
   entry.repairs += 1;
 }
