@@ -1,18 +1,22 @@
 import { Figures } from './harness.ts';
 
 /**
- * Runs every benchmark, or the one named. JSON lines as they are measured, then a table.
+ * Runs every benchmark, or the one named and its parts: `network` is `network-policy` as well. JSON lines as they are measured, then a table.
  * Exit status: 0 when all targets are met, 1 when one is missed, 2 for an unknown name.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Promise<void> }>>> = {
   'first-light': () => import('./first-light.ts'),
   'gossip-wire': () => import('./gossip-wire.ts'),
+  'network-policy': () => import('./network-policy.ts'),
   ownership: () => import('./ownership.ts'),
   package: () => import('./package.ts'),
 };
 
 const only = process.argv[2];
-const names = only === undefined ? Object.keys(BENCHES) : [only];
+const chosen = Object.keys(BENCHES).filter(
+  (name) => only === undefined || name === only || name.startsWith(`${only}-`),
+);
+const names = chosen.length > 0 ? chosen : [only ?? ''];
 const figures = new Figures();
 for (const name of names) {
   const load = BENCHES[name];

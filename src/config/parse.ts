@@ -201,6 +201,7 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
       context: kubernetes.context,
       loadBalancerClass: kubernetes.load_balancer_class,
       leaseNamespace: kubernetes.lease_namespace,
+      healthCheckNodePorts: kubernetes.health_check_node_ports,
     },
     pools: document.pool.map(toPool),
     local: { interfaces: local.interfaces, prefix: local.prefix, lifetimeMs: lifetimeMs(document) },

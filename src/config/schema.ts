@@ -117,6 +117,13 @@ function kubernetesKeys() {
     lease_namespace: z
       ._default(text(DNS_LABEL, 'expected the name of a namespace'), 'kube-system')
       .check(z.describe('The namespace of the Lease by which lbd hosts agree on the one that allocates.')),
+    health_check_node_ports: z
+      ._default(z.boolean(), false)
+      .check(
+        z.describe(
+          "Whether this host has an address of a Service with externalTrafficPolicy Local only while the Service's healthCheckNodePort answers 200 on it, as it does when kube-proxy is ready.",
+        ),
+      ),
   };
 }
 

@@ -31,6 +31,8 @@ export type KubernetesConfig = {
   readonly loadBalancerClass: string | undefined;
   /** Where the Lease of the allocator lives. */
   readonly leaseNamespace: string;
+  /** Whether a host whose kube-proxy says no on a Service's healthCheckNodePort may not have its addresses. */
+  readonly healthCheckNodePorts: boolean;
 };
 
 export type PoolConfig = {

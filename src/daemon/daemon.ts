@@ -23,6 +23,7 @@ import { EventReporter, homelessOf } from './event-reporter.ts';
 import { explain } from './explain.ts';
 import { explainSources } from './explain-sources.ts';
 import { GossipService } from './gossip-service.ts';
+import { type HealthCheckService, healthChecksOf } from './health-check-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { splitLone } from './lone-host.ts';
@@ -74,6 +75,8 @@ export class Daemon {
   readonly #events: EventReporter;
   readonly #control: ControlServer;
   readonly #metrics: MetricsService | undefined;
+  /** Undefined where kube-proxy is not asked. */
+  readonly #health: HealthCheckService | undefined;
   /** Undefined on a host that does not gossip, which owns every address that it can. */
   #gossip: GossipService | undefined;
   #config: Config;
@@ -131,6 +134,7 @@ export class Daemon {
       onClaim: (ifIndex, claim) => this.#gossip?.claimHeard(ifIndex, claim),
       beforeStep: (now) => this.#gossip?.beforeLocalStep(now),
     });
+    this.#health = healthChecksOf(config, { addresses: () => this.#addresses(), logger, onChange });
     this.#virtual = new VirtualService({
       config: config.virtual,
       pools: config.pools,
@@ -255,6 +259,7 @@ export class Daemon {
       await Promise.all([this.#local.removeAll(), this.#virtual.removeAll()]);
     }
     await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
+    this.#health?.close();
     this.#local.close();
     this.#virtual.close();
     this.#sysctls.close();
@@ -404,13 +409,9 @@ export class Daemon {
     this.#events.refused(plan.refusals);
     if (!mayAllocate) return this.#events.notAllocating();
     this.#events.allocated(allocations, services);
-    this.#reportHomeless(plan.desired);
-  }
-
-  /** One host speaks of them for all: the one that allocates. */
-  #reportHomeless(desired: readonly DesiredAddress[]): void {
+    // One host speaks of these for all: the one that allocates.
     const homeless = [...(this.#gossip?.homeless() ?? this.#unserved), ...this.#virtual.homeless()];
-    this.#events.homeless(homelessOf(homeless, desired, this.#cluster.services()));
+    this.#events.homeless(homelessOf(homeless, plan.desired, services));
   }
 
   /** What somebody should hold: here all of it, or among the hosts that gossip what this one is granted. */
@@ -419,7 +420,7 @@ export class Daemon {
     const services = this.#cluster.services();
     const nodes = this.#cluster.nodes();
     const endpointsSynced = this.#cluster.endpointsSynced();
-    const wanted = wantedAddresses({
+    const known = wantedAddresses({
       desired,
       services,
       endpointSlices: this.#cluster.endpointSlices(),
@@ -429,11 +430,12 @@ export class Daemon {
       excludeLabelled: gossip?.excludeLabelledNodes ?? true,
       excludeNetworkUnavailable: gossip?.excludeNetworkUnavailable ?? true,
     });
+    const wanted = this.#health?.checked(known, desired, services, nodes) ?? known;
     const isComplete = this.#cluster.synced();
     const { node } = host;
     const local = this.#virtual.plan({ desired, wanted, node, services, endpointsSynced, isComplete });
     if (this.#gossip === undefined) {
-      const { here, unserved } = splitLone(local, wanted.addresses, node);
+      const { here, unserved } = splitLone(local, wanted, node);
       this.#unserved = unserved;
       return this.#local.plan(here, candidates);
     }

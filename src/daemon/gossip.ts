@@ -13,6 +13,7 @@ import type {
   SegmentKey,
   Wanted,
 } from '../election/types.ts';
+import { sameUnready, toldUnready } from '../election/unready.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
 import { LINK_LOCAL } from '../iface/nic-selection.ts';
 import { ownAddress } from '../iface/own-address.ts';
@@ -73,6 +74,8 @@ export class Gossip {
   readonly #leftOut = new Set<string>();
   #configDigest: string;
   #lifetimeMs: number;
+  /** What this host is not ready for, as the others are told. */
+  #unready: MemberMeta['unready'];
   #timer: NodeJS.Timeout | undefined;
   #armedFor: Instant = NEVER;
   #closed = false;
@@ -131,6 +134,11 @@ export class Gossip {
 
   /** Who wants what, then what of it this host may hold. */
   plan(wanted: Wanted, desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
+    const unready = toldUnready(wanted.unready?.keys() ?? []);
+    const isNews = !sameUnready(unready, this.#unready);
+    this.#unready = unready;
+    // First what it may not have, so that it takes nothing of that.
+    if (isNews) this.#step({ kind: 'meta-changed', meta: this.#meta() });
     this.#step({ kind: 'wanted-changed', wanted });
     this.#deliver(this.#entitlement.planned(desired, candidates));
   }
@@ -326,7 +334,9 @@ export class Gossip {
     // Many long v6 subnets do not fit a packet: the last ones are not told, and so not watched.
     while (segments.length > 1 && metaBytes({ ...own, segments }) > MAX_META_BYTES)
       segments = segments.slice(0, -1);
-    return { ...own, segments };
+    if (this.#unready === undefined) return { ...own, segments };
+    const listed = { ...own, segments, unready: this.#unready };
+    return metaBytes(listed) > MAX_META_BYTES ? { ...listed, unready: 'all' } : listed;
   }
 
   #arm(): void {

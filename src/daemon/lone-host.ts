@@ -1,6 +1,5 @@
-import type { WantedAddress } from '../election/types.ts';
+import type { Wanted } from '../election/types.ts';
 import type { AddressStatus, DesiredAddress } from '../iface/types.ts';
-import type { Ip } from '../lib/ip.ts';
 import { withoutEndpoint } from './endpoint-words.ts';
 
 /**
@@ -9,15 +8,17 @@ import { withoutEndpoint } from './endpoint-words.ts';
  */
 export function splitLone(
   desired: readonly DesiredAddress[],
-  wanted: ReadonlyMap<Ip, WantedAddress>,
+  wanted: Pick<Wanted, 'addresses' | 'unready'>,
   node: string,
 ): { readonly here: readonly DesiredAddress[]; readonly unserved: readonly AddressStatus[] } {
   const here: DesiredAddress[] = [];
   const unserved: AddressStatus[] = [];
   for (const address of desired) {
-    const nodes = wanted.get(address.ip)?.nodes;
-    if (nodes === undefined || nodes.has(node)) here.push(address);
-    else unserved.push(unservedStatus(address, withoutEndpoint(nodes)));
+    const nodes = wanted.addresses.get(address.ip)?.nodes;
+    const isElsewhere = nodes !== undefined && !nodes.has(node);
+    const reason = isElsewhere ? withoutEndpoint(nodes) : wanted.unready?.get(address.ip);
+    if (reason === undefined) here.push(address);
+    else unserved.push(unservedStatus(address, reason));
   }
   return { here, unserved };
 }

@@ -84,6 +84,7 @@ export class VirtualService {
       desired,
       wanted: wanted.addresses,
       excludedNodes: wanted.excludedNodes,
+      unready: wanted.unready,
       node,
       services,
       endpointsSynced,

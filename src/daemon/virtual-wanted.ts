@@ -12,6 +12,8 @@ export type VirtualWantedInput = {
   /** Which nodes may serve each, and which none. */
   readonly wanted: ReadonlyMap<Ip, WantedAddress>;
   readonly excludedNodes: ReadonlySet<string>;
+  /** Those that this host may not have, by its own checks, and why. */
+  readonly unready?: ReadonlyMap<Ip, string> | undefined;
   /** The name of this host's Node. */
   readonly node: string;
   /** This host is drained: it serves nothing. */
@@ -83,6 +85,8 @@ function toVirtual(
   // Whoever may write a status could have all hosts swallow the traffic for any address in the world: no wire says no.
   if (!place.isPooled)
     return { ...common, standing: 'kept', reason: 'it is in no pool and in no subnet of a host' };
+  const unready = input.unready?.get(ip);
+  if (unready !== undefined) return { ...common, standing: 'elsewhere', reason: unready };
   if (input.unsure !== undefined) return { ...common, standing: 'unknown', reason: input.unsure };
   return { ...common, standing: 'here', reason: isBound ? undefined : place.reason };
 }

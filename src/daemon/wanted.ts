@@ -30,19 +30,24 @@ export function wantedAddresses(input: WantedInput): Wanted {
   const addresses = new Map<Ip, WantedAddress>();
   for (const { ip, services } of input.desired) {
     let nodes: ReadonlySet<string> | undefined;
+    let isLastResort = false;
     for (const key of services as readonly ServiceKey[]) {
       if (!locals.has(key)) continue;
-      const own = usable.get(key)?.[familyOf(ip)] ?? NO_NODES;
+      const found = usable.get(key)?.[familyOf(ip)];
+      const own = found?.nodes ?? NO_NODES;
+      isLastResort ||= found?.isLastResort === true;
       // Services that share an address share its host, too: it must have endpoints of each that asks for local ones.
       nodes = nodes === undefined ? own : nodes.intersection(own);
     }
-    addresses.set(ip, { ip, nodes });
+    addresses.set(ip, isLastResort ? { ip, nodes, isLastResort } : { ip, nodes });
   }
   return { addresses, excludedNodes: excludedNodes(input), fresh: input.fresh };
 }
 
 /** By the family of the address: a proxy sends what comes to a v6 address to v6 endpoints, and to no other. */
-type UsableNodes = Readonly<Record<Family, ReadonlySet<string>>>;
+type UsableNodes = Readonly<Record<Family, Usable>>;
+
+type Usable = { readonly nodes: ReadonlySet<string>; readonly isLastResort: boolean };
 
 const NO_NODES: ReadonlySet<string> = new Set();
 
@@ -68,7 +73,7 @@ function slicesOf(
 }
 
 /** Nodes with a ready endpoint; if there is none anywhere, those where one still serves while it terminates (KEP-1669). */
-function usableNodes(slices: readonly EndpointSlice[], addressType: string): ReadonlySet<string> {
+function usableNodes(slices: readonly EndpointSlice[], addressType: string): Usable {
   const ready = new Set<string>();
   const serving = new Set<string>();
   for (const slice of slices) {
@@ -79,7 +84,8 @@ function usableNodes(slices: readonly EndpointSlice[], addressType: string): Rea
       else if (endpoint.serving && endpoint.terminating) serving.add(endpoint.node);
     }
   }
-  return ready.size > 0 ? ready : serving;
+  const isLastResort = ready.size === 0 && serving.size > 0;
+  return { nodes: isLastResort ? serving : ready, isLastResort };
 }
 
 function excludedNodes(input: WantedInput): ReadonlySet<string> {

@@ -10,6 +10,7 @@ import type { ElectionSettings } from './settings.ts';
 import type { Settling } from './settling.ts';
 import { type Standings, samePredecessor } from './standings.ts';
 import type { Claim, Entry, Member, MemberName, SegmentKey } from './types.ts';
+import { isReadyFor } from './unready.ts';
 import { WakeUps } from './wake-ups.ts';
 
 /**
@@ -238,7 +239,8 @@ export class AddressRules {
   /** An owner that lives and may not have the address: it hands over by itself, or it does not know and is asked to. */
   #mindOwner(item: Item, claim: Claim, owner: Member, now: Instant): void {
     const { node } = owner.meta;
-    const isEntitled = (item.place.nodes?.has(node) ?? true) && !this.#eligibility.isExcluded(node);
+    const mayBeThere = (item.place.nodes?.has(node) ?? true) && isReadyFor(owner.meta, item.place);
+    const isEntitled = mayBeThere && !this.#eligibility.isExcluded(node);
     if (isEntitled || !this.#host.isViewFresh || !this.#settling.mayTake || !this.isHeirHere(item)) {
       item.requestAt = undefined;
       return;

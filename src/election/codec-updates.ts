@@ -26,6 +26,7 @@ import {
   type ClaimUpdate,
   MAX_META_BYTES,
   MAX_SEGMENTS,
+  MAX_UNREADY,
   type MemberUpdate,
   type SilenceUpdate,
   type Update,
@@ -55,6 +56,12 @@ const CLAIM_TAG_BITS = 0x83;
 
 const STATES: readonly MemberState[] = ['alive', 'suspect', 'dead', 'left'];
 const WHYS: readonly Silence['why'][] = ['silent', 'process-gone', 'restarting', 'isolated'];
+const META_DRAINED = 0x01;
+const META_UNREADY_ALL = 0x02;
+/** A count and as many hashes follow the lifetime. */
+const META_UNREADY = 0x04;
+const META_UNREADY_BITS = META_UNREADY_ALL | META_UNREADY;
+const META_FLAGS = META_DRAINED | META_UNREADY_BITS;
 const SILENCE_BYTES = 1 + 4 + 4;
 const DIGEST_BYTES = 4;
 const MAX_WEIGHT = 1000;
@@ -122,7 +129,8 @@ export function metaBytes(meta: MemberMeta): number {
   let bytes = endpointBytes(meta.endpoint) + textBytes(meta.node) + textBytes(meta.version) + 2;
   for (const segments of [meta.segments, meta.cutOff ?? []])
     for (const { subnet, ip } of segments) bytes += prefixBytes(subnet) + ipBytes(ip) + 6;
-  return bytes + 1 + 2 + DIGEST_BYTES + 4;
+  const unready = Array.isArray(meta.unready) && meta.unready.length > 0 ? 1 + 4 * meta.unready.length : 0;
+  return bytes + 1 + 2 + DIGEST_BYTES + 4 + unready;
 }
 
 function writeMeta(out: ByteWriter, meta: MemberMeta): void {
@@ -133,10 +141,32 @@ function writeMeta(out: ByteWriter, meta: MemberMeta): void {
   writeSegments(out, meta.segments);
   writeSegments(out, meta.cutOff ?? []);
   assert(meta.weight >= 1 && meta.weight <= MAX_WEIGHT, `weight ${meta.weight}`);
-  out.u8(meta.drained ? 1 : 0).u16(meta.weight);
+  const { unready = [] } = meta;
+  const unreadyFlag = unready === 'all' ? META_UNREADY_ALL : unready.length > 0 ? META_UNREADY : 0;
+  out.u8((meta.drained ? META_DRAINED : 0) | unreadyFlag).u16(meta.weight);
   writeHex(out, meta.configDigest, DIGEST_BYTES);
   writeMs(out, meta.lifetimeMs, 'up');
+  if (unready !== 'all' && unready.length > 0) writeUnready(out, unready);
   assert(out.length - start <= MAX_META_BYTES, `meta of ${out.length - start} bytes`);
+}
+
+function writeUnready(out: ByteWriter, hashes: readonly number[]): void {
+  assert(hashes.length <= MAX_UNREADY, `${hashes.length} addresses that are unready`);
+  out.u8(hashes.length);
+  for (const hash of hashes) out.u32(hash);
+}
+
+function readUnready(reader: FieldReader): readonly number[] {
+  const count = reader.u8();
+  if (count < 1 || count > MAX_UNREADY)
+    reader.refuse('limit', `${count} addresses that are unready, expected 1 to ${MAX_UNREADY}`);
+  const hashes: number[] = [];
+  for (let index = 0; index < count && reader.malformed === undefined; index++) {
+    const hash = reader.u32();
+    if (hash <= (hashes.at(-1) ?? -1)) reader.refuse('value', 'unready addresses out of order');
+    hashes.push(hash);
+  }
+  return hashes;
 }
 
 function writeSegments(out: ByteWriter, segments: readonly Segment[]): void {
@@ -157,16 +187,25 @@ function readMeta(reader: FieldReader): MemberMeta {
   const version = reader.text(0, MAX_VERSION_BYTES, 'version');
   const segments = readSegments(reader);
   const cutOff = readSegments(reader);
-  const drained = readBoolean(reader, 'drained');
+  const flags = reader.u8();
+  if (flags > META_FLAGS || (flags & META_UNREADY_BITS) === META_UNREADY_BITS)
+    reader.refuse('value', `flags ${flags} of a member`);
   const weight = reader.u16();
   if (weight < 1 || weight > MAX_WEIGHT)
     reader.refuse('value', `weight ${weight}, expected 1 to ${MAX_WEIGHT}`);
   const configDigest = reader.hex(DIGEST_BYTES, '');
   const lifetimeMs = reader.ms('lifetime');
+  const listed = (flags & META_UNREADY) === 0 ? [] : readUnready(reader);
+  const unready = (flags & META_UNREADY_ALL) === 0 ? listed : 'all';
   const bytes = reader.offset - start;
   if (bytes > MAX_META_BYTES) reader.refuse('limit', `meta of ${bytes} bytes, at most ${MAX_META_BYTES}`);
+  const drained = (flags & META_DRAINED) !== 0;
   const meta = { endpoint, node, version, segments, drained, weight, configDigest, lifetimeMs };
-  return cutOff.length === 0 ? meta : { ...meta, cutOff };
+  return {
+    ...meta,
+    ...(cutOff.length === 0 ? {} : { cutOff }),
+    ...(unready.length === 0 ? {} : { unready }),
+  };
 }
 
 function readSegments(reader: FieldReader): readonly Segment[] {

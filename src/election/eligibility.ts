@@ -2,6 +2,7 @@ import { FAMILY_BITS, familyOf, type Ip, ipToNumber, type Prefix } from '../lib/
 import { draw, hashText, ranksBefore } from './rank.ts';
 import { segmentKey } from './segment-key.ts';
 import type { Member, MemberMeta, MemberName, Segment, SegmentKey } from './types.ts';
+import { allows, sameUnready, type Unready, unreadyOf } from './unready.ts';
 
 /**
  * Which members may own which addresses, and in which order. A member is a candidate while it is usable (the caller's
@@ -15,6 +16,7 @@ type Candidate = {
   readonly hash: number;
   readonly weight: number;
   readonly node: string;
+  readonly unready: Unready;
 };
 
 type Group = {
@@ -122,14 +124,13 @@ export class Eligibility {
   isOnlyDrained(name: MemberName, place: Place): boolean {
     const known = this.#known.get(name);
     if (known?.meta.drained !== true || this.#excludedNodes.has(known.meta.node)) return false;
-    return allows(place, known.meta.node) && shares(place, known.groups);
+    return allows(place, known.meta.node, unreadyOf(known.meta)) && shares(place, known.groups);
   }
 
   isCandidate(name: MemberName, place: Place): boolean {
     const known = this.#known.get(name);
-    return (
-      known?.candidate !== undefined && allows(place, known.candidate.node) && shares(place, known.groups)
-    );
+    if (known?.candidate === undefined || !shares(place, known.groups)) return false;
+    return allows(place, known.candidate.node, known.candidate.unready);
   }
 
   /** Whether the member has a subnet that holds the address, candidate or not. */
@@ -144,7 +145,8 @@ export class Eligibility {
     let bestDraw = 0;
     for (const group of place.groups) {
       for (const candidate of group.candidates) {
-        if (!allows(place, candidate.node) || skipped?.has(candidate.name) === true) continue;
+        if (!allows(place, candidate.node, candidate.unready) || skipped?.has(candidate.name) === true)
+          continue;
         const drawn = draw(place.hash, candidate.hash);
         if (best !== undefined && !ranksBefore(candidate, drawn, best, bestDraw)) continue;
         best = candidate;
@@ -163,7 +165,7 @@ export class Eligibility {
     let rank = 0;
     for (const group of place.groups) {
       for (const candidate of group.candidates) {
-        if (candidate === self || !allows(place, candidate.node)) continue;
+        if (candidate === self || !allows(place, candidate.node, candidate.unready)) continue;
         if (ranksBefore(candidate, draw(place.hash, candidate.hash), self, own)) rank += 1;
       }
     }
@@ -178,8 +180,10 @@ export class Eligibility {
       this.#setCandidate(known, undefined);
       return known.groups.length > 0;
     }
-    if (candidate?.node === node && candidate.weight === weight) return false;
-    this.#setCandidate(known, { name, hash: candidate?.hash ?? hashText(name), weight, node });
+    const isSame = candidate?.node === node && candidate.weight === weight;
+    if (isSame && sameUnready(candidate.unready.list, known.meta.unready)) return false;
+    const unready = unreadyOf(known.meta);
+    this.#setCandidate(known, { name, hash: candidate?.hash ?? hashText(name), weight, node, unready });
     return known.groups.length > 0;
   }
 
@@ -232,10 +236,6 @@ export class Eligibility {
 /** Whether a member counts for anything: it lives, and no watcher says otherwise. */
 export function isUsable(member: Member, isSilent: boolean): boolean {
   return member.state === 'alive' || (member.state === 'suspect' && !isSilent);
-}
-
-function allows(place: Place, node: string): boolean {
-  return place.nodes === undefined || place.nodes.has(node);
 }
 
 function shares(place: Place, groups: readonly Group[]): boolean {

@@ -4,6 +4,7 @@ import type { Place } from './eligibility.ts';
 import type { MoveReason } from './hand-over-out.ts';
 import type { OwnershipState } from './ownership.ts';
 import type { Grant, LocalState, MemberName, Silence } from './types.ts';
+import { isReadyFor } from './unready.ts';
 
 /**
  * Who owns an address and why, in words, from what decides it: for `lbctl status` and `lbctl explain`. Nothing here is
@@ -118,6 +119,9 @@ function whyNot(state: OwnershipState, place: Place, name: MemberName): string |
   if (state.eligibility.isExcluded(meta.node)) return `its node ${meta.node} is excluded from load balancing`;
   if (place.nodes?.has(meta.node) === false) {
     return `its node ${meta.node} has no usable endpoint (externalTrafficPolicy: Local)`;
+  }
+  if (!isReadyFor(meta, place)) {
+    return `kube-proxy of its node ${meta.node} is not ready for it (healthCheckNodePort)`;
   }
   return undefined;
 }

@@ -12,6 +12,7 @@ import { fromSilenceUpdate, joinSilences, toSilenceUpdate } from './silence.ts';
 import { Suspicion } from './suspicion.ts';
 import { Suspicions } from './suspicions.ts';
 import type { Endpoint, Member, MemberMeta, MemberName, Segment, Silence } from './types.ts';
+import { sameUnready } from './unready.ts';
 
 /**
  * What is said of members, and what stands after it: the rules of SWIM's suspicion and incarnations. Of two things said
@@ -400,6 +401,7 @@ function sameMeta(one: MemberMeta, other: MemberMeta): boolean {
     one.node === other.node &&
     one.version === other.version &&
     one.drained === other.drained &&
+    sameUnready(one.unready, other.unready) &&
     one.weight === other.weight &&
     one.configDigest === other.configDigest &&
     one.lifetimeMs === other.lifetimeMs &&

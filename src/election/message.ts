@@ -158,5 +158,7 @@ export const PACKET_OVERHEAD_BYTES = 64;
 export const MAX_UPDATES_BYTES = 1_200;
 export const MAX_META_BYTES = 512;
 export const MAX_SEGMENTS = 8;
+/** Beyond it a host says that it is unready for all. */
+export const MAX_UNREADY = 64;
 export const MAX_HANDOVER_CLAIMS = 64;
 export const MAX_STATE_BYTES = 12 * 1024 * 1024;

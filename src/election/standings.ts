@@ -3,6 +3,7 @@ import { isUsable } from './eligibility.ts';
 import { segmentKey } from './segment-key.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { Member, MemberName, Predecessor, Segment, SegmentKey, Silence } from './types.ts';
+import { sameUnready } from './unready.ts';
 
 /** Whether members serve what they own, and what the wire knows of those that do not. */
 export type Standing = {
@@ -80,6 +81,7 @@ export class Standings {
       isGone !== before.isGone ||
       isMoved ||
       before.member?.meta.node !== member.meta.node ||
+      !sameUnready(before.member.meta.unready, member.meta.unready) ||
       (isGone && !sameSilence(silence, before.silence));
     return { standing, isBack, concernsClaims };
   }

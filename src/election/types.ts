@@ -33,6 +33,11 @@ export type MemberMeta = {
   /** Those of which it hears nothing, while others are heard elsewhere: it has no part in them for now. */
   readonly cutOff?: readonly Segment[];
   readonly drained: boolean;
+  /**
+   * Addresses bound to endpoints that it may not have, because kube-proxy there is not ready for them: by `hashText()`,
+   * ascending, at most MAX_UNREADY; or all such.
+   */
+  readonly unready?: readonly number[] | 'all' | undefined;
   /** Its share of the addresses, 1 to 1000; 100 is the normal share. */
   readonly weight: number;
   /** Eight hex digits of its configuration. */
@@ -85,6 +90,8 @@ export type WantedAddress = {
   readonly ip: Ip;
   /** Nodes that may own it (externalTrafficPolicy Local: those with a usable endpoint); undefined is any. */
   readonly nodes: ReadonlySet<string> | undefined;
+  /** The endpoints there serve while they terminate, and nothing better is anywhere (KEP-1669). */
+  readonly isLastResort?: boolean;
 };
 
 /** What the plan says of the cluster; level-triggered, always whole. */
@@ -94,6 +101,8 @@ export type Wanted = {
   readonly excludedNodes: ReadonlySet<string>;
   /** False while the API server is away: then a hand-over asked for by a member with a fresh view is believed. */
   readonly fresh: boolean;
+  /** Those that this host may not have, by its own checks, and why. */
+  readonly unready?: ReadonlyMap<Ip, string>;
 };
 
 /** How an address that this host is entitled to may be taken. */

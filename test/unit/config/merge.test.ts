@@ -115,6 +115,7 @@ test('parseConfigFiles() tells of each value where it was written', () => {
     'kubernetes.context = undefined default',
     'kubernetes.load_balancer_class = undefined default',
     'kubernetes.lease_namespace = "kube-system" default',
+    'kubernetes.health_check_node_ports = false default',
     'pool.0.name = "a" main:2',
     'pool.0.addresses = ["192.0.2.0/28"] main:3',
     'pool.0.auto_assign = true default',

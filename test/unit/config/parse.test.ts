@@ -31,6 +31,7 @@ test('parseConfig() fills in every default', () => {
       context: undefined,
       loadBalancerClass: undefined,
       leaseNamespace: 'kube-system',
+      healthCheckNodePorts: false,
     },
     pools: [
       {
@@ -59,6 +60,7 @@ kubernetes.kubeconfig = "/root/.kube/config"
 kubernetes.context = "edge"
 kubernetes.load_balancer_class = "example.com/lbd"
 kubernetes.lease_namespace = "lbd"
+kubernetes.health_check_node_ports = true
 arp.enforce_sysctls = false
 control.socket = "/run/other.sock"
 metrics.listen = "[2001:DB8::1]:7472"
@@ -89,6 +91,7 @@ protocol = 200
       context: 'edge',
       loadBalancerClass: 'example.com/lbd',
       leaseNamespace: 'lbd',
+      healthCheckNodePorts: true,
     },
     pools: [
       {

@@ -71,12 +71,22 @@ const wholeMeta = fc.record({
   lifetimeMs: ms,
 });
 
+const unready: fc.Arbitrary<MemberMeta['unready']> = fc.oneof(
+  { weight: 3, arbitrary: fc.constantFrom(undefined, 'all' as const) },
+  fc
+    .uniqueArray(u32, { minLength: 1, maxLength: 64 })
+    .map((list) => list.sort((left, right) => left - right)),
+);
+
 /** All eight segments fit together, whichever of them are cut off. */
-export const meta: fc.Arbitrary<MemberMeta> = fc.tuple(wholeMeta, fc.nat(8)).map(([whole, cutOff]) => {
-  const { segments } = whole;
-  const parts = { segments: segments.slice(cutOff), cutOff: segments.slice(0, cutOff) };
-  return parts.cutOff.length === 0 ? whole : { ...whole, ...parts };
-});
+export const meta: fc.Arbitrary<MemberMeta> = fc
+  .tuple(wholeMeta, fc.nat(8), unready)
+  .map(([known, cutOff, unready]) => {
+    const whole = unready === undefined ? known : { ...known, unready };
+    const { segments } = whole;
+    const parts = { segments: segments.slice(cutOff), cutOff: segments.slice(0, cutOff) };
+    return parts.cutOff.length === 0 ? whole : { ...whole, ...parts };
+  });
 
 const silence: fc.Arbitrary<SilenceUpdate> = fc.record({
   why: fc.constantFrom('silent', 'process-gone', 'restarting', 'isolated'),

@@ -4,6 +4,7 @@ import type { Effect } from '../../../src/election/effects.ts';
 import { LEAVING_LIMIT, REBALANCE_BATCH } from '../../../src/election/hand-over-out.ts';
 import { MAX_HANDOVER_CLAIMS } from '../../../src/election/message.ts';
 import type { MemberName, Wanted } from '../../../src/election/types.ts';
+import { toldUnready } from '../../../src/election/unready.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { address, Cluster, type ClusterOptions, type Host, SETTINGS, wantedOf } from './ownership-cluster.ts';
 
@@ -158,6 +159,40 @@ test('an owner whose node lost its last endpoint offers the address to the heir 
   assert.deepEqual(cluster.serving(ip), [target.name]);
   assert.equal(cluster.longestGapMs, 0);
   cluster.checkAgreement(IPS);
+});
+
+test('an owner that says that it is not ready for an address that is bound to endpoints hands it over', () => {
+  const cluster = settled({ hosts: 3 });
+  const [ip, free] = IPS;
+  assert.ok(ip !== undefined && free !== undefined);
+  const owner = cluster.hostNamed(cluster.serving(ip)[0] as MemberName);
+  const everywhere = cluster.hosts.map(({ meta }) => meta.node);
+  cluster.want(withNodes(IPS, new Map([[ip, everywhere]])));
+  const before = cluster.owners(IPS);
+  for (const unready of [toldUnready([ip, free]), 'all'] as const) {
+    const unfit = cluster.hostNamed(cluster.serving(ip)[0] as MemberName);
+    cluster.setMeta(unfit, { unready });
+    cluster.run(300);
+    assert.notDeepEqual(cluster.serving(ip), [unfit.name]);
+    assert.equal(cluster.longestGapMs, 0);
+    cluster.checkAgreement(IPS);
+  }
+  for (const other of IPS) {
+    if (other !== ip) assert.equal(cluster.owners(IPS).get(other), before.get(other), 'bound to nothing');
+  }
+  cluster.setMeta(owner, { unready: 'all' });
+  for (const host of cluster.hosts) cluster.setMeta(host, { unready: toldUnready([ip]) });
+  cluster.run(300);
+  assert.deepEqual(cluster.serving(ip), [], 'no host is ready for it');
+  cluster.setMeta(owner, { unready: undefined });
+  cluster.run(1_000);
+  assert.deepEqual(cluster.serving(ip), [owner.name]);
+});
+
+test('toldUnready() tells of few by address, and of many as of all', () => {
+  assert.equal(toldUnready([]), undefined);
+  assert.equal(toldUnready(IPS)?.length, IPS.length);
+  assert.equal(toldUnready(Array.from({ length: 65 }, (_, index) => address(index))), 'all');
 });
 
 test('an address that nobody may have is nobodys, until somebody may', () => {

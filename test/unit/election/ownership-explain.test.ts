@@ -111,6 +111,13 @@ test('explainAddress() says of every host why it is not the owner', () => {
     reasons(owner)[first.name],
     `ineligible: its node ${first.meta.node} has no usable endpoint (externalTrafficPolicy: Local)`,
   );
+  cluster.setMeta(second, { segments: owner.meta.segments, unready: 'all' });
+  const everywhere = new Map([[IP, { ip: IP, nodes: new Set(cluster.hosts.map(({ meta }) => meta.node)) }]]);
+  cluster.want({ addresses: everywhere, excludedNodes: new Set([third.meta.node]), fresh: true }, [owner]);
+  assert.equal(
+    reasons(owner)[second.name],
+    `ineligible: kube-proxy of its node ${second.meta.node} is not ready for it (healthCheckNodePort)`,
+  );
   assert.equal(
     reasons(owner)[third.name],
     `ineligible: its node ${third.meta.node} is excluded from load balancing`,

@@ -60,6 +60,7 @@ export class Harness {
         kubeconfig: options.kubeconfig ?? this.kubeconfig(),
         context: undefined,
         loadBalancerClass: undefined,
+        healthCheckNodePorts: false,
         leaseNamespace: 'kube-system',
       },
       stateDirectory: options.stateDirectory ?? join(this.directory, `state-${this.#serial++}`),
