@@ -160,8 +160,9 @@ function reportHazards(document: ConfigDocument, report: Report): void {
   if (document.local.prefix === 'subnet') {
     report.warn(
       ['local', 'prefix'],
-      'expected "host", got "subnet": an address of a Service can become the primary one of its subnet, and with ' +
-        "net.ipv4.conf.*.promote_secondaries=0 the kernel then deletes the host's own address together with it",
+      'expected "host", got "subnet": while the host\'s own address is away, lbd takes the IPv4 addresses of Services ' +
+        "off; where it cannot, because it was stopped, one of them can come before the host's own address, which then " +
+        'has no route until that one expires',
     );
   }
   if (lifetimeMs(document) === 0) {

@@ -183,7 +183,7 @@ function localKeys() {
       ._default(z.enum(['host', 'subnet']), 'host')
       .check(
         z.describe(
-          'Whether an address is added as /32 or /128 ("host") or with the prefix length of its subnet ("subnet", which can cost the host its own address).',
+          'Whether an address is added as /32 or /128 ("host") or with the prefix length of its subnet ("subnet": its IPv4 addresses go whenever the own address of the host does).',
         ),
       ),
     lifetime: z

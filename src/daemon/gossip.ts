@@ -14,8 +14,8 @@ import type {
   Wanted,
 } from '../election/types.ts';
 import { sameUnready, toldUnready } from '../election/unready.ts';
+import { LINK_LOCAL } from '../iface/host-subnets.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
-import { LINK_LOCAL } from '../iface/nic-selection.ts';
 import { ownAddress } from '../iface/own-address.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';

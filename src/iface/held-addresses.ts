@@ -72,12 +72,23 @@ export class HeldAddresses {
     report({ kind: 'repaired', ip, ifIndex: target.ifIndex, was: 'removed', repairs });
   }
 
+  /** The host's own address is back, for which it was taken off: it goes on where it was. */
+  resume(ip: Ip, entry: Held, now: Instant): void {
+    const { kernel, announcing, lost } = this.#parts;
+    const { target } = entry;
+    entry.aside = undefined;
+    if (now >= renewDeadline(entry)) return lost(ip, entry, now);
+    if (!this.renewals.isAllowed(target.ifIndex, ip)) return;
+    kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));
+    announcing.start(ip, target.ifIndex, now);
+  }
+
   /** Renews all in one batch, as far as that is allowed, and gives up what is too late. */
   renewAll(now: Instant): void {
     const { entries, kernel, lost } = this.#parts;
     this.renewals.forgetLease();
     for (const [ip, entry] of entries.all) {
-      if (entry.status !== 'held') continue;
+      if (entry.status !== 'held' || entry.aside !== undefined) continue;
       const deadline = renewDeadline(entry);
       if (now >= deadline) lost(ip, entry, now);
       else {

@@ -21,6 +21,7 @@ export function newlyHeld(target: Target, validUntil: Instant, now: Instant): He
     validUntil,
     renewedAt: now,
     graceUntil: undefined,
+    aside: undefined,
     rival: undefined,
     failure: undefined,
     repairs: 0,

@@ -21,7 +21,7 @@ import type {
   Target,
 } from './local-types.ts';
 import type { HostView, NicSelection } from './nic-selection.ts';
-import { Placement } from './placement.ts';
+import { isSecondary, Placement } from './placement.ts';
 import type { TakeOverState } from './take-over.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
@@ -127,6 +127,7 @@ export class LocalAddresses {
     if (request.op === 'remove') return true;
     const entry = this.#entries.get(request.ip);
     if (entry?.status !== 'held' && entry?.status !== 'adding') return false;
+    if (entry.status === 'held' && entry.aside !== undefined) return false;
     return samePlace(entry.target, request) && this.#held.renewals.isAllowed(request.ifIndex, request.ip);
   }
 
@@ -350,7 +351,10 @@ export class LocalAddresses {
     const { target } = place;
     if (entry?.status === 'held') {
       entry.graceUntil = undefined;
-      if (samePlace(entry.target, target)) return this.#held.keep(ip, entry, now);
+      if (samePlace(entry.target, target)) {
+        if (entry.aside !== undefined) return this.#held.resume(ip, entry, now);
+        return this.#held.keep(ip, entry, now);
+      }
       this.#kernel.remove(ip, entry.target);
       this.#forget(ip);
     }
@@ -400,7 +404,9 @@ export class LocalAddresses {
       entry.graceUntil ??= after(now, SUBNET_GRACE_MS);
       if (now < entry.graceUntil) {
         this.#wakeAt.set(ip, entry.graceUntil);
-        return this.#held.keep(ip, entry, now);
+        if (!isSecondary(ip, entry.target)) return this.#held.keep(ip, entry, now);
+        entry.aside = reason;
+        return this.#kernel.removeAllOf(ip);
       }
     }
     this.#wait(ip, 'no-interface', reason);

@@ -49,7 +49,7 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
         state: rivalReason(entry, now) === undefined ? 'held' : 'conflict',
         lifetimeLeftMs: entry.validUntil === NEVER ? 'permanent' : Math.max(0, entry.validUntil - now),
         heldSinceMs: now - entry.since,
-        reason: rivalReason(entry, now) ?? entry.failure,
+        reason: rivalReason(entry, now) ?? entry.aside ?? entry.failure,
       };
     case 'waiting':
       return { ...common, state: entry.why, reason: entry.reason };

@@ -136,6 +136,8 @@ export type Held = {
   renewedAt: Instant;
   /** Set while the host's own subnet is gone from the NIC. */
   graceUntil: Instant | undefined;
+  /** Why it is not in the kernel meanwhile, where it would harm the host's own address. */
+  aside: string | undefined;
   /** Somebody else who says that the address is his. */
   rival:
     | { readonly mac: Mac; readonly heardAt: Instant; readonly defendedAt: Instant | undefined }

@@ -101,6 +101,7 @@ export const RT_TABLE_MAIN = 254;
 export const RTPROT_UNSPEC = 0;
 export const RT_SCOPE_UNIVERSE = 0;
 export const RT_SCOPE_LINK = 253;
+export const RT_SCOPE_HOST = 254;
 export const RTN_UNICAST = 1;
 /** rtm_flags: a route that the kernel cloned for one destination, no entry of the table. */
 export const RTM_F_CLONED = 0x200;

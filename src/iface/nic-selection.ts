@@ -1,14 +1,13 @@
 import {
   broadcastOf,
-  FAMILY_BITS,
   type Family,
   familyOf,
   formatPrefix,
   type Ip,
   type Prefix,
   prefixContains,
-  prefixOf,
 } from '../lib/ip.ts';
+import { HostSubnets } from './host-subnets.ts';
 import {
   type IfIndex,
   type KernelAddress,
@@ -30,7 +29,6 @@ const IFF_POINTOPOINT = 0x10;
 const IFF_NOARP = 0x80;
 const IFF_LOWER_UP = 0x10000;
 const ARPHRD_ETHER = 1;
-export const LINK_LOCAL: Prefix = { network: 'fe80::' as Ip, length: 10 };
 
 /** kube-proxy in IPVS mode binds every Service address here; that is no sign of another holder. */
 const KUBE_IPVS_DEVICE = 'kube-ipvs0';
@@ -43,6 +41,11 @@ export type Nic = {
   /** Administratively up and with carrier. */
   readonly up: boolean;
   readonly subnets: readonly Prefix[];
+  /**
+   * Those of the v4 ones in which the host's own address is not the primary one of the kernel, so that it has neither a
+   * route nor a say: somebody else's came first.
+   */
+  readonly displaced?: readonly Prefix[];
 };
 
 /** All that decides where addresses go; equal `signature` means equal decisions. */
@@ -90,34 +93,28 @@ export function viewHost(
 ): HostView {
   const links = new Map([...facts.links].map((link) => [link.index, link]));
   const ownAddresses = new Map<Ip, string>();
-  const subnets = new Map<IfIndex, Prefix[]>();
+  const subnets = new HostSubnets();
   for (const address of facts.addresses) {
     const link = links.get(address.ifIndex);
     if (isOurs(address) || link === undefined || isVirtualLink(link)) continue;
     if (link.name === KUBE_IPVS_DEVICE) continue;
     const other = ownAddresses.get(address.ip);
     if (other === undefined || link.name < other) ownAddresses.set(address.ip, link.name);
-    const hostBits = familyOf(address.ip) === 'v4' ? 32 : 128;
-    if (address.prefixLength >= hostBits || prefixContains(LINK_LOCAL, address.ip)) continue;
-    addSubnet(subnets, address.ifIndex, prefixOf(address.ip, address.prefixLength));
+    subnets.addOwn(address);
   }
-  for (const { ifIndex, family, destination, gateway } of facts.routes) {
-    // An address by DHCPv6 is a /128: its subnet is known only by the on-link route of a router advertisement.
-    if (family !== 'v6' || ifIndex === undefined || gateway !== undefined) continue;
-    const isSubnet = destination.length > 0 && destination.length < FAMILY_BITS.v6;
-    if (isSubnet && !prefixContains(LINK_LOCAL, destination.network))
-      addSubnet(subnets, ifIndex, destination);
-  }
+  for (const route of facts.routes) subnets.addRoute(route);
   const nics: Nic[] = [];
   for (const link of links.values()) {
     if (!canCarryAddresses(link) || link.mac === undefined) continue;
     const up = (link.flags & IFF_UP) !== 0 && (link.flags & IFF_LOWER_UP) !== 0;
+    const displaced = subnets.displaced(link.index);
     nics.push({
       ifIndex: link.index,
       name: link.name,
       mac: link.mac,
       up,
-      subnets: (subnets.get(link.index) ?? []).sort(byText),
+      subnets: subnets.of(link.index),
+      ...(displaced.length === 0 ? {} : { displaced }),
     });
   }
   nics.sort((left, right) => left.ifIndex - right.ifIndex);
@@ -138,17 +135,6 @@ export function viewHost(
     [...macs].sort(),
   ]);
   return { nics, selected, ownAddresses, gateways, macs, signature };
-}
-
-function addSubnet(subnets: Map<IfIndex, Prefix[]>, ifIndex: IfIndex, subnet: Prefix): void {
-  const known = subnets.get(ifIndex) ?? [];
-  if (!known.some((other) => formatPrefix(other) === formatPrefix(subnet))) known.push(subnet);
-  subnets.set(ifIndex, known);
-}
-
-/** Any order that is always the same: the kernel's own changes when an address goes and comes back. */
-function byText(left: Prefix, right: Prefix): number {
-  return formatPrefix(left) < formatPrefix(right) ? -1 : 1;
 }
 
 function byIndex(left: IfIndex, right: IfIndex): number {

@@ -1,6 +1,7 @@
 import type { Ip } from '../lib/ip.ts';
 import { prefixContains } from '../lib/ip.ts';
-import { type HostView, LINK_LOCAL, type Nic } from './nic-selection.ts';
+import { LINK_LOCAL } from './host-subnets.ts';
+import type { HostView, Nic } from './nic-selection.ts';
 
 /**
  * The host's own address on `nic` from which it asks for `target`: in the same subnet, of a link-local target the

@@ -1,4 +1,4 @@
-import { FAMILY_BITS, familyOf, type Ip } from '../lib/ip.ts';
+import { FAMILY_BITS, familyOf, formatPrefix, type Ip } from '../lib/ip.ts';
 import type { Target } from './local-types.ts';
 import {
   EMPTY_HOST,
@@ -59,6 +59,13 @@ export class Placement {
     const chosen = this.select(ip);
     const selection = heldOn === undefined ? chosen : stayOnNic(ip, this.#host, heldOn, chosen);
     if (selection.kind !== 'nic') return selection;
+    if (prefix === 'subnet' && selection.nic.displaced?.includes(selection.subnet) === true) {
+      const { nic, subnet } = selection;
+      return {
+        kind: 'none',
+        reason: `the host's own address in ${formatPrefix(subnet)} of ${nic.name} is not the primary one, and lbd steps aside for it`,
+      };
+    }
     const prefixLength = prefix === 'subnet' ? selection.subnet.length : FAMILY_BITS[familyOf(ip)];
     return { kind: 'target', target: { ifIndex: selection.nic.ifIndex, prefixLength } };
   }
@@ -70,4 +77,12 @@ export class Placement {
   macOf(ifIndex: IfIndex): Mac | undefined {
     return this.#host.nics.find((nic) => nic.ifIndex === ifIndex)?.mac;
   }
+}
+
+/**
+ * Whether it is one more address of the host's subnet for the kernel. Without the host's own it would become the primary
+ * one, and the host's own a secondary one without a route when it comes back.
+ */
+export function isSecondary(ip: Ip, { prefixLength }: Target): boolean {
+  return familyOf(ip) === 'v4' && prefixLength < FAMILY_BITS.v4;
 }

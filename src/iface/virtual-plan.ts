@@ -1,4 +1,5 @@
 import { FAMILY_BITS, familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
+import { LINK_LOCAL } from './host-subnets.ts';
 import {
   IFA_F_NODAD,
   IFA_F_NOPREFIXROUTE,
@@ -7,7 +8,6 @@ import {
   RT_SCOPE_LINK,
   RT_SCOPE_UNIVERSE,
 } from './netlink-constants.ts';
-import { LINK_LOCAL } from './nic-selection.ts';
 import type { Observed } from './observed.ts';
 import {
   type AddressRequest,

@@ -28,7 +28,7 @@ describe('a local address', { skip: SKIP }, () => {
 
     const address = await shown(host, ip);
     assert.equal(address?.prefixlen, 32);
-    assert.equal(address?.scope, 'global');
+    assert.equal(address?.scope, 'host');
     assert.equal(address?.noprefixroute, true);
     const { valid_life_time: valid, preferred_life_time: preferred } = address ?? {};
     assert.ok(valid !== undefined && valid > 20 && valid <= 30, `valid for ${valid} s`);

@@ -255,8 +255,9 @@ test('parseConfig() warns of what is allowed but hazardous', () => {
     'f: warning: expected at least one [[pool]], got none: no Service gets an address from this host',
   ]);
   assert.deepEqual(accepted(`${POOL}[local]\nprefix = "subnet"\n`).warnings, [
-    'f:5: warning: local.prefix: expected "host", got "subnet": an address of a Service can become the primary one of ' +
-      "its subnet, and with net.ipv4.conf.*.promote_secondaries=0 the kernel then deletes the host's own address together with it",
+    'f:5: warning: local.prefix: expected "host", got "subnet": while the host\'s own address is away, lbd takes the ' +
+      'IPv4 addresses of Services off; where it cannot, because it was stopped, one of them can come before the ' +
+      "host's own address, which then has no route until that one expires",
   ]);
   for (const lifetime of ['0', '"0"', '"0s"']) {
     const { config, warnings } = accepted(`${POOL}[local]\nlifetime = ${lifetime}\n`);

@@ -13,18 +13,23 @@ function program(op: Program['op'], ip: string, lifetimeMs = 30_000): Program {
   return { op, ip: ip as Ip, ifIndex: ETH0, prefixLength: ip.includes(':') ? 128 : 32, lifetimeMs };
 }
 
-test('a v4 address goes in with a finite lifetime, the tag and no prefix route', () => {
+test('a v4 address goes in with a finite lifetime, the tag, no prefix route and a scope that makes it no source', () => {
   assert.deepEqual(toAddressRequest(program('add', '192.0.2.10')), {
     kind: 'add',
     ifIndex: ETH0,
     ip: '192.0.2.10',
     prefixLength: 32,
-    scope: 0,
+    scope: 254,
     flags: IFA_F_NOPREFIXROUTE,
     preferredSeconds: 30,
     validSeconds: 30,
     protocol: LBD_PROTOCOL,
   });
+});
+
+test("a v4 address with the prefix of the subnet has the scope of the host's own, whose secondary it is", () => {
+  const request = toAddressRequest({ ...program('add', '192.0.2.10'), prefixLength: 24 });
+  assert.equal(request.kind === 'add' && request.scope, 0);
 });
 
 test('a v6 address goes in without DAD and deprecated, so that it is no source address', () => {
