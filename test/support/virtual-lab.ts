@@ -36,7 +36,9 @@ export type EndpointConditions = {
   readonly terminating: boolean;
 };
 
-const READY: EndpointConditions = { ready: true, serving: true, terminating: false };
+export const READY: EndpointConditions = { ready: true, serving: true, terminating: false };
+/** A last resort: it still serves, but not for long. */
+export const TERMINATING: EndpointConditions = { ready: false, serving: true, terminating: true };
 const SLICES = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices';
 
 export class VirtualLab {
@@ -98,14 +100,14 @@ export class VirtualLab {
   async setEndpoints(
     service: string,
     hosts: readonly LabHost[],
-    conditions: EndpointConditions = READY,
+    conditionsOf: (host: LabHost) => EndpointConditions = () => READY,
   ): Promise<void> {
     await Promise.all(
       (['IPv4', 'IPv6'] as const).map((addressType) => {
-        const endpoints = hosts.map(({ ip, ip6, name }) => ({
-          addresses: [addressType === 'IPv4' ? ip : ip6],
-          nodeName: name,
-          conditions,
+        const endpoints = hosts.map((host) => ({
+          addresses: [addressType === 'IPv4' ? host.ip : host.ip6],
+          nodeName: host.name,
+          conditions: conditionsOf(host),
         }));
         return this.#putSlice(`${service}-${addressType.toLowerCase()}`, { service, addressType, endpoints });
       }),
