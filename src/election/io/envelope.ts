@@ -19,8 +19,8 @@ import type { GossipKey } from './key-ring.ts';
  *   │ kind │ label hash │ session      │ number   │ check   │
  *   └──────┴────────────┴──────────────┴──────────┴─────────┘
  *
- * Session and number are the nonce. The check is a short hash of the header under the key: who has none is turned away for
- * the price of that. Without keys (`insecure`) check and tag are zero and absent, and all else is the same.
+ * Session and number are the nonce. The check is two short hashes under the key, of the header and of the whole packet: who has
+ * none is turned away for the price of that, also with a packet of a member that he changed. Without keys (`insecure`) check and tag are zero and absent, and all else is the same.
  */
 
 export const HEADER_BYTES = 20;
@@ -64,7 +64,7 @@ export type Refusal =
 /** What follows from one key and the label: another label makes other keys. */
 type DerivedKey = { readonly cipher: KeyObject; readonly check: readonly [number, number] };
 
-export type Header = { readonly kind: PacketKind; readonly number: number; readonly key: number };
+export type Header = { readonly kind: PacketKind; readonly number: number };
 
 export class Envelope {
   readonly #label: string;
@@ -90,14 +90,20 @@ export class Envelope {
     return this.#sealed ? TAG_BYTES : 0;
   }
 
-  /** Writes the header of a packet at the start of `out`. */
+  /** Writes the header of a packet at the start of `out`, but for its check. */
   writeHeader(out: Buffer, kind: PacketKind, session: Buffer, number: number): void {
     out[0] = (this.#sealed ? SEALED : PLAIN) | KINDS.indexOf(kind);
     out.writeUIntBE(this.#labelHash, 1, 3);
     session.copy(out, SESSION_AT);
     out.writeUInt32BE(number, NUMBER_AT);
+  }
+
+  /** The last thing to write, as it is of all the rest of the packet. */
+  writeCheck(packet: Buffer): void {
     const [first] = this.#keys;
-    out.writeUInt32BE(first === undefined ? 0 : checkOf(out, first), CHECK_AT);
+    const view = viewOf(packet);
+    const check = first === undefined ? 0 : checkOf(view, headerHash(view, first.check), first.check);
+    view.setUint32(CHECK_AT, check);
   }
 
   /** The header at the start of `packet`, or why it is none of this cluster's: without any decryption. */
@@ -109,15 +115,24 @@ export class Envelope {
     if (kind === undefined || (sealing !== SEALED && sealing !== PLAIN)) return 'version';
     if (sealing !== (this.#sealed ? SEALED : PLAIN)) return 'sealing';
     if (packet.readUIntBE(1, 3) !== this.#labelHash) return 'label';
-    const key = this.#keyOf(packet);
-    if (key < 0) return 'key';
-    return { kind, number: packet.readUInt32BE(NUMBER_AT), key };
+    const check = packet.readUInt32BE(CHECK_AT);
+    const view = viewOf(packet);
+    const isKnown = this.#sealed
+      ? this.#keys.some((key) => headerHash(view, key.check) >>> 16 === check >>> 16)
+      : check === 0;
+    return isKnown ? { kind, number: packet.readUInt32BE(NUMBER_AT) } : 'key';
   }
 
-  #keyOf(packet: Buffer): number {
+  /** The place of the key under which a packet with such a header was made; undefined when it was changed since. */
+  keyOf(packet: Buffer): number | undefined {
+    if (!this.#sealed) return 0;
     const check = packet.readUInt32BE(CHECK_AT);
-    if (!this.#sealed) return check === 0 ? 0 : -1;
-    return this.#keys.findIndex((key) => checkOf(packet, key) === check);
+    const view = viewOf(packet);
+    const key = this.#keys.findIndex(({ check: key }) => {
+      const header = headerHash(view, key);
+      return header >>> 16 === check >>> 16 && checkOf(view, header, key) === check;
+    });
+    return key < 0 ? undefined : key;
   }
 
   /** Ciphertext and tag of `plain` under the first key. */
@@ -151,6 +166,11 @@ export class Envelope {
   }
 }
 
+/** What the tag of a packet covers beside its own bytes: the header without the check, which is made last. */
+export function boundOf(header: Buffer): Buffer {
+  return header.subarray(0, CHECK_AT);
+}
+
 /** The nonce of a packet is in its header. */
 export function nonceOf(header: Buffer): Buffer {
   return header.subarray(SESSION_AT, SESSION_AT + NONCE_BYTES);
@@ -173,11 +193,18 @@ function derive({ secret }: GossipKey, label: string): DerivedKey {
   };
 }
 
-const words = [0, 0, 0, 0];
+/** Half of a hash of the header, then half of one of the rest that is bound to the header. */
+function checkOf(packet: DataView, header: number, [k0, k1]: DerivedKey['check']): number {
+  const rest = halfSipHash(k0 ^ header, k1, packet, HEADER_BYTES, packet.byteLength);
+  return ((header & 0xffff_0000) | (rest >>> 16)) >>> 0;
+}
 
-function checkOf(header: Buffer, { check }: DerivedKey): number {
-  for (let index = 0; index < words.length; index++) words[index] = header.readInt32LE(index * 4);
-  return halfSipHash(check, words);
+function headerHash(packet: DataView, [k0, k1]: DerivedKey['check']): number {
+  return halfSipHash(k0, k1, packet, 0, CHECK_AT);
+}
+
+function viewOf(packet: Buffer): DataView {
+  return new DataView(packet.buffer, packet.byteOffset, packet.length);
 }
 
 function isAuthentic(decipher: { final(): unknown }): boolean {

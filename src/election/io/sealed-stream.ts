@@ -45,6 +45,7 @@ export class SealedStream {
   preamble(): Buffer {
     const header = Buffer.alloc(HEADER_BYTES);
     this.#envelope.writeHeader(header, 'stream', this.#session, 0);
+    this.#envelope.writeCheck(header);
     return header;
   }
 
@@ -100,9 +101,11 @@ export class SealedStream {
     const header = this.#envelope.readHeader(preamble);
     if (typeof header === 'string') return header;
     if (header.kind !== 'stream') return 'version';
+    const key = this.#envelope.keyOf(preamble);
+    if (key === undefined) return 'forged';
     const session = preamble.subarray(SESSION_AT, SESSION_AT + SESSION_BYTES);
     if (session.equals(this.#session)) return 'own';
-    this.#key = header.key;
+    this.#key = key;
     this.#peerSession = session;
     return undefined;
   }

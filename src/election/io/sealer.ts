@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import {
+  boundOf,
   type Envelope,
   HEADER_BYTES,
   nonceOf,
@@ -92,12 +93,10 @@ export class Sealer<Context> {
     if (id === this.#sessionId) return REFUSED.own;
     const { kind, number } = header;
     if (this.#sessions.isReplay(id, number)) return REFUSED.replayed;
-    const plain = this.#envelope.decrypt(
-      header.key,
-      nonceOf(packet),
-      packet.subarray(0, HEADER_BYTES),
-      packet.subarray(HEADER_BYTES),
-    );
+    const key = this.#envelope.keyOf(packet);
+    if (key === undefined) return REFUSED.forged;
+    const sealed = packet.subarray(HEADER_BYTES);
+    const plain = this.#envelope.decrypt(key, nonceOf(packet), boundOf(packet), sealed);
     if (plain === undefined) return REFUSED.forged;
     if (plain.length < TIME_BYTES) return REFUSED.size;
     const sentAtMs = plain.readUInt32BE(0);
@@ -145,7 +144,10 @@ export class Sealer<Context> {
     this.#envelope.writeHeader(header, kind, this.#session, this.#number);
     const time = Buffer.allocUnsafe(TIME_BYTES);
     time.writeUInt32BE(Math.floor(nowMs - this.#sessionStartMs), 0);
-    return Buffer.concat([header, ...this.#envelope.encrypt(nonceOf(header), header, [time, body])]);
+    const sealed = this.#envelope.encrypt(nonceOf(header), boundOf(header), [time, body]);
+    const packet = Buffer.concat([header, ...sealed]);
+    this.#envelope.writeCheck(packet);
+    return packet;
   }
 
   #renewSession(nowMs: number): void {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Envelope } from '../../../src/election/io/envelope.ts';
+import { Envelope, HEADER_BYTES } from '../../../src/election/io/envelope.ts';
 import { halfSipHash } from '../../../src/election/io/half-siphash.ts';
 import { type GossipKey, newKey } from '../../../src/election/io/key-ring.ts';
 import { type Opened, Sealer } from '../../../src/election/io/sealer.ts';
@@ -53,12 +53,12 @@ function refusal(opened: Opened<string>): string {
 }
 
 test('halfSipHash() gives the vectors of its authors', () => {
-  const key = [0x03020100, 0x07060504] as const;
-  const words = [0x03020100, 0x07060504, 0x0b0a0908, 0x0f0e0d0c];
-  assert.equal(halfSipHash(key, []), 0x5b9f35a9);
-  assert.equal(halfSipHash(key, words.slice(0, 1)), 0x89466e2a);
-  assert.equal(halfSipHash(key, words.slice(0, 2)), 0x8f84b8d0);
-  assert.equal(halfSipHash(key, words), 0x84acb5d9);
+  const bytes = new DataView(Uint8Array.from({ length: 20 }, (_, index) => index).buffer);
+  const hash = (from: number, to: number) => halfSipHash(0x03020100, 0x07060504, bytes, from, to);
+  assert.equal(hash(0, 0), 0x5b9f35a9);
+  assert.equal(hash(0, 4), 0x89466e2a);
+  assert.equal(hash(0, 8), 0x8f84b8d0);
+  assert.equal(hash(0, 16), 0x84acb5d9);
 });
 
 for (const keys of [KEYS, undefined]) {
@@ -214,6 +214,23 @@ test('open() refuses with the reason that an operator needs', () => {
     ['own', alice, good],
   ];
   for (const [why, host, packet] of cases) assert.equal(refusal(host.open(packet)), why, why);
+});
+
+test('open() decrypts nothing that was changed on the way, or put together from two packets', (context) => {
+  const { alice, bob } = twoHosts();
+  introduce(alice, bob);
+  const decrypt = context.mock.method(bob.envelope, 'decrypt');
+  const [one, other] = [alice.seal('one message'), alice.seal('one another')];
+  for (let at = 0; at < one.length; at++) {
+    const changed = Buffer.from(one);
+    changed[at] = (changed[at] ?? 0) ^ 0x10;
+    assert.equal(bob.open(changed).kind, 'refused');
+  }
+  const mixed = Buffer.concat([one.subarray(0, HEADER_BYTES), other.subarray(HEADER_BYTES)]);
+  assert.equal(refusal(bob.open(mixed)), 'forged');
+  // One in 65,536 gets as far, by chance.
+  assert.ok(decrypt.mock.callCount() <= 1);
+  assert.equal(refusal(bob.open(one)), 'fresh');
 });
 
 test('setKeys() rotates keys without refusing a packet of anybody on the way', () => {
