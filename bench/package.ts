@@ -6,11 +6,13 @@ import { createLab, type Lab } from '../test/support/lab.ts';
 import { type Figures, median } from './harness.ts';
 import { memoryOf } from './process-figures.ts';
 
-/** What a host pays for lbd: the package, its start, its return after a kill, its memory. */
+/** What a host pays for lbd: the package, its start, its return after a kill, its memory, and how long lbctl takes. */
 
 const BENCH = 'package';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BINARY = join(ROOT, 'build/lbd');
+const LBCTL = join(ROOT, 'build/lbctl');
+const SOCKET = '/run/lbd/lbd.sock';
 const ROUNDS = 15;
 /** RestartSec of packaging/systemd/lbd.service. */
 const RESTART_PAUSE_MS = 50;
@@ -27,12 +29,13 @@ const CONFIG = '[[pool]]\nname = "default"\naddresses = ["10.77.64.0/18"]\n';
 
 export async function run(figures: Figures): Promise<void> {
   recordSizes(figures);
+  record(figures, `lbctl version, median of ${ROUNDS}`, median(times(LBCTL, ['version'])), 'ms', 80);
   await timeStartAndReturn(figures);
   for (const expected of MEMORY) await recordMemory(figures, expected);
 }
 
 function recordSizes(figures: Figures): void {
-  const deb = execFileSync(process.execPath, ['scripts/build-deb.ts'], {
+  const deb = execFileSync(process.execPath, ['scripts/build-deb.ts', '--output', 'build/bench'], {
     cwd: ROOT,
     encoding: 'utf8',
   }).trim();
@@ -69,6 +72,15 @@ async function timeStartAndReturn(figures: Figures): Promise<void> {
   record(figures, `SIGKILL to READY, without systemd's own time, ${what}`, median(returns), 'ms', 300);
 }
 
+/** How long a command takes from its start to its end, in ms. */
+function times(command: string, args: readonly string[]): readonly number[] {
+  return Array.from({ length: ROUNDS }, () => {
+    const startedAt = performance.now();
+    execFileSync(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+    return performance.now() - startedAt;
+  });
+}
+
 /** The shell command of ExecStopPost= as systemd would hand it to sh. */
 function stopPostCommand(): string {
   const unit = readFileSync(join(ROOT, 'packaging/systemd/lbd.service'), 'utf8');
@@ -92,6 +104,8 @@ async function recordMemory(figures: Figures, expected: (typeof MEMORY)[number])
   const memory = memoryOf(lbd.pid);
   record(figures, `RssAnon, ${services} Services`, memory.anonymousMb, 'MB', anonymousMb);
   record(figures, `VmRSS, ${services} Services`, memory.residentMb, 'MB', residentMb);
+  const status = times(LBCTL, ['--socket', lbd.host.outside(SOCKET), 'status']);
+  record(figures, `lbctl status, ${services} Services, median of ${ROUNDS}`, median(status), 'ms', 150);
 }
 
 async function startLab(): Promise<Lab> {

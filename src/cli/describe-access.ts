@@ -59,7 +59,7 @@ function describeApi(report: ApiReport, leaseNamespace: string): readonly Remark
   return [
     answers,
     ...missing.map((permission) => describeMissing(permission, leaseNamespace)),
-    note('packaging/kubernetes/rbac.yaml grants all of them, and so does "lbctl kubeconfig".'),
+    note('/usr/share/lbd/kubernetes/rbac.yaml grants all of them, and so does "lbctl kubeconfig".'),
   ];
 }
 

@@ -52,7 +52,7 @@ describe('an address that kube-proxy in IPVS mode has on every node', { skip: SK
         const since = prober.answers(VIP).filter(({ atMs }) => atMs >= sinceMs);
         return since.length >= count ? since : undefined;
       },
-      { describe: `${count} answers`, timeoutMs: 60_000 },
+      { describe: `${count} answers`, timeoutMs: 180_000 },
     );
     return new Set(answers.map(({ mac }) => mac));
   }
@@ -101,7 +101,7 @@ describe('an address that kube-proxy in IPVS mode has on every node', { skip: SK
     const reloadedMs = labTimeMs();
     await waitFor(async () => (await answerers(MANY_ANSWERS)).size === 1, {
       describe: 'only one host to answer',
-      timeoutMs: 30_000,
+      timeoutMs: 120_000,
     });
     const lastMs = prober.answers(VIP).findLast(({ mac }) => mac === other.mac)?.atMs ?? 0;
     t.diagnostic(
@@ -118,7 +118,7 @@ describe('an address that kube-proxy in IPVS mode has on every node', { skip: SK
         /^1\n2$/.test(await other.output('cd /proc/sys/net/ipv4/conf/eth0; cat arp_ignore arp_announce')),
       {
         describe: 'the sysctls as lbd wants them',
-        timeoutMs: 30_000,
+        timeoutMs: 120_000,
       },
     );
     assert.deepEqual([...(await answerers(MANY_ANSWERS))], [holder.mac]);

@@ -106,6 +106,6 @@ test('describeAccess() names each missing verb with what it is for', () => {
     'warning: The API server does not let lbd create events.events.k8s.io, which it needs to tell in "kubectl describe service" what was done with it and why.',
     'error: The API server does not let lbd get leases.coordination.k8s.io lbd-allocator in namespace lb, which it needs to see which host allocates, and whether it still does.',
     'warning: The API server does not let lbd create serviceaccounts/token lbd in its own namespace, which it needs to renew its own token before that expires.',
-    'note: packaging/kubernetes/rbac.yaml grants all of them, and so does "lbctl kubeconfig".',
+    'note: /usr/share/lbd/kubernetes/rbac.yaml grants all of them, and so does "lbctl kubeconfig".',
   ]);
 });

@@ -46,6 +46,8 @@ export class MachineLab {
         Promise.all(names.map((name, index) => wake(lab, image, saved, name, index))),
         lab.startApiServer('server'),
       ]);
+      // A certificate of the API server must not be from their future.
+      await Promise.all(machines.map((machine) => machine.setClock()));
       return new MachineLab(lab, machines);
     } catch (error) {
       await lab.close();

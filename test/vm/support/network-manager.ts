@@ -9,7 +9,7 @@ import { VIP } from './story.ts';
 const LEASE_SECONDS = 40;
 const OWN_BY_DHCP = /inet 10\.77\.0\.15\d\/24 /;
 /** Under emulation a manager needs seconds to start. */
-const TIMEOUT_MS = 90_000;
+const TIMEOUT_MS = 180_000;
 
 const LOG = '/run/address-changes';
 
@@ -161,7 +161,7 @@ export class AddressLog {
         const news = (await this.changes()).slice(before);
         return news.some(({ kind, text }) => kind === 'added' && OWN_BY_DHCP.test(text));
       },
-      { describe: 'a renewed lease', timeoutMs: 2 * LEASE_SECONDS * 1_000, everyMs: 500 },
+      { describe: 'a renewed lease', timeoutMs: 4 * LEASE_SECONDS * 1_000, everyMs: 500 },
     );
   }
 }

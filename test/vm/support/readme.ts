@@ -25,6 +25,7 @@ const PLACEHOLDERS = {
   repository: 'http://repository.example',
   apiServer: 'https://10.0.0.10:6443',
   pool: '192.0.2.10-192.0.2.50',
+  subnet: '192.0.2.0/24',
   address: '192.0.2.10',
 } as const;
 
@@ -32,13 +33,25 @@ export type Substitutions = Readonly<Partial<Record<keyof typeof PLACEHOLDERS, s
 
 /** The commands of that section in their order, nothing of them changed but the placeholders. */
 export function readmeCommands(substitutions: Substitutions): readonly Command[] {
+  return [...section().matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block = '']) =>
+    commandsOf(substituted(block, substitutions)),
+  );
+}
+
+/** What the README shows as printed by the command that ends a block with the line `marker`. */
+export function readmeTranscript(marker: string, substitutions: Substitutions): string {
+  const [, rest] = section().split(`\n${marker}\n\`\`\`\n`);
+  const [, transcript] = /^\n```\n([\s\S]*?)^```$/m.exec(rest ?? '') ?? [];
+  if (transcript === undefined || !rest?.startsWith('\n```\n'))
+    throw new LbdError('vm.readme', `README.md: expected what "${marker}" prints right after it`);
+  return substituted(transcript, substitutions);
+}
+
+function section(): string {
   const text = readFileSync(README, 'utf8');
   const start = text.indexOf(HEADING);
   if (start === -1) throw new LbdError('vm.readme', `README.md: expected the heading "${HEADING.trim()}"`);
-  const [section = ''] = text.slice(start + HEADING.length).split(/^## /m);
-  return [...section.matchAll(/^```sh\n([\s\S]*?)^```$/gm)].flatMap(([, block = '']) =>
-    commandsOf(substituted(block, substitutions)),
-  );
+  return text.slice(start + HEADING.length).split(/^## /m)[0] ?? '';
 }
 
 /** Those of the block that has the line `marker`. */

@@ -101,12 +101,12 @@ export class Traffic {
 
   static async start(session: Session): Promise<Traffic> {
     const script = `while :; do
-      said=$(curl -s -o /dev/null --max-time 20 -w '%{http_code} %{time_total}' http://${VIP}/) &&
+      said=$(curl -s -o /dev/null --max-time 60 -w '%{http_code} %{time_total}' http://${VIP}/) &&
         echo "$said" || echo "failed $? $said"
       sleep 0.1
     done`;
     const loop = await session.lab.client.spawn(['bash', '-c', script]);
-    await loop.waitForLine(ANSWERED, { timeoutMs: 20_000 });
+    await loop.waitForLine(ANSWERED, { timeoutMs: 60_000 });
     return new Traffic(loop);
   }
 
