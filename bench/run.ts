@@ -1,13 +1,16 @@
 import { Figures } from './harness.ts';
 
 /**
- * Runs every benchmark, or the one named and its parts: `network` is `network-policy` as well. JSON lines as they are measured, then a table.
+ * Runs every benchmark, or the one named and its parts: `network` is `network-policy` and `network-v6` as well. JSON lines
+ * as they are measured, then a table.
  * Exit status: 0 when all targets are met, 1 when one is missed, 2 for an unknown name.
  */
 const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Promise<void> }>>> = {
   'first-light': () => import('./first-light.ts'),
   'gossip-wire': () => import('./gossip-wire.ts'),
+  network: () => import('./network.ts'),
   'network-policy': () => import('./network-policy.ts'),
+  'network-v6': async () => ({ run: (await import('./network.ts')).runV6 }),
   ownership: () => import('./ownership.ts'),
   package: () => import('./package.ts'),
 };

@@ -204,7 +204,7 @@ function localKeys() {
       )
       .check(
         z.describe(
-          'How long the kernel keeps an address that lbd no longer renews, in whole seconds from 2s to 24h; 0 means for ever.',
+          'How long the kernel keeps an address that lbd no longer renews, in whole seconds from 2s to 24h; longer on a host with thousands; 0 means for ever.',
         ),
       ),
   };

@@ -237,7 +237,7 @@ export class Daemon {
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
     this.#local.reconfigure(config.local, config.local.interfaces);
     this.#virtual.setPools(config.pools);
-    this.#gossip?.reconfigure(sharedDigest(this.#config), config.local.lifetimeMs);
+    this.#gossip?.reconfigure(sharedDigest(this.#config));
     this.#watchSysctls();
     this.#planSoon();
     this.#options.logger.info({ digest, restartNeededFor: waiting }, 'config.reloaded');

@@ -85,7 +85,6 @@ export class GossipService {
         version: VERSION,
         weight: config.weight,
         configDigest: options.configDigest,
-        lifetimeMs: options.daemon.local.lifetimeMs,
       },
       settings: { ...PROFILES[config.profile], ...config.timing, preempt: config.preempt },
       isolation: config.isolation,
@@ -210,8 +209,8 @@ export class GossipService {
     return this.isDrained;
   }
 
-  reconfigure(configDigest: string, lifetimeMs: number): void {
-    this.#gossip.reconfigure(configDigest, lifetimeMs);
+  reconfigure(configDigest: string): void {
+    this.#gossip.reconfigure(configDigest);
   }
 
   /** Nothing is granted from now on. */

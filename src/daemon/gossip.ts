@@ -35,7 +35,9 @@ const LOOPBACK = '127.0.0.1' as Ip;
 export type GossipOptions = {
   readonly name: MemberName;
   /** What this host says of itself, but for its segments. */
-  readonly meta: Omit<MemberMeta, 'segments' | 'endpoint' | 'drained'> & { readonly port: number };
+  readonly meta: Omit<MemberMeta, 'segments' | 'endpoint' | 'drained' | 'lifetimeMs'> & {
+    readonly port: number;
+  };
   readonly settings: ElectionOptions['settings'];
   readonly isolation: ElectionOptions['isolation'];
   readonly random: ElectionOptions['random'];
@@ -85,7 +87,7 @@ export class Gossip {
     this.#options = options;
     const { local, logger } = options;
     this.#configDigest = options.meta.configDigest;
-    this.#lifetimeMs = options.meta.lifetimeMs;
+    this.#lifetimeMs = local.lifetimeMs();
     this.#segments = this.#ownSegments();
     this.#listenOn = this.#boundAddresses();
     this.election = new Election({
@@ -147,6 +149,8 @@ export class Gossip {
   localChanged(
     changes: Parameters<NonNullable<ConstructorParameters<typeof LocalDriver>[0]['onLocalChange']>>[0],
   ): void {
+    // Before the others hear of more addresses: so long may they stay when this lbd dies.
+    this.#tellLifetime();
     this.#step({ kind: 'local-changed', changes: [...changes] });
   }
 
@@ -173,10 +177,18 @@ export class Gossip {
   }
 
   /** What the others are told of this host's configuration; its NICs may be others by it, too. */
-  reconfigure(configDigest: string, lifetimeMs: number): void {
+  reconfigure(configDigest: string): void {
     this.hostChanged();
-    if (configDigest === this.#configDigest && lifetimeMs === this.#lifetimeMs) return;
+    const isNews = configDigest !== this.#configDigest;
     this.#configDigest = configDigest;
+    if (isNews) this.#step({ kind: 'meta-changed', meta: this.#meta() });
+    this.#tellLifetime();
+  }
+
+  /** The lifetime grows with the addresses that are held. */
+  #tellLifetime(): void {
+    const lifetimeMs = this.#options.local.lifetimeMs();
+    if (lifetimeMs === this.#lifetimeMs) return;
     this.#lifetimeMs = lifetimeMs;
     this.#step({ kind: 'meta-changed', meta: this.#meta() });
   }

@@ -1,11 +1,12 @@
 import type { LocalState } from '../election/types.ts';
-import type { Ip } from '../lib/ip.ts';
+import { familyOf, type Ip } from '../lib/ip.ts';
 import type { Entry } from './local-types.ts';
 
 /** Where each wanted address stands, and what of that has changed since it was last told. */
 export class Entries {
   readonly #entries = new Map<Ip, Entry>();
   #heldCount = 0;
+  #heldV6Count = 0;
   readonly #touched = new Set<Ip>();
   /** Held, and not told so before the segment was: a former owner lets go at that word, and clients must know by then. */
   readonly #unannounced = new Set<Ip>();
@@ -20,22 +21,31 @@ export class Entries {
     return this.#heldCount;
   }
 
+  get heldV6Count(): number {
+    return this.#heldV6Count;
+  }
+
   get(ip: Ip): Entry | undefined {
     return this.#entries.get(ip);
   }
 
   set(ip: Ip, entry: Entry): void {
-    if (this.#entries.get(ip)?.status === 'held') this.#heldCount -= 1;
-    if (entry.status === 'held') this.#heldCount += 1;
+    if (this.#entries.get(ip)?.status === 'held') this.#countHeld(ip, -1);
+    if (entry.status === 'held') this.#countHeld(ip, 1);
     else this.#unannounced.delete(ip);
     this.#entries.set(ip, entry);
     this.#touched.add(ip);
   }
 
   delete(ip: Ip): void {
-    if (this.#entries.get(ip)?.status === 'held') this.#heldCount -= 1;
+    if (this.#entries.get(ip)?.status === 'held') this.#countHeld(ip, -1);
     this.#unannounced.delete(ip);
     if (this.#entries.delete(ip)) this.#touched.add(ip);
+  }
+
+  #countHeld(ip: Ip, by: 1 | -1): void {
+    this.#heldCount += by;
+    if (familyOf(ip) === 'v6') this.#heldV6Count += by;
   }
 
   /** `ip`, just held, counts as being taken until `announced()`. */

@@ -4,7 +4,14 @@ import type { Alarms } from './alarms.ts';
 import type { Announcing } from './announcing.ts';
 import type { Entries } from './entries.ts';
 import type { KernelRequests } from './kernel-requests.ts';
-import { newlyHeld, nextRenewal, renewDeadline, renewRetryMs } from './lifetime.ts';
+import {
+  adoptedRenewal,
+  lifetimeFor,
+  newlyHeld,
+  nextRenewal,
+  renewDeadline,
+  renewRetryMs,
+} from './lifetime.ts';
 import type { Held, Outcome, Report, Target } from './local-types.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
@@ -26,12 +33,45 @@ export type HeldAddressesParts = {
 export class HeldAddresses {
   readonly #parts: HeldAddressesParts;
   readonly renewals = new Renewals();
-  /** Kernel lifetime of each address; 0 is permanent. */
-  lifetimeMs: number;
+  /** All v6 addresses of the host, whose number makes a renewal dear. */
+  v6OfHost = 0;
+  #configuredMs: number;
+  #lifetimeMs: number;
 
-  constructor(parts: HeldAddressesParts, lifetimeMs: number) {
+  constructor(parts: HeldAddressesParts, configuredMs: number) {
     this.#parts = parts;
-    this.lifetimeMs = lifetimeMs;
+    this.#configuredMs = configuredMs;
+    this.#lifetimeMs = configuredMs;
+  }
+
+  /** Kernel lifetime of each address; 0 is permanent. It grows at once with their number, and shrinks when all are renewed. */
+  get lifetimeMs(): number {
+    this.#lifetimeMs = Math.max(this.#lifetimeMs, this.#neededMs());
+    return this.#lifetimeMs;
+  }
+
+  /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
+  leaseLeftMs(now: Instant): number | undefined {
+    return this.#parts.entries.heldCount === 0 ? 0 : this.renewals.leaseLeftMs(now);
+  }
+
+  /** When the last renewal or addition that the kernel confirmed was asked for. */
+  get lastRenewedAt(): Instant | undefined {
+    return this.renewals.lastRenewedAt;
+  }
+
+  configure(configuredMs: number): void {
+    this.#configuredMs = configuredMs;
+    this.#lifetimeMs = this.#neededMs();
+  }
+
+  #neededMs(): number {
+    const { heldCount, heldV6Count: v6 } = this.#parts.entries;
+    return lifetimeFor(this.#configuredMs, {
+      v4: heldCount - v6,
+      v6,
+      v6OfHost: Math.max(v6, this.v6OfHost),
+    });
   }
 
   /** The kernel has `ip` from now on, or had it before lbd started. */
@@ -43,7 +83,10 @@ export class HeldAddresses {
     if (how === 'taken') announcing.start(ip, ifIndex, now);
     else announcing.once(ip, ifIndex, now);
     report({ kind: 'held', ip, ifIndex, how });
-    this.renewals.by(how === 'adopted' ? now : nextRenewal(now, this.lifetimeMs));
+    const { lifetimeMs } = this;
+    const due =
+      how === 'adopted' ? adoptedRenewal(now, validUntil, lifetimeMs) : nextRenewal(now, lifetimeMs);
+    this.renewals.by(due);
   }
 
   /** Looks at one address, given what the kernel has of it. */
@@ -87,6 +130,7 @@ export class HeldAddresses {
   renewAll(now: Instant): void {
     const { entries, kernel, lost } = this.#parts;
     this.renewals.forgetLease();
+    this.#lifetimeMs = this.#neededMs();
     for (const [ip, entry] of entries.all) {
       if (entry.status !== 'held' || entry.aside !== undefined) continue;
       const deadline = renewDeadline(entry);

@@ -112,14 +112,9 @@ export class LocalAddresses {
     return localState(this.#entries.get(ip));
   }
 
-  /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
-  leaseLeftMs(now: Instant): number | undefined {
-    return this.#entries.heldCount === 0 ? 0 : this.#held.renewals.leaseLeftMs(now);
-  }
-
-  /** When the last renewal or addition that the kernel confirmed was asked for. */
-  lastRenewedAt(): Instant | undefined {
-    return this.#held.renewals.lastRenewedAt;
+  /** How long what the kernel has of ours lasts. */
+  get lease(): Pick<HeldAddresses, 'lifetimeMs' | 'leaseLeftMs' | 'lastRenewedAt'> {
+    return this.#held;
   }
 
   /** Whether a request that was decided before is still meant; what is not must not reach the kernel (safety rule 4). */
@@ -173,6 +168,7 @@ export class LocalAddresses {
       case 'host-changed':
         return this.#onHost(event.host, now);
       case 'addresses-changed':
+        this.#held.v6OfHost = event.v6OfHost ?? this.#held.v6OfHost;
         return this.#onKernel(event.present, event.gone, now);
       case 'withdraw':
         return this.#onWithdraw(event.ips, now);
@@ -244,7 +240,7 @@ export class LocalAddresses {
 
   #onSettings(settings: LocalSettings, now: Instant): void {
     this.#settings = settings;
-    this.#held.lifetimeMs = settings.lifetimeMs;
+    this.#held.configure(settings.lifetimeMs);
     for (const ip of [...this.entries().keys()]) this.#settle(ip, now);
     this.#held.renewals.by(now);
   }
@@ -381,7 +377,7 @@ export class LocalAddresses {
     } else if (word.kind === 'free' && this.#held.renewals.isAllowed(target.ifIndex, ip)) {
       this.#entries.set(ip, { status: 'adding', target, attempts });
       const deadline = after(now, this.#questions.addWithinMs(ip));
-      this.#kernel.create('add', ip, target, this.#settings.lifetimeMs, deadline);
+      this.#kernel.create('add', ip, target, this.#held.lifetimeMs, deadline);
     } else if (entry?.status !== 'conflict') {
       this.#entries.set(ip, { status: 'probing', target, attempts });
     }

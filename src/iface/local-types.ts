@@ -9,7 +9,7 @@ import type { WireClaim } from './wire-claims.ts';
 
 export type LocalSettings = {
   readonly prefix: 'host' | 'subnet';
-  /** Kernel lifetime of each address; 0 is permanent. */
+  /** Least kernel lifetime of each address, which grows with their number; 0 is permanent. */
   readonly lifetimeMs: number;
 };
 
@@ -24,11 +24,12 @@ export type Event =
       readonly candidates: readonly Ip[];
     }
   | { readonly kind: 'host-changed'; readonly host: HostView }
-  /** Kernel notifications about addresses with lbd's tag. */
+  /** Kernel notifications about addresses with lbd's tag; `v6OfHost`: how many of v6 the host has, whosever they are. */
   | {
       readonly kind: 'addresses-changed';
       readonly present: readonly KernelAddress[];
       readonly gone: readonly KernelAddress[];
+      readonly v6OfHost?: number;
     }
   /** These are to go at once: this host must not have them, or cannot know whether it may. Wanted again by the next `desired-changed` that has them. */
   | { readonly kind: 'withdraw'; readonly ips: readonly Ip[] }

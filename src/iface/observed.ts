@@ -1,4 +1,4 @@
-import { formatPrefix } from '../lib/ip.ts';
+import { familyOf, formatPrefix } from '../lib/ip.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
 import type { RouteFilter } from './netlink-requests.ts';
@@ -38,6 +38,8 @@ export function linkSubject({ index }: Pick<Link, 'index'>): Subject {
 export type Observed = {
   readonly links: ReadonlyMap<IfIndex, Link>;
   readonly addresses: ReadonlyMap<AddressKey, KernelAddress>;
+  /** How many of them are of v6. */
+  readonly v6Count: number;
   /**
    * The main table's unicast routes that are default routes or have no gateway; one entry for each next hop. Without
    * those over a link of lbd's own, which may be thousands and say nothing of the host.
@@ -68,6 +70,7 @@ export class ObservedState implements Observed {
   readonly #ownRouteFilter: RouteFilter | undefined;
   readonly #links = new Map<IfIndex, Link>();
   readonly #addresses = new Map<AddressKey, KernelAddress>();
+  #v6Count = 0;
   #routes: readonly KernelRoute[] = [];
   #ownRoutes: readonly KernelRoute[] = [];
   #routesSignature = '';
@@ -89,6 +92,10 @@ export class ObservedState implements Observed {
 
   get addresses(): ReadonlyMap<AddressKey, KernelAddress> {
     return this.#addresses;
+  }
+
+  get v6Count(): number {
+    return this.#v6Count;
   }
 
   get routes(): readonly KernelRoute[] {
@@ -219,6 +226,7 @@ export class ObservedState implements Observed {
 
   #setAddress(address: KernelAddress): void {
     const key = addressKey(address);
+    if (familyOf(address.ip) === 'v6' && !this.#addresses.has(key)) this.#v6Count += 1;
     this.#addresses.set(key, address);
     this.#touchedAddresses.set(key, address);
   }
@@ -237,6 +245,7 @@ export class ObservedState implements Observed {
   #removeAddress(address: KernelAddress): void {
     const key = addressKey(address);
     if (!this.#addresses.delete(key)) return;
+    if (familyOf(address.ip) === 'v6') this.#v6Count -= 1;
     this.#touchedAddresses.set(key, address);
     // lbd's own addresses have no prefix route and are no route's source, and they may be thousands.
     if (address.protocol !== LBD_PROTOCOL) this.#routesStale = true;

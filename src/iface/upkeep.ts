@@ -56,6 +56,8 @@ function isChanged(entry: Held, present: Adopted, lifetimeMs: number, now: Insta
   if (present.validUntil === NEVER) return given !== NEVER && lifetimeMs !== 0;
   if (given === NEVER) return lifetimeMs === 0;
   // Longer than lbd gave it: it would outlive its daemon. Shorter: it would be gone before it is renewed.
+  // One that it is just being given, longer or shorter than the last, is neither.
+  const earliest = Math.min(given, after(now, lifetimeMs));
   const latest = Math.max(given, after(now, lifetimeMs));
-  return present.validUntil > latest + LIFETIME_SLACK_MS || present.validUntil < given - LIFETIME_SLACK_MS;
+  return present.validUntil > latest + LIFETIME_SLACK_MS || present.validUntil < earliest - LIFETIME_SLACK_MS;
 }

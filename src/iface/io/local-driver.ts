@@ -2,7 +2,7 @@ import type { LocalState } from '../../election/types.ts';
 import { errorText } from '../../lib/errors.ts';
 import { type Ip, type Prefix, prefixContains } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { after, earliest, type Instant, NEVER } from '../../lib/time.ts';
+import { after, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { netlinkProcess } from '../../sys/netlink-process.ts';
 import { toAddressRequest } from '../address-request.ts';
@@ -13,6 +13,7 @@ import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdic
 import { type HostView, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
 import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
 import { ownAddress } from '../own-address.ts';
+import { type Batch, ProgramQueue } from '../program-queue.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
 import { isVirtualLink } from '../virtual-link.ts';
 import type { WireClaim } from '../wire-claims.ts';
@@ -61,9 +62,6 @@ const TIMER_ROUNDING_MS = 1;
 /** So much before a deadline, nothing is due yet. */
 const TIME_STEP_MS = 0.001;
 
-/** So many go to the kernel at once; a removal waits for no more than these. On a NIC with 10,000 addresses that is 13 ms. */
-const BATCH_REQUESTS = 64;
-
 /** What one NIC is to send in one turn, and which addresses it asks for thereby. */
 type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
 
@@ -77,8 +75,6 @@ const UNCERTAIN: ReadonlySet<string> = new Set([
   'EPROTO',
 ]);
 
-type Batch = { readonly requests: Program[]; deadline: Instant | undefined };
-
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
 export class LocalDriver {
   readonly #options: LocalDriverOptions;
@@ -86,9 +82,9 @@ export class LocalDriver {
   #patterns: readonly string[];
   #timer: NodeJS.Timeout | undefined;
   #nics: readonly Nic[] = [];
-  /** Not sent yet; bounded by the addresses, as each has at most a few requests under way. */
-  readonly #removals: Program[] = [];
-  readonly #batches: Batch[] = [];
+  readonly #queue = new ProgramQueue();
+  /** How many addresses of v6 the host has, as told to the machine last. */
+  #v6OfHost = 0;
   /** Whose netlink request removed or changed an address that is held, until that is put right. */
   readonly #askers = new Map<Ip, number>();
   #isBeforeStep = false;
@@ -110,7 +106,7 @@ export class LocalDriver {
     this.#options.ownership.forgetAllBut(addresses);
     this.#viewHost();
     const ours = addresses.filter((address) => this.#isOurs(address) && !this.#isVirtual(address));
-    this.#deliver({ kind: 'addresses-changed', present: ours, gone: [] });
+    this.#addressesChanged(ours, []);
   }
 
   kernelChanged(changes: ObservedChanges): void {
@@ -126,8 +122,14 @@ export class LocalDriver {
     // An address that lost the tag is somebody else's now.
     const local = present.filter((address) => !this.#isVirtual(address));
     const lost = [...gone, ...foreign].filter((address) => !this.#isVirtual(address));
-    if (local.length + lost.length === 0) return;
-    this.#deliver({ kind: 'addresses-changed', present: local, gone: lost });
+    this.#addressesChanged(local, lost);
+  }
+
+  #addressesChanged(present: readonly KernelAddress[], gone: readonly KernelAddress[]): void {
+    const { v6Count: v6OfHost } = this.#options.rtnetlink.observed();
+    if (present.length + gone.length === 0 && v6OfHost === this.#v6OfHost) return;
+    this.#v6OfHost = v6OfHost;
+    this.#deliver({ kind: 'addresses-changed', present, gone, v6OfHost });
   }
 
   #noteAskers(addresses: readonly KernelAddress[], askedBy: ObservedChanges['askedBy']): void {
@@ -160,12 +162,17 @@ export class LocalDriver {
 
   /** How long some address of ours stays in the kernel unless renewed: 0 when none is there, undefined for ever. */
   leaseLeftMs(now: Instant): number | undefined {
-    return this.#machine.leaseLeftMs(now);
+    return this.#machine.lease.leaseLeftMs(now);
+  }
+
+  /** Kernel lifetime of each address now, which grows with their number; 0 is permanent. */
+  lifetimeMs(): number {
+    return this.#machine.lease.lifetimeMs;
   }
 
   /** When the last renewal or addition that the kernel confirmed was asked for. */
   lastRenewedAt(): Instant | undefined {
-    return this.#machine.lastRenewedAt();
+    return this.#machine.lease.lastRenewedAt;
   }
 
   state(ip: Ip): LocalState {
@@ -333,32 +340,16 @@ export class LocalDriver {
 
   /**
    * One batch at a time: what comes up while the kernel is busy goes with the next one, so that a thousand changes in
-   * as many turns of the event loop do not become a thousand round trips. Removals overtake what is to be added, which
-   * is looked at once more before it goes.
+   * as many turns of the event loop do not become a thousand round trips, in the order of the queue; each is looked at
+   * once more before it goes.
    */
   #program(requests: readonly Program[], deadline: Instant | undefined): void {
-    for (const request of requests) {
-      if (request.op === 'remove') this.#removals.push(request);
-      else this.#batchFor(deadline).requests.push(request);
-    }
+    this.#queue.push(requests, deadline);
     if (!this.#isProgramming) this.#programNext();
   }
 
-  #batchFor(deadline: Instant | undefined): Batch {
-    const last = this.#batches.at(-1);
-    const isSameKind = last !== undefined && (last.deadline === undefined) === (deadline === undefined);
-    if (isSameKind && last.requests.length < BATCH_REQUESTS) {
-      last.deadline = deadline === undefined ? undefined : earliest(deadline, last.deadline ?? NEVER);
-      return last;
-    }
-    const batch = { requests: [], deadline };
-    this.#batches.push(batch);
-    return batch;
-  }
-
   #programNext(): void {
-    const removals = this.#removals.splice(0);
-    const batch = removals.length > 0 ? { requests: removals, deadline: undefined } : this.#batches.shift();
+    const batch = this.#queue.take();
     this.#isProgramming = batch !== undefined;
     if (batch !== undefined) this.#apply(batch);
   }

@@ -84,7 +84,7 @@ export class SimProcess {
       isolation: options.isolation ?? 'auto',
       random: this.#random,
       restored,
-      leaseLeftMs: (now) => this.local.leaseLeftMs(now),
+      leaseLeftMs: (now) => this.local.lease.leaseLeftMs(now),
       now: host.clock(),
     });
     this.#entitlement = new Entitlement(() => this.election.grants());

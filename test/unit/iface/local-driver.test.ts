@@ -52,6 +52,7 @@ class OldKernel {
       addresses: this.addresses,
       routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
       ownRoutes: [],
+      v6Count: 0,
     });
     const apply = async (requests: readonly AddressRequest[]) => {
       const outcomes = requests.map((request) => this.#apply(request));
@@ -356,4 +357,20 @@ test('askReference() asks from the host’s own address, by unicast those whose 
     ['192.0.2.2', '192.0.2.1', 'ff:ff:ff:ff:ff:ff'],
     ['192.0.2.2', X, OTHERS],
   ]);
+});
+
+test('what is to be added does not wait for the renewals of hundreds', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  const many = Array.from({ length: 200 }, (_, at) => `192.0.2.${at + 20}` as Ip);
+  kernel.grant(HAND_OVER, ...many);
+  await waitFor(() => many.every((ip) => kernel.state(ip) === 'held'), { describe: 'all to be held' });
+  kernel.asked.length = 0;
+  // Renews all, in batches, of which the first goes at once.
+  kernel.driver.reconfigure({ prefix: 'host', lifetimeMs: 60_000 }, []);
+  kernel.grant(HAND_OVER, ...many, X);
+  await kernel.until(X, 'held');
+  await waitFor(() => kernel.asked.length === many.length + 1, { describe: 'all to be renewed' });
+  const before = kernel.asked.indexOf(`add ${X}`);
+  assert.ok(before < many.length / 2, `${before} renewals went first`);
 });

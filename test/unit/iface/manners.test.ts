@@ -307,23 +307,23 @@ test('a request that is not meant any more is known as such', () => {
 
 test('the lease is what the last of the addresses has left', () => {
   const host = new FakeHost().start();
-  assert.equal(host.machine.leaseLeftMs(host.now), 0);
-  assert.equal(host.machine.lastRenewedAt(), undefined);
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), 0);
+  assert.equal(host.machine.lease.lastRenewedAt, undefined);
   host.want(VIP).advance(150);
-  assert.equal(host.machine.leaseLeftMs(host.now), 30_000);
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), 30_000);
   const addedAt = host.now;
   host.advance(5_000);
-  assert.equal(host.machine.leaseLeftMs(host.now), 25_000);
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), 25_000);
   host.advance(3_000);
-  assert.equal(host.machine.leaseLeftMs(host.now), 29_500);
-  assert.equal(host.machine.lastRenewedAt(), after(addedAt, 7_500));
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), 29_500);
+  assert.equal(host.machine.lease.lastRenewedAt, after(addedAt, 7_500));
   host.want();
-  assert.equal(host.machine.leaseLeftMs(host.now), 0);
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), 0);
 });
 
 test('a permanent address has a lease without end', () => {
   const host = new FakeHost({ prefix: 'host', lifetimeMs: 0 }).start().want(VIP).advance(500);
-  assert.equal(host.machine.leaseLeftMs(host.now), undefined);
+  assert.equal(host.machine.lease.leaseLeftMs(host.now), undefined);
 });
 
 test('1,000 addresses are taken over within the floor and their announcements’ pace', () => {

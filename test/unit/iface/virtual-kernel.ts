@@ -23,6 +23,7 @@ export class VirtualKernel implements Observed {
   readonly links = new Map<IfIndex, Link>();
   readonly addresses = new Map<AddressKey, KernelAddress>();
   ownRoutes: KernelRoute[] = [];
+  readonly v6Count = 0;
   readonly routes = [];
   /** Kinds of links that it does not know. */
   readonly missing = new Set<string>();
