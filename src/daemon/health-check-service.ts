@@ -11,6 +11,8 @@ import { bootTimeMs } from '../sys/clock.ts';
 
 const LOOPBACK = '127.0.0.1' as Ip;
 const LONGEST_TIMER_MS = 60_000;
+/** Changes that follow each other within this are told together: 1,000 Services at a start are not 1,000 plans. */
+const TELL_EVERY_MS = 100;
 
 export type HealthCheckOptions = {
   /** The name of this host's Node. */
@@ -29,6 +31,8 @@ export class HealthCheckService {
   #known: ReadonlySet<ServiceKey> = new Set();
   #ip: Ip = LOOPBACK;
   #timer: NodeJS.Timeout | undefined;
+  #toldAt = bootTimeMs();
+  #telling: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   constructor(options: HealthCheckOptions) {
@@ -65,6 +69,7 @@ export class HealthCheckService {
   close(): void {
     this.#isClosed = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#telling);
   }
 
   #ask(): void {
@@ -86,9 +91,20 @@ export class HealthCheckService {
         { service, port, reason },
         isReady ? 'kube-proxy.ready' : 'kube-proxy.not-ready',
       );
-      this.#options.onChange();
+      this.#tell();
     }
     this.#ask();
+  }
+
+  /** A first change at once, more of them later. */
+  #tell(): void {
+    if (this.#isClosed || this.#telling !== undefined) return;
+    const pauseMs = Math.max(0, this.#toldAt + TELL_EVERY_MS - bootTimeMs());
+    this.#telling = setTimeout(() => {
+      this.#telling = undefined;
+      this.#toldAt = bootTimeMs();
+      this.#options.onChange();
+    }, pauseMs);
   }
 }
 

@@ -78,6 +78,13 @@ test('splitWanted() routes an address of a Local Service alone, from hosts with 
   );
 });
 
+test('splitWanted() keeps off this host what it is not ready for', () => {
+  const unready = new Map([[IP, 'kube-proxy is not ready here']]);
+  const split = input({ wanted: on('n1', 'n2'), unready }, 'Local');
+  assert.equal(shown(split), 'elsewhere 203.0.113.5/32: kube-proxy is not ready here');
+  assert.match(shown(input({ wanted: on('n2'), unready }, 'Local')), /no endpoint is here, but on n2/);
+});
+
 test('splitWanted() changes nothing while it is not known where endpoints are', () => {
   const unsynced = { endpointsSynced: false };
   assert.match(shown(input(unsynced, 'Local')), /^unknown 203\.0\.113\.5\/32: it is not known yet/);

@@ -28,6 +28,17 @@ describe('wantedAddresses()', () => {
     assert.deepEqual(nodesOf({ policy: 'Local', endpoints: [endpoint('n1', terminating)] }), ['n1']);
     const both = [endpoint('n1', terminating), endpoint('n2')];
     assert.deepEqual(nodesOf({ policy: 'Local', endpoints: both }), ['n2']);
+    const only = service('web', 'Local');
+    const isLastResort = (endpoints: readonly Endpoint[]) =>
+      wantedAddresses(
+        input({
+          desired: [{ ip: IP, services: [only.key] }],
+          services: new Map([[only.key, only]]),
+          endpointSlices: new Map([['1', slice(only.key, endpoints)]]),
+        }),
+      ).addresses.get(IP)?.isLastResort;
+    assert.equal(isLastResort([endpoint('n1', terminating)]), true);
+    assert.equal(isLastResort(both), undefined);
   });
 
   test('lets an address go nowhere when there is no endpoint', () => {
