@@ -61,7 +61,7 @@ const localDriver = new LocalDriver({
   wire,
   ownership,
   settings,
-  patterns: [],
+  rules: { interfaces: [] },
   logger: SILENT_LOGGER,
   onReport: () => {},
   onChange: () => {},
@@ -112,7 +112,7 @@ async function renew(): Promise<unknown> {
   for (let round = 0; round <= ROUNDS; round++) {
     told.clear();
     const before = process.cpuUsage();
-    localDriver.reconfigure(settings, []);
+    localDriver.reconfigure(settings, { interfaces: [] });
     await until(() => told.size >= local.length);
     const { user, system } = process.cpuUsage(before);
     // The first one compiles the code.

@@ -1,6 +1,7 @@
 import { accessSync, constants } from 'node:fs';
 import type { Config } from '../config/types.ts';
 import { addressRecord } from '../daemon/cleanup.ts';
+import { nicRules } from '../daemon/nic-rules.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { type HostView, interfacesInUse, viewHost } from '../iface/nic-selection.ts';
@@ -82,7 +83,7 @@ async function observeHost(
     const ownership = new Ownership({ file, logger: SILENT_LOGGER });
     const { links, addresses, routes } = await rtnetlink.start();
     const facts = { links: links.values(), addresses: addresses.values(), routes };
-    const host = viewHost(facts, config.local.interfaces, (address) => ownership.isOurs(address));
+    const host = viewHost(facts, nicRules(config), (address) => ownership.isOurs(address));
     const hasDefault = (family: Family) =>
       routes.some((route) => route.family === family && route.destination.length === 0);
     const defaults = { v4: hasDefault('v4'), v6: hasDefault('v6') };

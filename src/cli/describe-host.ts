@@ -1,6 +1,7 @@
 import { formatDuration } from '../config/duration.ts';
 import type { Config, PoolConfig } from '../config/types.ts';
-import { type HostView, interfacesInUse, type Nic, patternToRegExp } from '../iface/nic-selection.ts';
+import { nicMatcher } from '../iface/nic-rules.ts';
+import { type HostView, interfacesInUse, type Nic } from '../iface/nic-selection.ts';
 import { blockedAddresses, type Placement, placeRange } from '../iface/range-placement.ts';
 import { isAsExpected, type SysctlPlan, sysctlName } from '../iface/sysctl-plan.ts';
 import { type Family, familyOf, formatPrefix, formatRange, rangeSize } from '../lib/ip.ts';
@@ -20,22 +21,31 @@ export type DefaultRoutes = Readonly<Record<Family, boolean>>;
 /** Which NICs local addresses go on. */
 export function describeNetwork(config: Config, host: HostView, defaults: DefaultRoutes): Section {
   const known = host.nics.map((nic) => nic.name);
-  const unmatched = config.local.interfaces.filter((pattern) => {
-    const matcher = patternToRegExp(pattern);
-    return !known.some((name) => matcher.test(name));
-  });
+  const lists = [
+    { place: '[local] interfaces', rules: config.local.interfaces },
+    ...config.pools.map(({ name, interfaces }) => ({
+      place: `the interfaces of the pool "${name}"`,
+      rules: interfaces ?? [],
+    })),
+  ];
+  const unmatched = lists.flatMap(({ place, rules }) =>
+    rules.filter((rule) => !matchesAny(rule, host.nics)).map((rule) => `"${rule}" of ${place}`),
+  );
   return {
     title: 'Network',
     remarks: [
       ...selectedNics(config, host, defaults),
-      ...unmatched.map((pattern) =>
-        warning(
-          `"${pattern}" of [local] interfaces matches no NIC that can carry addresses; there is ${listed(known) || 'none'}.`,
-        ),
+      ...unmatched.map((rule) =>
+        warning(`${rule} matches no NIC that can carry addresses; there is ${listed(known) || 'none'}.`),
       ),
       note(`${howAdded(config.local.prefix)} ${howLong(config.local.lifetimeMs)}`),
     ],
   };
+}
+
+function matchesAny(rule: string, nics: readonly Nic[]): boolean {
+  const matches = nicMatcher([rule]);
+  return nics.some(({ name, subnets }) => matches({ names: [name], subnets }));
 }
 
 function selectedNics(config: Config, host: HostView, defaults: DefaultRoutes): readonly Remark[] {
@@ -124,7 +134,7 @@ function fate(part: Placement): string {
     case 'unselected':
       return (
         `not served here: ${part.nic.name} has ${formatPrefix(part.subnet)}, but is not selected; ` +
-        `add "${part.nic.name}" to [local] interfaces`
+        `add "${part.nic.name}" to ${part.configuredIn}`
       );
     case 'virtual':
       return 'virtual: in no subnet of this host, so that routers have to be told of it';

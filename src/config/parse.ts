@@ -139,16 +139,21 @@ function knownKeys(): KnownKeys {
 }
 
 function reportRepeatedInterfaces(document: TomlTable, report: Report): void {
-  const local = document['local'];
-  if (typeof local !== 'object' || local === null || !('interfaces' in local)) return;
-  const { interfaces } = local;
-  if (!Array.isArray(interfaces)) return;
-  const seen = new Map<unknown, number>();
-  for (const [index, name] of interfaces.entries()) {
-    const first = seen.get(name);
-    if (typeof name !== 'string') continue;
-    if (first === undefined) seen.set(name, index);
-    else report.error(['local', 'interfaces', index], `expected each name once, got ${quote(name)} again`);
+  const pools = Array.isArray(document['pool']) ? document['pool'] : [];
+  const lists = [
+    { table: document['local'], path: ['local'] },
+    ...pools.map((table: unknown, index) => ({ table, path: ['pool', index] })),
+  ];
+  for (const { table, path } of lists) {
+    if (typeof table !== 'object' || table === null || !('interfaces' in table)) continue;
+    const { interfaces } = table;
+    if (!Array.isArray(interfaces)) continue;
+    const seen = new Set<unknown>();
+    for (const [index, name] of interfaces.entries()) {
+      if (typeof name !== 'string') continue;
+      if (!seen.has(name)) seen.add(name);
+      else report.error([...path, 'interfaces', index], `expected each name once, got ${quote(name)} again`);
+    }
   }
 }
 
@@ -222,8 +227,15 @@ function toPool(pool: ConfigDocument['pool'][number]): PoolConfig {
     assert(range.ok, 'the schema checked the addresses of the pool');
     return range.value;
   });
-  const { name, addresses, auto_assign: autoAssign, aggregate } = pool;
-  return { name, addresses, ranges, autoAssign, aggregate: { v4: aggregate?.v4, v6: aggregate?.v6 } };
+  const { name, addresses, auto_assign: autoAssign, interfaces, aggregate } = pool;
+  return {
+    name,
+    addresses,
+    ranges,
+    autoAssign,
+    ...(interfaces.length === 0 ? {} : { interfaces }),
+    aggregate: { v4: aggregate?.v4, v6: aggregate?.v6 },
+  };
 }
 
 function ownRoutes({ table, protocol }: ConfigDocument['virtual']): VirtualConfig['routes'] {

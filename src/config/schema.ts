@@ -1,5 +1,5 @@
 import * as z from 'zod/mini';
-import { parseIp, parseRange } from '../lib/ip.ts';
+import { parseIp, parsePrefix, parseRange } from '../lib/ip.ts';
 import { DEFAULT_KUBECONFIG, DEFAULT_SOCKET } from './defaults.ts';
 import { DURATION_PATTERN, parseDuration } from './duration.ts';
 import { gossipKeys } from './gossip-schema.ts';
@@ -142,6 +142,13 @@ function poolKeys() {
     auto_assign: z
       ._default(z.boolean(), true)
       .check(z.describe('Whether Services that ask for no pool get addresses from this one.')),
+    interfaces: z
+      ._default(interfaceRules(), [])
+      .check(
+        z.describe(
+          'The network interfaces for the addresses of the pool, as in [local] interfaces; none means those of [local].',
+        ),
+      ),
     aggregate: z
       .optional(z.strictObject(aggregateKeys()))
       .check(
@@ -150,6 +157,22 @@ function poolKeys() {
         ),
       ),
   };
+}
+
+function interfaceRules() {
+  return z
+    .array(z.string().check(checkText(interfaceProblem)))
+    .check(z.maxLength(MAX_INTERFACES, `expected at most ${MAX_INTERFACES} names`));
+}
+
+function interfaceProblem(value: string): string | undefined {
+  if (!value.includes('/')) {
+    return INTERFACE_PATTERN.test(value)
+      ? undefined
+      : 'expected the name of a network interface, a pattern such as "eth*" or a prefix such as 192.0.2.0/24';
+  }
+  const prefix = parsePrefix(value);
+  return prefix.ok ? undefined : prefix.error;
 }
 
 function aggregateKeys() {
@@ -166,17 +189,10 @@ function aggregateKeys() {
 function localKeys() {
   return {
     interfaces: z
-      ._default(
-        z
-          .array(
-            text(INTERFACE_PATTERN, 'expected the name of a network interface or a pattern such as "eth*"'),
-          )
-          .check(z.maxLength(MAX_INTERFACES, `expected at most ${MAX_INTERFACES} names`)),
-        [],
-      )
+      ._default(interfaceRules(), [])
       .check(
         z.describe(
-          'The network interfaces, by name or by pattern with * and ?, that may hold addresses of Services; none means the one with the default route.',
+          'The network interfaces that may hold addresses of Services, by name, by pattern with * and ?, or by a CIDR prefix that their subnet is in; none means the one with the default route.',
         ),
       ),
     prefix: z

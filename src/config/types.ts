@@ -42,12 +42,14 @@ export type PoolConfig = {
   readonly ranges: readonly IpRange[];
   /** False: only Services that name the pool get an address from it. */
   readonly autoAssign: boolean;
+  /** As in `LocalConfig`; undefined: those of [local]. */
+  readonly interfaces?: readonly string[] | undefined;
   /** The prefix length by which its virtual addresses are routed; undefined: each alone. */
   readonly aggregate: { readonly v4: number | undefined; readonly v6: number | undefined };
 };
 
 export type LocalConfig = {
-  /** NIC names or patterns (`*`, `?`); empty means the NIC with the default route, per family. */
+  /** NIC names or patterns (`*`, `?`), or CIDR prefixes of their subnets; empty means the NIC with the default route, per family. */
   readonly interfaces: readonly string[];
   /** `host`: /32 or /128. `subnet`: the prefix of the NIC's own subnet. */
   readonly prefix: 'host' | 'subnet';

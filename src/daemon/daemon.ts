@@ -28,6 +28,7 @@ import { type HostLock, takeHostLock } from './host-lock.ts';
 import type { DaemonLogger } from './logger.ts';
 import { splitLone } from './lone-host.ts';
 import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts';
+import { nicRules } from './nic-rules.ts';
 import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
@@ -125,7 +126,7 @@ export class Daemon {
       wire: this.#wire,
       ownership,
       settings: config.local,
-      patterns: config.local.interfaces,
+      rules: nicRules(config),
       logger,
       onReport: (report) => this.#report(report),
       onChange,
@@ -235,7 +236,7 @@ export class Daemon {
     if (keyProblem !== undefined) this.#reloadProblems = [keyProblem];
     this.#options.logger.setLevel(config.log.level);
     this.#sysctls.setEnforce(config.arp.enforceSysctls);
-    this.#local.reconfigure(config.local, config.local.interfaces);
+    this.#local.reconfigure(config.local, nicRules(config));
     this.#virtual.setPools(config.pools);
     this.#gossip?.reconfigure(sharedDigest(this.#config));
     this.#watchSysctls();

@@ -4,10 +4,13 @@ import {
   familyOf,
   formatPrefix,
   type Ip,
+  type IpRange,
   type Prefix,
   prefixContains,
+  rangeContains,
 } from '../lib/ip.ts';
 import { HostSubnets } from './host-subnets.ts';
+import { type NicRule, type NicRules, nicMatcher } from './nic-rules.ts';
 import {
   type IfIndex,
   type KernelAddress,
@@ -52,12 +55,31 @@ export type Nic = {
 export type HostView = {
   readonly nics: readonly Nic[];
   /** Selected for a family: by configuration, or as the NIC with that family's default route. */
-  readonly selected: Readonly<Record<Family, ReadonlySet<IfIndex>>>;
+  readonly selected: Selected;
+  /** In place of `selected`, for the addresses of pools that name their interfaces. */
+  readonly pools?: readonly PoolSelection[];
+  /** Links with subnets that never carry addresses, and why; for messages. */
+  readonly unusable?: readonly UnusableLink[];
   /** The host's own addresses (not lbd's) and where they are. */
   readonly ownAddresses: ReadonlyMap<Ip, string>;
   readonly gateways: ReadonlySet<Ip>;
   readonly macs: ReadonlySet<Mac>;
   readonly signature: string;
+};
+
+export type Selected = Readonly<Record<Family, ReadonlySet<IfIndex>>>;
+
+export type PoolSelection = {
+  readonly name: string;
+  readonly ranges: readonly IpRange[];
+  readonly selected: Selected;
+};
+
+export type UnusableLink = {
+  readonly name: string;
+  readonly subnets: readonly Prefix[];
+  /** `it is a member of br0` */
+  readonly why: string;
 };
 
 export type NicSelection =
@@ -83,13 +105,14 @@ export const EMPTY_HOST: HostView = {
 };
 
 /**
- * Reduces what the kernel has to what decides. `isOurs` tells lbd's addresses from the host's own; `patterns` are NIC
- * names with `*` and `?`, and an empty list means the NIC with the default route, or any NIC where the host has none.
+ * Reduces what the kernel has to what decides. `isOurs` tells lbd's addresses from the host's own; without rules, the NIC
+ * with the default route counts, or any NIC where the host has none. `formerNames` select a NIC as its name does.
  */
 export function viewHost(
   facts: HostFacts,
-  patterns: readonly string[],
+  rules: NicRules,
   isOurs: (address: KernelAddress) => boolean,
+  formerNames: ReadonlyMap<IfIndex, string> = NO_NAMES,
 ): HostView {
   const links = new Map([...facts.links].map((link) => [link.index, link]));
   const ownAddresses = new Map<Ip, string>();
@@ -104,8 +127,18 @@ export function viewHost(
   }
   for (const route of facts.routes) subnets.addRoute(route);
   const nics: Nic[] = [];
+  const unusable: UnusableLink[] = [];
   for (const link of links.values()) {
-    if (!canCarryAddresses(link) || link.mac === undefined) continue;
+    const why = unusableReason(link, links);
+    if (link.mac === undefined || why !== undefined) {
+      if ((link.flags & IFF_LOOPBACK) === 0 && !isVirtualLink(link) && subnets.of(link.index).length > 0)
+        unusable.push({
+          name: link.name,
+          subnets: subnets.of(link.index),
+          why: why ?? 'it has no hardware address',
+        });
+      continue;
+    }
     const up = (link.flags & IFF_UP) !== 0 && (link.flags & IFF_LOWER_UP) !== 0;
     const displaced = subnets.displaced(link.index);
     nics.push({
@@ -118,46 +151,72 @@ export function viewHost(
     });
   }
   nics.sort((left, right) => left.ifIndex - right.ifIndex);
-  const selected = {
-    v4: selectedFor('v4', nics, patterns, facts.routes),
-    v6: selectedFor('v6', nics, patterns, facts.routes),
-  };
+  const selectBy = (interfaces: readonly NicRule[]) =>
+    selectedBy(interfaces, nics, facts.routes, formerNames);
+  const selected = selectBy(rules.interfaces);
+  const pools = (rules.pools ?? [])
+    .filter(({ interfaces }) => interfaces.length > 0)
+    .map(({ name, ranges, interfaces }) => ({ name, ranges, selected: selectBy(interfaces) }));
   const gateways = new Set(
     facts.routes.flatMap((route) => (route.gateway === undefined ? [] : [route.gateway])),
   );
   const macs = new Set([...links.values()].flatMap((link) => (link.mac === undefined ? [] : [link.mac])));
   const signature = JSON.stringify([
     nics,
-    [...selected.v4].sort(byIndex),
-    [...selected.v6].sort(byIndex),
+    signatureOf(selected),
+    pools.map((pool) => [pool.name, pool.ranges, signatureOf(pool.selected)]),
+    unusable,
     [...ownAddresses].sort(),
     [...gateways].sort(),
     [...macs].sort(),
   ]);
-  return { nics, selected, ownAddresses, gateways, macs, signature };
+  return { nics, selected, pools, unusable, ownAddresses, gateways, macs, signature };
 }
 
 function byIndex(left: IfIndex, right: IfIndex): number {
   return left - right;
 }
 
-/** Ethernet with ARP, and not a member of a bridge or bond: there the master carries the addresses. */
-function canCarryAddresses(link: Link): boolean {
-  const excluded = IFF_LOOPBACK | IFF_POINTOPOINT | IFF_NOARP;
-  if (link.type !== ARPHRD_ETHER || (link.flags & excluded) !== 0) return false;
-  return link.master === undefined && !isVirtualLink(link);
+const NO_NAMES: ReadonlyMap<IfIndex, string> = new Map();
+
+function signatureOf(selected: Selected): readonly (readonly IfIndex[])[] {
+  return [[...selected.v4].sort(byIndex), [...selected.v6].sort(byIndex)];
 }
 
-function selectedFor(
+/** Why a link carries no addresses: it is not Ethernet with ARP, or a member of another one, which carries them. */
+function unusableReason(link: Link, links: ReadonlyMap<IfIndex, Link>): string | undefined {
+  if (link.master !== undefined) {
+    const master = links.get(link.master);
+    const what = master?.kind === 'vrf' ? 'in the VRF' : 'a member of';
+    return `it is ${what} ${master?.name ?? `interface ${link.master}`}`;
+  }
+  if (isVirtualLink(link)) return 'it is for virtual addresses';
+  if ((link.flags & IFF_POINTOPOINT) !== 0) return 'it is point-to-point';
+  if ((link.flags & IFF_NOARP) !== 0) return 'it has no ARP';
+  return link.type !== ARPHRD_ETHER || (link.flags & IFF_LOOPBACK) !== 0 ? 'it is not Ethernet' : undefined;
+}
+
+function selectedBy(
+  rules: readonly NicRule[],
+  nics: readonly Nic[],
+  routes: readonly KernelRoute[],
+  formerNames: ReadonlyMap<IfIndex, string>,
+): Selected {
+  if (rules.length === 0)
+    return { v4: withDefaultRoute('v4', nics, routes), v6: withDefaultRoute('v6', nics, routes) };
+  const matches = nicMatcher(rules);
+  const named = nics.filter(({ ifIndex, name, subnets }) => {
+    return matches({ names: [name, formerNames.get(ifIndex) ?? name], subnets });
+  });
+  const selected = new Set(named.map(({ ifIndex }) => ifIndex));
+  return { v4: selected, v6: selected };
+}
+
+function withDefaultRoute(
   family: Family,
   nics: readonly Nic[],
-  patterns: readonly string[],
   routes: readonly KernelRoute[],
 ): ReadonlySet<IfIndex> {
-  if (patterns.length > 0) {
-    const matchers = patterns.map(patternToRegExp);
-    return new Set(nics.filter((nic) => matchers.some((m) => m.test(nic.name))).map((nic) => nic.ifIndex));
-  }
   const defaults = routes
     // A default route into a tunnel says nothing about the segment that this host is on.
     .filter((route) => route.family === family && route.destination.length === 0 && isOnNic(route, nics))
@@ -176,12 +235,6 @@ function isOnNic(route: KernelRoute, nics: readonly Nic[]): boolean {
   return nics.some((nic) => nic.ifIndex === route.ifIndex);
 }
 
-/** A NIC name with `*` and `?`. */
-export function patternToRegExp(pattern: string): RegExp {
-  const escaped = pattern.replace(/[.+^${}()|[\]\\]/g, '\\$&');
-  return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
-}
-
 /** Where `ip` belongs on this host, or why it belongs nowhere. The longest matching subnet wins, on an up NIC if two have it. */
 export function selectNic(ip: Ip, host: HostView): NicSelection {
   const holder = host.ownAddresses.get(ip);
@@ -191,7 +244,7 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
   if (host.gateways.has(ip))
     return { kind: 'blocked', reason: `${ip} is the gateway of one of this host's routes` };
   const family = familyOf(ip);
-  const match = longestMatch(ip, host.nics, host.selected[family]);
+  const match = longestMatch(ip, host.nics, allowedFor(ip, host).selected[family]);
   if (match === undefined) return { kind: 'none', reason: missingReason(ip, host) };
   const reserved = reservedReason(ip, match.subnet);
   if (reserved !== undefined) return { kind: 'blocked', reason: reserved };
@@ -206,13 +259,23 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
 export function stayOnNic(ip: Ip, host: HostView, ifIndex: IfIndex, chosen: NicSelection): NicSelection {
   if (chosen.kind !== 'nic' || chosen.nic.ifIndex === ifIndex) return chosen;
   const present = host.nics.filter((nic) => nic.ifIndex === ifIndex && nic.up);
-  const match = longestMatch(ip, present, host.selected[familyOf(ip)]);
+  const match = longestMatch(ip, present, allowedFor(ip, host).selected[familyOf(ip)]);
   return match?.subnet.length === chosen.subnet.length ? { kind: 'nic', ...match } : chosen;
 }
 
 /** The NIC that it came to. */
 export function nicOf(selection: NicSelection): IfIndex | undefined {
   return selection.kind === 'nic' ? selection.nic.ifIndex : undefined;
+}
+
+/** The NICs that are selected for `ip`, and where the configuration selects them. */
+export function allowedFor(
+  ip: Ip,
+  host: HostView,
+): { readonly selected: Selected; readonly configuredIn: string } {
+  const pool = host.pools?.find(({ ranges }) => ranges.some((range) => rangeContains(range, ip)));
+  if (pool === undefined) return { selected: host.selected, configuredIn: '[local] interfaces' };
+  return { selected: pool.selected, configuredIn: `the interfaces of the pool "${pool.name}"` };
 }
 
 type SubnetMatch = { readonly nic: Nic; readonly subnet: Prefix };
@@ -241,14 +304,19 @@ function isBetter(match: SubnetMatch, best: SubnetMatch): boolean {
 
 function missingReason(ip: Ip, host: HostView): string {
   const other = longestMatch(ip, host.nics);
-  const allowed = host.selected[familyOf(ip)];
+  const { selected, configuredIn } = allowedFor(ip, host);
+  const allowed = selected[familyOf(ip)];
   const considered = host.nics.filter((nic) => allowed.has(nic.ifIndex)).map((nic) => nic.name);
   if (other !== undefined) {
     return (
       `${other.nic.name} has the subnet ${formatPrefix(other.subnet)} of ${ip}, but ` +
-      `${considered.length === 0 ? 'no NIC' : `only ${considered.join(', ')}`} is selected: add "${other.nic.name}" to [local] interfaces`
+      `${considered.length === 0 ? 'no NIC' : `only ${considered.join(', ')}`} is selected: add "${other.nic.name}" to ${configuredIn}`
     );
   }
+  const link = host.unusable?.find(({ subnets }) => subnets.some((subnet) => prefixContains(subnet, ip)));
+  const subnet = link?.subnets.find((each) => prefixContains(each, ip));
+  if (link !== undefined && subnet !== undefined)
+    return `${link.name} has the subnet ${formatPrefix(subnet)} of ${ip}, but ${link.why}`;
   const where =
     considered.length === 0 ? 'this host has no usable NIC' : `looked at ${considered.join(', ')}`;
   return `no NIC of this host has a subnet that holds ${ip} (${where})`;
@@ -268,7 +336,9 @@ function reservedReason(ip: Ip, subnet: Prefix): string | undefined {
 
 /** NICs that carry addresses or may be asked to, and so need strict ARP and somebody who listens on their wire. */
 export function interfacesInUse(host: HostView): readonly Nic[] {
-  const isSelected = (nic: Nic) => host.selected.v4.has(nic.ifIndex) || host.selected.v6.has(nic.ifIndex);
+  const selections = [host.selected, ...(host.pools ?? []).map(({ selected }) => selected)];
+  const isSelected = ({ ifIndex }: Nic) =>
+    selections.some(({ v4, v6 }) => v4.has(ifIndex) || v6.has(ifIndex));
   return host.nics.filter((nic) => isSelected(nic) && nic.subnets.length > 0);
 }
 

@@ -11,14 +11,21 @@ import {
   rangeContains,
   rangesOverlap,
 } from '../lib/ip.ts';
-import { type HostView, longestMatch, type Nic, selectNic } from './nic-selection.ts';
+import { allowedFor, type HostView, longestMatch, type Nic, selectNic } from './nic-selection.ts';
 
 /** Which parts of a range of addresses belong on which NIC of this host, without looking at each address. */
 export type Placement =
   /** The subnet of a selected NIC holds it. */
   | { readonly kind: 'local'; readonly range: IpRange; readonly nic: Nic; readonly subnet: Prefix }
   /** A NIC has the subnet, but the configuration does not select it. */
-  | { readonly kind: 'unselected'; readonly range: IpRange; readonly nic: Nic; readonly subnet: Prefix }
+  | {
+      readonly kind: 'unselected';
+      readonly range: IpRange;
+      readonly nic: Nic;
+      readonly subnet: Prefix;
+      /** Where the configuration would select it: `[local] interfaces`. */
+      readonly configuredIn: string;
+    }
   /** In no subnet of this host. */
   | { readonly kind: 'virtual'; readonly range: IpRange };
 
@@ -72,10 +79,13 @@ function cut(range: IpRange, host: HostView): readonly IpRange[] {
 }
 
 function placePart(range: IpRange, host: HostView): Placement {
-  const local = longestMatch(range.first, host.nics, host.selected[familyOf(range.first)]);
+  const { selected, configuredIn } = allowedFor(range.first, host);
+  const local = longestMatch(range.first, host.nics, selected[familyOf(range.first)]);
   if (local !== undefined) return { kind: 'local', range, ...local };
   const other = longestMatch(range.first, host.nics);
-  return other === undefined ? { kind: 'virtual', range } : { kind: 'unselected', range, ...other };
+  return other === undefined
+    ? { kind: 'virtual', range }
+    : { kind: 'unselected', range, ...other, configuredIn };
 }
 
 function sameFate(left: Placement, right: Placement): boolean {

@@ -84,7 +84,7 @@ export class FakeHost {
   view(): HostView {
     return viewHost(
       { links: this.links, addresses: this.kernel.values(), routes: this.routes },
-      this.patterns,
+      { interfaces: this.patterns },
       hasLbdTag,
     );
   }

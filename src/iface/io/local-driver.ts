@@ -10,6 +10,8 @@ import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from 
 import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
+import { NicNames } from '../nic-names.ts';
+import type { NicRules } from '../nic-rules.ts';
 import { type HostView, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
 import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
 import { ownAddress } from '../own-address.ts';
@@ -37,7 +39,7 @@ export type LocalDriverOptions = {
   readonly wire: Wire;
   readonly ownership: Ownership;
   readonly settings: LocalSettings;
-  readonly patterns: readonly string[];
+  readonly rules: NicRules;
   readonly logger: Logger;
   readonly onReport: (report: NamedReport) => void;
   /** The host, or what the wire says about candidates, changed: allocation may come out differently. */
@@ -79,7 +81,8 @@ const UNCERTAIN: ReadonlySet<string> = new Set([
 export class LocalDriver {
   readonly #options: LocalDriverOptions;
   readonly #machine: LocalAddresses;
-  #patterns: readonly string[];
+  #rules: NicRules;
+  readonly #names = new NicNames();
   #timer: NodeJS.Timeout | undefined;
   #nics: readonly Nic[] = [];
   readonly #queue = new ProgramQueue();
@@ -97,7 +100,7 @@ export class LocalDriver {
   constructor(options: LocalDriverOptions) {
     this.#options = options;
     this.#machine = new LocalAddresses(options.settings);
-    this.#patterns = options.patterns;
+    this.#rules = options.rules;
   }
 
   /** Takes over what the kernel has; to be called once, after `Rtnetlink.start()`. */
@@ -204,8 +207,9 @@ export class LocalDriver {
     return frames.length === 0 ? 0 : this.#options.wire.send(ifIndex, frames).sent;
   }
 
-  reconfigure(settings: LocalSettings, patterns: readonly string[]): void {
-    this.#patterns = patterns;
+  reconfigure(settings: LocalSettings, rules: NicRules): void {
+    this.#rules = rules;
+    this.#names.forget();
     this.#viewHost();
     this.#deliver({ kind: 'settings-changed', settings });
   }
@@ -256,7 +260,8 @@ export class LocalDriver {
   #viewHost(): void {
     const { links, addresses, routes } = this.#options.rtnetlink.observed();
     const facts = { links: links.values(), addresses: addresses.values(), routes };
-    const host = viewHost(facts, this.#patterns, (address) => this.#isOurs(address));
+    const host = viewHost(facts, this.#rules, (address) => this.#isOurs(address), this.#names.all);
+    this.#names.learn(host);
     if (host.signature === this.#machine.host().signature) return;
     this.#watch(interfacesInUse(host));
     this.#deliver({ kind: 'host-changed', host });

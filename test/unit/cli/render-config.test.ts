@@ -39,16 +39,19 @@ kubeconfig = "/etc/lbd/kubeconfig"  # default
 # context is not set
 # load_balancer_class is not set
 lease_namespace = "kube-system"     # default
+health_check_node_ports = false     # default
 
 [[pool]]
 name = "default"                               # /etc/lbd.toml:4
 addresses = ["192.0.2.0/25", "2001:db8::/64"]  # /etc/lbd.toml:5
 auto_assign = true                             # default
+interfaces = []                                # default
 
 [[pool]]
 name = "named"                  # /etc/lbd.toml:7
 addresses = ["192.0.2.128/25"]  # /etc/lbd.toml:8
 auto_assign = false             # /etc/lbd.toml:9
+interfaces = []                 # default
 
 [local]
 interfaces = []   # default

@@ -73,6 +73,7 @@ addresses = ["192.0.2.10-192.0.2.20", "198.51.100.7/32"]
 name = "v6"
 addresses = ["2001:DB8::/64"]
 auto_assign = false
+interfaces = ["eth1", "10.0.0.0/8"]
 aggregate = { v6 = 64 }
 [local]
 interfaces = ["eth0", "bond*"]
@@ -109,6 +110,7 @@ protocol = 200
         addresses: ['2001:DB8::/64'],
         ranges: [{ first: '2001:db8::', last: '2001:db8::ffff:ffff:ffff:ffff' }],
         autoAssign: false,
+        interfaces: ['eth1', '10.0.0.0/8'],
         aggregate: { v4: undefined, v6: 64 },
       },
     ],
@@ -143,11 +145,11 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
     ],
     [
       `[[pool]]\nname = "a"\naddresses = ["192.0.2.0/24"]\navoid = 1\n`,
-      '4: pool[0].avoid: expected a known key (name, addresses, auto_assign, aggregate), got "avoid"',
+      '4: pool[0].avoid: expected a known key (name, addresses, auto_assign, interfaces, aggregate), got "avoid"',
     ],
     [
       'interfaces = ["eth0"]\n',
-      '1: interfaces: expected a known key, got "interfaces", which belongs in [local]',
+      '1: interfaces: expected a known key, got "interfaces", which belongs in [[pool]]',
     ],
     ['addresses = []\n', '1: addresses: expected a known key, got "addresses", which belongs in [[pool]]'],
     [
@@ -207,11 +209,15 @@ test('parseConfig() refuses names, paths and patterns that could not work', () =
     ],
     [
       '[local]\ninterfaces = ["eth0", "a-name-that-is-too-long"]\n',
-      '2: local.interfaces[1]: expected the name of a network interface or a pattern such as "eth*", got "a-name-that-is-too-long"',
+      '2: local.interfaces[1]: expected the name of a network interface, a pattern such as "eth*" or a prefix such as 192.0.2.0/24, got "a-name-that-is-too-long"',
     ],
     [
       `${POOL}[local]\ninterfaces = ["eth0",\n"eth0"]\n`,
       '6: local.interfaces[1]: expected each name once, got "eth0" again',
+    ],
+    [
+      `${POOL}interfaces = ["eth0", "eth0"]\n`,
+      '4: pool[0].interfaces[1]: expected each name once, got "eth0" again',
     ],
     ['[state]\ndirectory = "lbd"\n', '2: state.directory: expected an absolute path, got "lbd"'],
   ];

@@ -70,7 +70,7 @@ class OldKernel {
       wire: wire as unknown as Wire,
       ownership: new Ownership({ file: this.record, logger: SILENT_LOGGER, kernelTags: false }),
       settings: { prefix: 'host', lifetimeMs: 30_000 },
-      patterns: [],
+      rules: { interfaces: [] },
       logger: SILENT_LOGGER,
       onReport: (report) => void this.reports.push(report),
       onChange: () => {},
@@ -367,7 +367,7 @@ test('what is to be added does not wait for the renewals of hundreds', async (t)
   await waitFor(() => many.every((ip) => kernel.state(ip) === 'held'), { describe: 'all to be held' });
   kernel.asked.length = 0;
   // Renews all, in batches, of which the first goes at once.
-  kernel.driver.reconfigure({ prefix: 'host', lifetimeMs: 60_000 }, []);
+  kernel.driver.reconfigure({ prefix: 'host', lifetimeMs: 60_000 }, { interfaces: [] });
   kernel.grant(HAND_OVER, ...many, X);
   await kernel.until(X, 'held');
   await waitFor(() => kernel.asked.length === many.length + 1, { describe: 'all to be renewed' });

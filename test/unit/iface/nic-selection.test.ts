@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { NicNames } from '../../../src/iface/nic-names.ts';
+import type { PoolNicRules } from '../../../src/iface/nic-rules.ts';
 import {
   type HostView,
   hasLbdTag,
@@ -32,6 +34,8 @@ type Facts = {
   readonly addresses?: readonly KernelAddress[];
   readonly routes?: readonly KernelRoute[];
   readonly patterns?: readonly string[];
+  readonly pools?: readonly PoolNicRules[];
+  readonly formerNames?: ReadonlyMap<IfIndex, string>;
 };
 
 function address(ifIndex: IfIndex, text: string, protocol?: number): KernelAddress {
@@ -46,8 +50,10 @@ function view(facts: Facts = {}): HostView {
     addresses = [address(ETH0, '192.0.2.2/24'), address(ETH0, '2001:db8::2/64')],
     routes = [defaultRoute(ETH0, '192.0.2.1' as Ip), defaultRoute(ETH0, 'fe80::1' as Ip)],
     patterns = [],
+    pools = [],
+    formerNames = new Map(),
   } = facts;
-  return viewHost({ links, addresses, routes }, patterns, hasLbdTag);
+  return viewHost({ links, addresses, routes }, { interfaces: patterns, pools }, hasLbdTag, formerNames);
 }
 
 /** Where `ip` goes, in one line: `eth0 192.0.2.0/24`, or the kind and the reason. */
@@ -142,25 +148,127 @@ for (const [patterns, selected] of PATTERNS) {
   });
 }
 
-const NO_NICS: readonly (readonly [what: string, change: Partial<Link>])[] = [
-  ['a member of a bridge or bond', { master: OTHER }],
-  ['a loopback', { flags: UP | LOOPBACK, type: 772 }],
-  ['one without ARP', { flags: UP | NO_ARP }],
-  ['point-to-point', { flags: UP | POINT_TO_POINT }],
-  ['a tunnel', { type: 776 }],
-  ['one without a MAC', { mac: undefined }],
+const NONE = 'no NIC of this host has a subnet that holds 192.0.2.7 (this host has no usable NIC)';
+const HAS = 'eth0 has the subnet 192.0.2.0/24 of 192.0.2.7, but it';
+
+const NO_NICS: readonly (readonly [what: string, change: Partial<Link>, reason: string])[] = [
+  ['a member of a bridge or bond', { master: OTHER }, `${HAS} is a member of interface 9`],
+  ['a loopback', { flags: UP | LOOPBACK, type: 772 }, NONE],
+  ['one without ARP', { flags: UP | NO_ARP }, `${HAS} has no ARP`],
+  ['point-to-point', { flags: UP | POINT_TO_POINT }, `${HAS} is point-to-point`],
+  ['a tunnel', { type: 776 }, `${HAS} is not Ethernet`],
+  ['one without a MAC', { mac: undefined }, `${HAS} has no hardware address`],
 ];
 
-for (const [what, change] of NO_NICS) {
+for (const [what, change, reason] of NO_NICS) {
   test(`a link that is ${what} carries no addresses`, () => {
     const host = view({ links: [link(ETH0, 'eth0', change)], patterns: ['eth0'] });
     assert.deepEqual(host.nics, []);
-    assert.equal(
-      placed('192.0.2.7', host),
-      'none: no NIC of this host has a subnet that holds 192.0.2.7 (this host has no usable NIC)',
-    );
+    assert.equal(placed('192.0.2.7', host), `none: ${reason}`);
   });
 }
+
+/** What rtnetlink tells of each kind on Linux 6: IFF_MASTER is 0x400, IFF_SLAVE 0x800. */
+const UPPER_LINKS: readonly (readonly [what: string, upper: Partial<Link>, lower: Partial<Link>])[] = [
+  ['a bond', { kind: 'bond', flags: UP | 0x400 }, { master: OTHER, flags: UP | 0x800 }],
+  ['a bridge', { kind: 'bridge' }, { master: OTHER }],
+  ['a VLAN', { kind: 'vlan' }, {}],
+  ['a macvlan', { kind: 'macvlan' }, {}],
+];
+
+for (const [what, upper, lower] of UPPER_LINKS) {
+  test(`${what} carries the addresses of its own subnet, and so does what it is made of unless it is a member`, () => {
+    const links = [link(ETH0, 'eth0', lower), link(OTHER, 'upper0', upper)];
+    const addresses = [address(ETH0, '10.0.0.2/24'), address(OTHER, '192.0.2.2/24')];
+    const host = view({ links, addresses, routes: [], patterns: ['*'] });
+    assert.equal(placed('192.0.2.7', host), 'upper0 192.0.2.0/24');
+    const below = 'eth0 10.0.0.0/24';
+    const member = 'none: eth0 has the subnet 10.0.0.0/24 of 10.0.0.7, but it is a member of upper0';
+    assert.equal(placed('10.0.0.7', host), lower.master === undefined ? below : member);
+  });
+}
+
+test('neither a VRF nor a NIC in one carries addresses: what answers there is not what the host routes', () => {
+  // A VRF device is Ethernet for rtnetlink, without ARP (vrf_setup in drivers/net/vrf.c).
+  const vrf = link(OTHER, 'red', { kind: 'vrf', flags: UP | 0x400 | NO_ARP });
+  const links = [link(ETH0, 'eth0', { master: OTHER }), vrf];
+  const host = view({ links, addresses: [address(ETH0, '192.0.2.2/24')], patterns: ['*'] });
+  assert.deepEqual(host.nics, []);
+  assert.equal(
+    placed('192.0.2.7', host),
+    'none: eth0 has the subnet 192.0.2.0/24 of 192.0.2.7, but it is in the VRF red',
+  );
+});
+
+const TWO_SUBNETS = [
+  address(ETH0, '192.0.2.2/24'),
+  address(ETH1, '10.1.0.2/24'),
+  address(ETH1, '2001:db8::2/64'),
+];
+
+test('a prefix selects the NICs that have a subnet in it', () => {
+  for (const [rule, names] of [
+    ['10.0.0.0/8', ['eth1']],
+    ['10.1.0.0/24', ['eth1']],
+    ['10.1.0.0/25', []],
+    ['2001:db8::/32', ['eth1']],
+    ['0.0.0.0/0', ['eth0', 'eth1']],
+  ] as const) {
+    const host = view({ links: TWO, addresses: TWO_SUBNETS, patterns: [rule] });
+    const selected = host.nics.filter(({ ifIndex }) => host.selected.v4.has(ifIndex));
+    assert.deepEqual(
+      selected.map(({ name }) => name),
+      names,
+      rule,
+    );
+  }
+});
+
+test('the addresses of a pool with interfaces go on those, and on no other', () => {
+  const ranges = [{ first: '10.1.0.100' as Ip, last: '10.1.0.110' as Ip }];
+  const of = (name: string) =>
+    view({ links: TWO, addresses: TWO_SUBNETS, pools: [{ name: 'storage', ranges, interfaces: [name] }] });
+  const host = of('eth1');
+  assert.equal(placed('10.1.0.100', host), 'eth1 10.1.0.0/24');
+  const other = 'none: eth1 has the subnet 10.1.0.0/24 of';
+  assert.equal(
+    placed('10.1.0.99', host),
+    `${other} 10.1.0.99, but only eth0 is selected: add "eth1" to [local] interfaces`,
+  );
+  assert.deepEqual(
+    interfacesInUse(host).map(({ name }) => name),
+    ['eth0', 'eth1'],
+  );
+  assert.equal(
+    placed('10.1.0.100', of('eth0')),
+    `${other} 10.1.0.100, but only eth0 is selected: add "eth1" to the interfaces of the pool "storage"`,
+  );
+  assert.notEqual(host.signature, of('eth0').signature);
+});
+
+test('a NIC stays selected by the name under which it had addresses', () => {
+  const names = new NicNames();
+  const at = (name: string) => {
+    const host = view({
+      links: [link(ETH0, name), link(ETH1, 'eth1')],
+      addresses: TWO_SUBNETS,
+      patterns: ['eth0'],
+      formerNames: names.all,
+    });
+    names.learn(host);
+    return placed('192.0.2.7', host).split(' ')[0];
+  };
+  assert.equal(at('lan0'), 'none:');
+  assert.equal(at('eth0'), 'eth0');
+  assert.equal(at('lan0'), 'lan0');
+  assert.equal(at('lan1'), 'lan1');
+  names.forget();
+  assert.equal(at('lan1'), 'none:');
+  assert.equal(at('eth0'), 'eth0');
+  // Another NIC that comes with the same number has no such past.
+  names.learn(view({ links: [], addresses: [] }));
+  assert.equal(at('lan0'), 'none:');
+});
 
 test('the subnets of a bridge are its own, not those of its members', () => {
   const links = [link(ETH0, 'eth0', { master: OTHER }), link(OTHER, 'br0', { kind: 'bridge' })];
