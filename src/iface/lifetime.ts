@@ -10,7 +10,7 @@ import type { Held, Target } from './local-types.ts';
 const RENEW_FRACTION = 0.25;
 /**
  * Renewing takes at most this share of a core: with more addresses than that allows, the lifetime is longer than configured
- * (docs/adr/0007-lifetimes-grow-with-the-addresses.md).
+ * (docs/adr/0008-lifetimes-grow-with-the-addresses.md).
  */
 const RENEWAL_SHARE = 0.04;
 /** What one renewal costs, in the kernel and here. */

@@ -12,7 +12,7 @@ const RECEIVE_BUFFER_BYTES = 1024 * 1024;
 /** What an error with its text costs of the receive buffer, at most (the kernel counts whole allocations). */
 const ANSWER_COST_BYTES = 2048;
 const IN_FLIGHT_LIMIT = 400;
-const IN_FLIGHT_MINIMUM = 16;
+const IN_FLIGHT_MINIMUM = 4;
 /**
  * The kernel works within sendmsg, where the event loop stands still; on a NIC with 10,000 addresses each request
  * takes it 0.2 ms. The next send is smaller after one that took longer than this.
