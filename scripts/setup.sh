@@ -66,6 +66,7 @@ lintian lintian
 binutils objdump
 dpkg-dev dpkg-shlibdeps
 man-db man
+prometheus promtool
 zsh zsh
 fish fish
 bird2 bird
@@ -96,10 +97,11 @@ install_test_packages() {
   say "installing Debian packages for tests: $missing"
   # shellcheck disable=SC2086 # one word each
   apt_install $missing || say 'they could not be installed (above): tests that need them are skipped'
-  # Tests start routing daemons of their own: those of the machine are not to run because of us.
+  # Tests start routing daemons of their own, and of Prometheus only promtool: those of the machine are not to run because of us.
   if [[ -d /run/systemd/system ]]; then
     case " $missing" in *' bird2 '*) systemctl disable --now bird >&2 || true ;; esac
     case " $missing" in *' frr '*) systemctl disable --now frr >&2 || true ;; esac
+    case " $missing" in *' prometheus '*) systemctl disable --now prometheus >&2 || true ;; esac
   fi
 }
 
