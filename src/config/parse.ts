@@ -197,6 +197,14 @@ function lifetimeMs(document: ConfigDocument): number {
   return parsed.value;
 }
 
+function announceIntervalMs(document: ConfigDocument): number {
+  const interval = document.local.announce_interval;
+  if (interval === 0) return 0;
+  const parsed = parseDuration(interval);
+  assert(parsed.ok, 'the schema checked local.announce_interval');
+  return parsed.value;
+}
+
 function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
   const { host, kubernetes, local, virtual, arp, control, metrics, state, log } = document;
   const name = host.name ?? defaults.hostName;
@@ -210,7 +218,12 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
       healthCheckNodePorts: kubernetes.health_check_node_ports,
     },
     pools: document.pool.map(toPool),
-    local: { interfaces: local.interfaces, prefix: local.prefix, lifetimeMs: lifetimeMs(document) },
+    local: {
+      interfaces: local.interfaces,
+      prefix: local.prefix,
+      lifetimeMs: lifetimeMs(document),
+      announceIntervalMs: announceIntervalMs(document),
+    },
     virtual: { interface: virtual.interface, type: virtual.type, routes: ownRoutes(virtual) },
     arp: { enforceSysctls: arp.enforce_sysctls },
     gossip: document.gossip && toGossip(document.gossip),

@@ -13,6 +13,7 @@ const MAX_ADDRESSES_PER_POOL = 1000;
 const MAX_INTERFACES = 100;
 const SHORTEST_LIFETIME_MS = 2_000;
 const LONGEST_LIFETIME_MS = 86_400_000;
+const SHORTEST_ANNOUNCE_MS = 10_000;
 
 /** `sun_path` of sockaddr_un is 108 bytes with its final NUL (linux/un.h). */
 const SOCKET_PATH = /^(?=.{1,107}$)\/[\x21-\x7e]*[\x21-\x2e\x30-\x7e]$/;
@@ -223,6 +224,27 @@ function localKeys() {
           'How long the kernel keeps an address that lbd no longer renews, in whole seconds from 2s to 24h; longer on a host with thousands; 0 means for ever.',
         ),
       ),
+    announce_interval: z
+      ._default(
+        z.union(
+          [
+            z
+              .string()
+              .check(
+                z.regex(DURATION_PATTERN, { error: intervalError, abort: true }),
+                checkText(intervalProblem),
+              ),
+            z.literal(0),
+          ],
+          'expected a duration such as "5m", or 0 for never',
+        ),
+        0,
+      )
+      .check(
+        z.describe(
+          'How often each address is announced again by gratuitous ARP or neighbour advertisement, from 10s to 24h, for switches and hosts that forget; 0 means never after the first seconds.',
+        ),
+      ),
   };
 }
 
@@ -309,4 +331,16 @@ function lifetimeProblem(value: string): string | undefined {
   if (duration.value === 0) return undefined;
   if (duration.value >= SHORTEST_LIFETIME_MS && duration.value <= LONGEST_LIFETIME_MS) return undefined;
   return 'expected 2s to 24h, or 0 for permanent';
+}
+
+function intervalError(issue: { readonly input?: unknown }): string {
+  return intervalProblem(String(issue.input)) ?? '';
+}
+
+function intervalProblem(value: string): string | undefined {
+  const duration = parseDuration(value);
+  if (!duration.ok) return duration.error;
+  if (duration.value === 0) return undefined;
+  if (duration.value >= SHORTEST_ANNOUNCE_MS && duration.value <= LONGEST_LIFETIME_MS) return undefined;
+  return 'expected 10s to 24h, or 0 for never';
 }

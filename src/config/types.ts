@@ -55,6 +55,8 @@ export type LocalConfig = {
   readonly prefix: 'host' | 'subnet';
   /** Kernel lifetime of an address; 0 means permanent. A whole number of seconds. */
   readonly lifetimeMs: number;
+  /** How often what is held is announced again; 0 is never. */
+  readonly announceIntervalMs: number;
 };
 
 export type VirtualConfig = {

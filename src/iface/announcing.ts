@@ -1,4 +1,4 @@
-import type { Ip } from '../lib/ip.ts';
+import { familyOf, type Ip } from '../lib/ip.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { Alarms } from './alarms.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -7,7 +7,10 @@ import type { IfIndex } from './types.ts';
 /**
  * Tells the segment where an address now is: gratuitous ARP in both forms, or an unsolicited neighbour
  * advertisement, at once and again over the first seconds, because a frame may be lost and because some hosts
- * believe only one of the two forms (RFC 5227 3, RFC 4861 7.2.6).
+ * believe only one of the two forms (RFC 5227 3, RFC 4861 7.2.6). Then, if that is asked for, once in a while.
+ *
+ * Many addresses at once must not storm the segment, so frames have a pace. Of many v4 addresses, all are told of in the
+ * first form before any is in the second.
  */
 export const ANNOUNCE_AT_MS: readonly number[] = [0, 100, 500, 1_500, 3_000];
 
@@ -20,11 +23,24 @@ type Lane = 'first' | 'correction' | 'repeat';
 type Schedule = {
   readonly ifIndex: IfIndex;
   readonly from: Instant;
+  /** Which of ANNOUNCE_AT_MS is next; beyond it, the one of an interval. */
   readonly next: number;
+  readonly at: Instant;
   readonly lane: Lane;
+  /** Of v4, the first form was sent, and the second is to be. */
+  readonly isSecondForm: boolean;
 };
 
-export type Announcement = { readonly ifIndex: IfIndex; readonly ip: Ip };
+/** Frames of one address, of one kind each: `both` forms of ARP are two, and an NA counts as both. */
+export type Announcement = {
+  readonly ifIndex: IfIndex;
+  readonly ip: Ip;
+  readonly form: 'first' | 'second' | 'both';
+};
+
+/** Gratuitous ARP is a request and a reply. */
+const FORMS = ['first', 'second'] as const;
+const SERIES_LENGTH = ANNOUNCE_AT_MS.length;
 
 export class Announcing {
   readonly #schedules = new Map<Ip, Schedule>();
@@ -35,33 +51,49 @@ export class Announcing {
     repeat: newLane('repeat'),
   };
   readonly #sent = new Map<Ip, number>();
+  /** 0: no more after the first seconds. */
+  #intervalMs = 0;
 
   /** Announces `ip` over the next seconds, from `now` on. */
   start(ip: Ip, ifIndex: IfIndex, now: Instant): void {
-    this.#schedule(ip, { ifIndex, from: now, next: 0, lane: 'first' });
+    this.#schedule(ip, { ifIndex, from: now, next: 0, at: now, lane: 'first', isSecondForm: false });
   }
 
   /** Announces `ip` once, at `at`, unless a whole series is under way. */
   once(ip: Ip, ifIndex: IfIndex, at: Instant): void {
-    if (this.#schedules.has(ip)) return;
-    const next = ANNOUNCE_AT_MS.length - 1;
-    this.#schedule(ip, { ifIndex, from: after(at, -(ANNOUNCE_AT_MS[next] ?? 0)), next, lane: 'correction' });
+    if (this.#isSeries(ip)) return;
+    const next = SERIES_LENGTH - 1;
+    this.#schedule(ip, { ifIndex, from: at, next, at, lane: 'correction', isSecondForm: false });
   }
 
   /** Announces `ip` over the next seconds anew, as clients have heard something else. */
   again(ip: Ip, ifIndex: IfIndex, now: Instant): void {
     if (this.#schedules.get(ip)?.lane === 'first') return;
-    this.#schedule(ip, { ifIndex, from: now, next: 0, lane: 'correction' });
+    this.#schedule(ip, { ifIndex, from: now, next: 0, at: now, lane: 'correction', isSecondForm: false });
   }
 
   /** Announces it no more for now; a newcomer is announced all the same. */
   quiet(ip: Ip): void {
-    if (this.#schedules.get(ip)?.lane !== 'first') this.#unschedule(ip);
+    const schedule = this.#schedules.get(ip);
+    if (schedule === undefined || schedule.lane === 'first' || !this.#isSeries(ip)) return;
+    this.#unschedule(ip);
+    this.#later(ip, schedule, schedule.at);
   }
 
   stop(ip: Ip): void {
     this.#unschedule(ip);
     this.#sent.delete(ip);
+  }
+
+  /** From now on, announces each of `held` every `intervalMs`; 0 is never. */
+  every(intervalMs: number, held: Iterable<readonly [Ip, IfIndex]>, now: Instant): void {
+    if (intervalMs === this.#intervalMs) return;
+    this.#intervalMs = intervalMs;
+    for (const [ip, ifIndex] of held) {
+      if (this.#isSeries(ip)) continue;
+      this.#unschedule(ip);
+      this.#later(ip, { ifIndex }, now);
+    }
   }
 
   /** How often `ip` was announced since it was taken. */
@@ -71,16 +103,24 @@ export class Announcing {
 
   /** What is due and affordable: first announcements before corrections before repeats. */
   advance(now: Instant): readonly Announcement[] {
-    const { first, correction, repeat } = this.#lanes;
-    const taken: (readonly [Ip, Schedule])[] = [];
-    for (const { due, budget } of [first, correction, repeat]) this.#take(due, budget, now, taken);
-    return taken.map(([ip, schedule]) => {
-      this.#sent.set(ip, this.count(ip) + 1);
-      // Only now: what a late call missed is made up for one announcement at a time.
-      if (schedule.next < ANNOUNCE_AT_MS.length - 1)
-        this.#schedule(ip, { ...schedule, next: schedule.next + 1, lane: 'repeat' });
-      return { ifIndex: schedule.ifIndex, ip };
-    });
+    const announcements = new Map<Ip, Announcement>();
+    const finished: (readonly [Ip, Schedule])[] = [];
+    // Twice: once for the first forms, which make the second ones due.
+    for (const _ of FORMS) {
+      for (const [ip, schedule] of this.#takeAll(now)) {
+        const { ifIndex, isSecondForm } = schedule;
+        const hasSecond = familyOf(ip) === 'v4' && !isSecondForm;
+        if (!isSecondForm) this.#sent.set(ip, this.count(ip) + 1);
+        const isWhole = !hasSecond && (!isSecondForm || announcements.has(ip));
+        const form = isWhole ? 'both' : isSecondForm ? 'second' : 'first';
+        announcements.set(ip, { ifIndex, ip, form });
+        if (hasSecond) this.#schedule(ip, { ...schedule, isSecondForm: true });
+        else finished.push([ip, schedule]);
+      }
+    }
+    // Only now: what a late call missed is made up for one announcement at a time.
+    for (const [ip, schedule] of finished) this.#follow(ip, schedule, now);
+    return [...announcements.values()];
   }
 
   deadline(): Instant {
@@ -90,6 +130,33 @@ export class Announcing {
       affordableAt(correction.due, correction.budget),
       affordableAt(repeat.due, repeat.budget),
     );
+  }
+
+  #isSeries(ip: Ip): boolean {
+    const schedule = this.#schedules.get(ip);
+    return schedule !== undefined && schedule.next < SERIES_LENGTH;
+  }
+
+  /** What comes after an announcement that is made. */
+  #follow(ip: Ip, schedule: Schedule, now: Instant): void {
+    const next = schedule.next + 1;
+    const offsetMs = ANNOUNCE_AT_MS[next];
+    if (offsetMs === undefined) return this.#later(ip, schedule, now);
+    const at = after(schedule.from, offsetMs);
+    this.#schedule(ip, { ...schedule, next, at, lane: 'repeat', isSecondForm: false });
+  }
+
+  #later(ip: Ip, { ifIndex }: Pick<Schedule, 'ifIndex'>, now: Instant): void {
+    if (this.#intervalMs === 0) return;
+    const at = after(now, this.#intervalMs);
+    this.#schedule(ip, { ifIndex, from: at, next: SERIES_LENGTH, at, lane: 'repeat', isSecondForm: false });
+  }
+
+  #takeAll(now: Instant): readonly (readonly [Ip, Schedule])[] {
+    const { first, correction, repeat } = this.#lanes;
+    const taken: (readonly [Ip, Schedule])[] = [];
+    for (const { due, budget } of [first, correction, repeat]) this.#take(due, budget, now, taken);
+    return taken;
   }
 
   /** Adds those due and affordable, which are scheduled no more. */
@@ -105,7 +172,7 @@ export class Announcing {
   #schedule(ip: Ip, schedule: Schedule): void {
     this.#unschedule(ip);
     this.#schedules.set(ip, schedule);
-    this.#lanes[schedule.lane].due.set(ip, after(schedule.from, ANNOUNCE_AT_MS[schedule.next] ?? 0));
+    this.#lanes[schedule.lane].due.set(ip, schedule.at);
   }
 
   #unschedule(ip: Ip): void {

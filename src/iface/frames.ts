@@ -23,8 +23,13 @@ export function requestFrame(mac: Mac, source: Ip, ip: Ip, to: Mac | undefined):
   return familyOf(ip) === 'v4' ? encodeArpRequest(mac, source, ip, to) : encodeNsRequest(mac, source, ip, to);
 }
 
-/** Tells the segment that `mac` has `ip`: gratuitous ARP in both forms, as hosts differ in which they believe, or an NA. */
-export function announcementFrames(mac: Mac, ip: Ip): readonly Uint8Array[] {
+/** Tells the segment that `mac` has `ip`: gratuitous ARP in both forms, as hosts differ in which they believe, or in one; or an NA. */
+export function announcementFrames(
+  mac: Mac,
+  ip: Ip,
+  form: 'first' | 'second' | 'both' = 'both',
+): readonly Uint8Array[] {
   if (familyOf(ip) === 'v6') return [encodeNaAnnouncement(mac, ip)];
+  if (form !== 'both') return [encodeArpAnnouncement(mac, ip, form === 'first' ? 'request' : 'reply')];
   return [encodeArpAnnouncement(mac, ip, 'request'), encodeArpAnnouncement(mac, ip, 'reply')];
 }

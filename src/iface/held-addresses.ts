@@ -196,6 +196,15 @@ export class HeldAddresses {
     }
   }
 
+  /** Each is announced every `intervalMs` from now on; 0 is never. */
+  announceEvery(intervalMs: number, now: Instant): void {
+    const { entries, announcing } = this.#parts;
+    const held = [...entries.all].flatMap(([ip, entry]) =>
+      entry.status === 'held' ? [[ip, entry.target.ifIndex] as const] : [],
+    );
+    announcing.every(intervalMs, held, now);
+  }
+
   /** The NIC came back, or has another hardware address. */
   announceAll(ifIndex: IfIndex, now: Instant): void {
     const { entries, announcing } = this.#parts;

@@ -1,7 +1,9 @@
 import type { Ip } from '../lib/ip.ts';
-import { earliest, type Instant, NEVER } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { isAltered } from './address-request.ts';
 import { type Adopted, KernelAddresses } from './kernel-addresses.ts';
 import type { Effect, Program, Target } from './local-types.ts';
+import type { KernelAddress } from './types.ts';
 
 /**
  * What the kernel has of ours, and what it is to be asked in one step. Whatever may create an address has a deadline
@@ -34,8 +36,11 @@ export class KernelRequests {
   }
 
   /** The kernel has it, by a notification, which may be older than a removal that was asked for. */
-  noticed(address: Adopted): void {
-    if (!this.#leaving.has(placeKey(address.ip, address))) this.#present.set(address);
+  noticed(address: KernelAddress, now: Instant): void {
+    const { ip, ifIndex, prefixLength, validSeconds } = address;
+    if (this.#leaving.has(placeKey(ip, address))) return;
+    const validUntil = after(now, validSeconds * 1000);
+    this.#present.set({ ip, ifIndex, prefixLength, validUntil, isAltered: isAltered(address) });
   }
 
   /** The kernel has it no more, by its own word. */

@@ -1,7 +1,6 @@
 import type { LocalState } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
-import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
-import { isAltered } from './address-request.ts';
+import { after, doublingPauseMs, earliest, type Instant, instant, NEVER } from '../lib/time.ts';
 import { Alarms } from './alarms.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
@@ -78,6 +77,7 @@ export class LocalAddresses {
       },
       settings.lifetimeMs,
     );
+    this.#announcing.every(settings.announceIntervalMs ?? 0, [], instant(0));
   }
 
   step(event: Event, now: Instant): readonly Effect[] {
@@ -241,17 +241,14 @@ export class LocalAddresses {
   #onSettings(settings: LocalSettings, now: Instant): void {
     this.#settings = settings;
     this.#held.configure(settings.lifetimeMs);
+    this.#held.announceEvery(settings.announceIntervalMs ?? 0, now);
     for (const ip of [...this.entries().keys()]) this.#settle(ip, now);
     this.#held.renewals.by(now);
   }
 
   #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
     for (const address of gone) this.#kernel.vanished(address.ip, address);
-    for (const address of present) {
-      const { ip, ifIndex, prefixLength, validSeconds } = address;
-      const validUntil = after(now, validSeconds * 1000);
-      this.#kernel.noticed({ ip, ifIndex, prefixLength, validUntil, isAltered: isAltered(address) });
-    }
+    for (const address of present) this.#kernel.noticed(address, now);
     for (const address of gone) this.#settle(address.ip, now);
     for (const address of present) this.#settle(address.ip, now);
     if (this.#desired !== undefined) this.#removeOrphans(present);
@@ -482,11 +479,11 @@ export class LocalAddresses {
     for (const served of round.served) this.#report({ kind: 'still-served', ...served });
     for (const { ip, ifIndex, to } of round.frames)
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
-    for (const { ip, ifIndex } of this.#announcing.advance(now)) {
+    for (const { ip, ifIndex, form } of this.#announcing.advance(now)) {
       this.#entries.announced(ip);
       // A host that may not be the owner any more does not turn clients to itself.
       if (this.#held.renewals.isAllowed(ifIndex, ip))
-        this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined });
+        this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined, form });
     }
   }
 

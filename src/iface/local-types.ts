@@ -1,6 +1,7 @@
 import type { LocalState, MemberName } from '../election/types.ts';
 import type { Ip, Prefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
+import type { Announcement } from './announcing.ts';
 import type { HostView } from './nic-selection.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
@@ -11,6 +12,8 @@ export type LocalSettings = {
   readonly prefix: 'host' | 'subnet';
   /** Least kernel lifetime of each address, which grows with their number; 0 is permanent. */
   readonly lifetimeMs: number;
+  /** How often what is held is announced again; 0, or absent, is never. */
+  readonly announceIntervalMs?: number;
 };
 
 /** Where in the kernel an address is, or is to be. */
@@ -84,6 +87,8 @@ export type Effect =
       readonly ifIndex: IfIndex;
       /** A probe for this station alone; undefined is everybody. */
       readonly to: Mac | undefined;
+      /** Of an announcement. */
+      readonly form?: Announcement['form'];
     }
   /** Where an address has come to, each time that it is somewhere else. */
   | { readonly kind: 'state-changed'; readonly ip: Ip; readonly state: LocalState }

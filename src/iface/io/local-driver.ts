@@ -317,9 +317,9 @@ export class LocalDriver {
   #collectFrame(batches: Map<IfIndex, FrameBatch>, effect: Extract<Effect, { kind: 'send' }>): void {
     const nic = this.#nics.find((known) => known.ifIndex === effect.ifIndex);
     if (nic === undefined) return;
-    const { ip, to } = effect;
+    const { ip, to, form } = effect;
     const batch = batches.get(effect.ifIndex) ?? { frames: [], probed: [] };
-    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, ip));
+    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, ip, form));
     else {
       const host = this.#machine.host();
       const frame =

@@ -127,6 +127,7 @@ test('parseConfigFiles() tells of each value where it was written', () => {
     'local.interfaces = [] default',
     'local.prefix = "host" default',
     'local.lifetime = 0 10:1',
+    'local.announce_interval = 0 default',
     'virtual.interface = "kube-lb0" default',
     'virtual.type = "auto" default',
     'virtual.table = undefined default',

@@ -42,7 +42,7 @@ test('parseConfig() fills in every default', () => {
         aggregate: { v4: undefined, v6: undefined },
       },
     ],
-    local: { interfaces: [], prefix: 'host', lifetimeMs: 30_000 },
+    local: { interfaces: [], prefix: 'host', lifetimeMs: 30_000, announceIntervalMs: 0 },
     virtual: { interface: 'kube-lb0', type: 'auto', routes: undefined },
     arp: { enforceSysctls: true },
     gossip: undefined,
@@ -78,6 +78,7 @@ aggregate = { v6 = 64 }
 [local]
 interfaces = ["eth0", "bond*"]
 lifetime = "1m30s"
+announce_interval = "5m"
 [virtual]
 interface = "lb0"
 type = "bridge"
@@ -114,7 +115,7 @@ protocol = 200
         aggregate: { v4: undefined, v6: 64 },
       },
     ],
-    local: { interfaces: ['eth0', 'bond*'], prefix: 'host', lifetimeMs: 90_000 },
+    local: { interfaces: ['eth0', 'bond*'], prefix: 'host', lifetimeMs: 90_000, announceIntervalMs: 300_000 },
     virtual: { interface: 'lb0', type: 'bridge', routes: { table: 1000, protocol: 200 } },
     arp: { enforceSysctls: false },
     gossip: undefined,
@@ -231,6 +232,23 @@ test('parseConfig() refuses a socket path that does not fit sockaddr_un', () => 
     message ?? '',
     /^2: control\.socket: expected an absolute path of at most 107 characters, got "/,
   );
+});
+
+test('parseConfig() takes an announce_interval from 10s to 24h, or 0', () => {
+  for (const [value, ms] of [
+    ['0', 0],
+    ['"0s"', 0],
+    ['"10s"', 10_000],
+    ['"24h"', 86_400_000],
+  ] as const) {
+    const { config } = accepted(`${POOL}[local]\nannounce_interval = ${value}\n`);
+    assert.equal(config.local.announceIntervalMs, ms);
+  }
+  for (const value of ['"9s"', '"25h"']) {
+    assert.deepEqual(refusal(`[local]\nannounce_interval = ${value}\n`), [
+      `2: local.announce_interval: expected 10s to 24h, or 0 for never, got ${value}`,
+    ]);
+  }
 });
 
 test('parseConfig() refuses a lifetime that is no duration, too short, too long or no whole second', () => {

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { addressStatuses } from '../../../src/iface/local-status.ts';
 import type { Report } from '../../../src/iface/local-types.ts';
-import type { KernelAddress } from '../../../src/iface/types.ts';
+import type { KernelAddress, Mac } from '../../../src/iface/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { after } from '../../../src/lib/time.ts';
-import { FakeHost } from '../../support/fake-host.ts';
+import { ETH0, FakeHost, link } from '../../support/fake-host.ts';
 
 const VIP = '192.0.2.10';
 const VIP6 = '2001:db8::10';
@@ -14,7 +14,7 @@ const FOREVER = Number.POSITIVE_INFINITY;
 /** A host that has held these for a while. */
 function held(...ips: readonly string[]): FakeHost {
   const host = new FakeHost();
-  host.putHostAddress(2 as never, '2001:db8::2' as Ip, 64);
+  host.putHostAddress(ETH0, '2001:db8::2' as Ip, 64);
   host
     .start()
     .want(...ips)
@@ -125,7 +125,7 @@ test('an address removed once a second is back at once each time', () => {
 test('1,000 addresses flushed at once are back in one batch', () => {
   const ips = Array.from({ length: 1_000 }, (_, index) => `192.0.${16 + (index >> 8)}.${index & 255}`);
   const host = new FakeHost();
-  host.putHostAddress(2 as never, '192.0.0.1' as Ip, 16);
+  host.putHostAddress(ETH0, '192.0.0.1' as Ip, 16);
   host
     .start()
     .want(...ips)
@@ -139,4 +139,33 @@ test('1,000 addresses flushed at once are back in one batch', () => {
   assert.equal(host.programs.length, 1);
   assert.ok(ips.every((ip) => host.holds(ip)));
   assert.equal(repairs(host).length, ips.length);
+});
+
+test('a NIC that comes up, or has another hardware address, announces all that it holds', () => {
+  const host = held(VIP, VIP6);
+  const announced = () =>
+    host.frames.filter(({ frame }) => frame === 'announce').map(({ ip }) => ip as string);
+  host.frames.length = 0;
+  host.links = [link(ETH0, 'eth0', { mac: '02:00:00:00:00:77' as Mac })];
+  host.observe();
+  assert.deepEqual(announced().sort(), [VIP, VIP6].sort());
+  host.advance(5_000);
+  host.frames.length = 0;
+  host.links = [link(ETH0, 'eth0', { mac: '02:00:00:00:00:77' as Mac, flags: 0x2 })];
+  host.observe().advance(1_000);
+  assert.deepEqual(announced(), []);
+  host.links = [link(ETH0, 'eth0', { mac: '02:00:00:00:00:77' as Mac })];
+  host.observe().advance(1_000);
+  assert.deepEqual([...new Set(announced())].sort(), [VIP, VIP6].sort());
+});
+
+test('with an interval, what is held is announced again and again', () => {
+  const host = new FakeHost({ prefix: 'host', lifetimeMs: 30_000, announceIntervalMs: 60_000 });
+  host.start().want(VIP).advance(10_000);
+  const before = host.machine.announcements(VIP as Ip);
+  host.advance(180_000);
+  assert.equal(host.machine.announcements(VIP as Ip), before + 3);
+  host.deliver({ kind: 'settings-changed', settings: { prefix: 'host', lifetimeMs: 30_000 } });
+  host.advance(180_000);
+  assert.equal(host.machine.announcements(VIP as Ip), before + 3);
 });
