@@ -359,6 +359,7 @@ export class Daemon {
       virtualRepairs: this.#virtual.linkStatus().repairs,
       sysctlDrifts: this.#sysctls.states().reduce((sum, { drifts }) => sum + drifts, 0),
       netlink: this.#rtnetlink.counters(),
+      lifetimeMs: this.#local.lifetimeMs(),
       renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,
       gossip: this.#gossip?.figures(),
     };

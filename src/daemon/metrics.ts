@@ -27,6 +27,7 @@ export type MetricSources = {
   readonly netlink: RtnetlinkCounters;
   /** How long ago the kernel confirmed an address, in ms; undefined when it never did. */
   readonly renewalAgeMs: number | undefined;
+  readonly lifetimeMs: number;
   readonly gossip: GossipSources | undefined;
 };
 
@@ -161,7 +162,7 @@ function poolMetrics({ pools }: MetricSources): readonly Metric[] {
 }
 
 function addressMetrics(sources: MetricSources): readonly Metric[] {
-  const { addresses, addressEvents, announcements, renewalAgeMs, netlink } = sources;
+  const { addresses, addressEvents, announcements, renewalAgeMs, lifetimeMs, netlink } = sources;
   const { virtualRepairs, sysctlDrifts } = sources;
   const states = tally(addresses.map(({ state }) => state));
   // Always there, so that an alert on it needs no special case.
@@ -209,6 +210,12 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
       'lbd_address_renewal_age_seconds',
       'How long ago the kernel last confirmed that an address is added or renewed.',
       renewalAgeMs === undefined ? undefined : renewalAgeMs / 1000,
+    ),
+    metric(
+      'gauge',
+      'lbd_address_lifetime_seconds',
+      'How long the kernel keeps an address that is not renewed; 0 is for ever.',
+      lifetimeMs / 1000,
     ),
   ];
 }

@@ -94,6 +94,7 @@ function sources(change: Partial<MetricSources> = {}): MetricSources {
       missed: 5,
     },
     renewalAgeMs: 1_500,
+    lifetimeMs: 30_000,
     gossip: gossip(),
     ...change,
   };
@@ -169,6 +170,7 @@ test('collectMetrics() has the figures of the host, its members and its addresse
     ['lbd_address_events_total', '{event="held"}', 7],
     ['lbd_address_announcements_total', '', 21],
     ['lbd_address_renewal_age_seconds', '', 1.5],
+    ['lbd_address_lifetime_seconds', '', 30],
     ['lbd_addresses_taken_total', '{how="take-over"}', 0],
     ['lbd_gossip_refused_packets_total', '{reason="key"}', 2],
     ['lbd_gossip_sent_bytes_total', '', 400],
