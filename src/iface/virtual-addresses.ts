@@ -224,9 +224,13 @@ export class VirtualAddresses {
   }
 
   #failed({ request, errno, message }: Extract<VirtualOutcome, { ok: false }>, now: Instant): void {
-    if (request.kind === 'delete' && errno === 'EADDRNOTAVAIL') return;
-    if (request.kind === 'delete-route' && errno === 'ESRCH') return;
-    if (errno === 'ENODEV') return;
+    // What was to be gone is, and what is to be on a link that went has to wait for that news. Should it never come, the
+    // same is not asked for ever.
+    const isGone =
+      (request.kind === 'delete' && errno === 'EADDRNOTAVAIL') ||
+      (request.kind === 'delete-route' && errno === 'ESRCH') ||
+      errno === 'ENODEV';
+    if (isGone) return this.#count(keyOf(request), now);
     const isTypeMissing = request.kind === 'create-link' && errno === 'EOPNOTSUPP';
     if (isTypeMissing && this.#options.settings.type === 'auto' && this.#type === 'dummy') {
       this.#type = 'bridge';
