@@ -31,6 +31,7 @@ import { MetricsService, type MetricsServiceOptions } from './metrics-service.ts
 import { nicRules } from './nic-rules.ts';
 import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
+import { ReportLog } from './report-log.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
@@ -74,6 +75,7 @@ export class Daemon {
   readonly #cluster: KubeCluster;
   readonly #allocator: Allocator;
   readonly #events: EventReporter;
+  readonly #reportLog: ReportLog;
   readonly #control: ControlServer;
   readonly #metrics: MetricsService | undefined;
   /** Undefined where kube-proxy is not asked. */
@@ -162,6 +164,7 @@ export class Daemon {
       random: Math.random,
       now: bootTimeMs,
     });
+    this.#reportLog = new ReportLog(logger);
     this.#events = new EventReporter((note) => this.#cluster.event(note), config.host.name);
     this.#allocator = new Allocator({
       writeStatus: (service, addresses) => this.#writeStatus(service, addresses),
@@ -265,6 +268,7 @@ export class Daemon {
     this.#virtual.close();
     this.#sysctls.close();
     this.#wire.close();
+    this.#reportLog.close();
     this.#rtnetlink.close();
     await this.#control.close();
     await this.#metrics?.close();
@@ -475,16 +479,10 @@ export class Daemon {
   }
 
   #report(named: NamedReport): void {
-    const { report, services, by } = named;
-    const { kind, ...fields } = report;
-    this.#metrics?.count(kind);
+    const { report, services } = named;
+    this.#metrics?.count(report.kind);
     const rival = report.kind === 'rival-heard' ? this.#gossip?.memberOfMac(report.mac) : undefined;
-    const level = QUIET_REPORTS.has(kind) || rival !== undefined ? 'info' : 'warn';
-    const member = rival === undefined ? {} : { member: rival };
-    this.#options.logger[level](
-      { ...fields, ...member, interface: named.interface, services, by },
-      `address.${kind}`,
-    );
+    this.#reportLog.write(named, rival);
     if (report.kind === 'rival-heard')
       this.#gossip?.step({ kind: 'rival-heard', ip: report.ip, mac: report.mac });
     // Between members the claims decide in milliseconds, and a hand-over overlaps by intent.
@@ -496,5 +494,3 @@ export class Daemon {
     this.#events.reported(named, users, entry);
   }
 }
-
-const QUIET_REPORTS: ReadonlySet<string> = new Set(['held', 'dropped']);
