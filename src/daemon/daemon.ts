@@ -13,7 +13,7 @@ import { KubeCluster } from '../kube/io/cluster.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
 import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
-import { COMMIT, VERSION } from '../lib/version.ts';
+import { ADDON, COMMIT, VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { Allocator, type WriteOutcome } from './allocator.ts';
 import { addressRecord } from './cleanup.ts';
@@ -48,7 +48,7 @@ const PROBE_AHEAD_COUNT = 8;
  */
 const SHORTEST_PAUSE_MS = 1;
 
-const LBD = { version: VERSION, commit: COMMIT, node: process.version, pid: process.pid };
+const LBD = { version: VERSION, commit: COMMIT, node: process.version, addon: ADDON, pid: process.pid };
 
 export type DaemonOptions = {
   readonly configFile: string;

@@ -17,6 +17,8 @@ export type StatusDocument = {
   readonly lbd: {
     readonly version: string;
     readonly commit: string;
+    /** Of the native addon, the first digits of its SHA-256. */
+    readonly addon?: string;
     readonly node: string;
     readonly pid: number;
   };

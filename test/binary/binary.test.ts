@@ -45,10 +45,16 @@ function temporaryDirectory(context: TestContext): string {
   return directory;
 }
 
-test('lbd version prints the version and the commit', () => {
-  const { status, out } = ran(LBD, ['version']);
+test('lbd version prints the version, the commit, Node and the hash of the addon, and V8 takes its code cache', () => {
+  const { status, out, err } = ran(LBD, ['version']);
   assert.equal(status, 0);
-  assert.match(out, /^lbd 0\.1\.0 \((?:[0-9a-f]{12}|unknown)\), Node v26\./);
+  const addon = readFileSync(join(BUILD, 'native/lbd_sys.sha256'), 'utf8').slice(0, 12);
+  assert.match(
+    out,
+    new RegExp(`^lbd 0\\.1\\.0 \\((?:[0-9a-f]{12}|unknown)\\), Node v26\\.[0-9.]+, addon ${addon}\n$`),
+  );
+  // Node warns of a code cache that V8 refuses, as it does when flags differ from those of the build.
+  assert.equal(err, '');
 });
 
 test('lbctl version says which it is, also when it finds no daemon', () => {

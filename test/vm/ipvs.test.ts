@@ -112,20 +112,20 @@ describe('an address that kube-proxy in IPVS mode has on every node', { skip: SK
 
   test('is answered by two for no longer than a second or two when somebody sets the sysctls back', async (t) => {
     const sinceMs = labTimeMs();
-    await setSysctls(other, 0);
-    await waitFor(
-      async () =>
-        /^1\n2$/.test(await other.output('cd /proc/sys/net/ipv4/conf/eth0; cat arp_ignore arp_announce')),
-      {
-        describe: 'the sysctls as lbd wants them',
-        timeoutMs: 120_000,
-      },
-    );
+    // By the machine's own clock: while it works, ours may go ten times as fast.
+    const [from, to] = (
+      await other.output(
+        `cd /proc/sys/net/ipv4/conf/eth0; cut -d ' ' -f 1 /proc/uptime; echo 0 >arp_ignore; echo 0 >arp_announce
+        until [ "$(cat arp_ignore arp_announce)" = $'1\\n2' ]; do sleep 0.02; done; cut -d ' ' -f 1 /proc/uptime`,
+      )
+    ).split('\n');
+    const tookMs = Math.round((Number(to) - Number(from)) * 1_000);
     assert.deepEqual([...(await answerers(MANY_ANSWERS))], [holder.mac]);
     const wrong = prober.answers(VIP).filter(({ mac, atMs }) => mac === other.mac && atMs >= sinceMs);
-    const tookMs = (wrong.at(-1)?.atMs ?? 0) - (wrong[0]?.atMs ?? 0);
-    t.diagnostic(`two hosts answered for ${Math.round(tookMs)} ms`);
+    t.diagnostic(
+      `the other host was without strict ARP for ${tookMs} ms, and answered ${wrong.length} times`,
+    );
     assert.ok(wrong.length > 0, 'the other host answered while it had no strict ARP');
-    assert.ok(tookMs < GUARD_MS, `two hosts answered for ${tookMs} ms`);
+    assert.ok(tookMs < GUARD_MS, `the other host was without strict ARP for ${tookMs} ms`);
   });
 });
