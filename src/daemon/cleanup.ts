@@ -2,13 +2,15 @@ import { loadConfig } from '../config/io/load.ts';
 import { toAddressRequest } from '../iface/address-request.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
+import { ALL_TABLES } from '../iface/netlink-requests.ts';
 import type { Observed } from '../iface/observed.ts';
 import { type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
 import { planRestore } from '../iface/sysctl-restore.ts';
-import type { IfIndex, KernelAddress } from '../iface/types.ts';
-import { isVirtualLink } from '../iface/virtual-link.ts';
+import type { IfIndex, KernelAddress, Link } from '../iface/types.ts';
+import { hasMade, isVirtualLink, routeProtocolOf } from '../iface/virtual-link.ts';
 import { occupantOf } from '../iface/virtual-plan.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
+import { formatPrefix } from '../lib/ip.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
 import { hostLockHolder } from './host-lock.ts';
@@ -70,11 +72,13 @@ async function removeLinks(
   const links = [...observed.links.values()].filter(isVirtualLink);
   const gone = new Set<IfIndex>();
   let failures = 0;
-  for (const { name, index, kind } of links) {
+  for (const link of links) {
+    const { name, index, kind } = link;
     const addresses = [...observed.addresses.values()].filter(({ ifIndex }) => ifIndex === index);
     const occupant = occupantOf({ index }, { observed, isOurs });
     if (occupant !== undefined) {
       process.stdout.write(`left ${name}: ${occupant} is on it and was not put there by lbd\n`);
+      failures += await removeRoutes(link);
       continue;
     }
     const [outcome] = await rtnetlink.apply([{ kind: 'delete-link', ifIndex: index }]);
@@ -89,6 +93,34 @@ async function removeLinks(
     process.stdout.write(`removed ${name}, a ${kind}, with ${listed(held)}\n`);
   }
   return { found: links.length, failures, gone };
+}
+
+/** The routes that lbd made over a link that stays, in whatever table. Returns how many are left. */
+async function removeRoutes(link: Link): Promise<number> {
+  const protocol = routeProtocolOf(link);
+  if (protocol === undefined) return 0;
+  const ownRoutes = { table: ALL_TABLES, protocol };
+  const rtnetlink = new Rtnetlink({ logger: SILENT_LOGGER, onChange: () => {}, ownRoutes });
+  try {
+    const observed = await rtnetlink.start();
+    const routes = observed.ownRoutes.filter((route) => hasMade(link, route));
+    const requests = routes.map(({ destination, table }) => {
+      return { kind: 'delete-route' as const, ifIndex: link.index, destination, table, protocol };
+    });
+    let failures = 0;
+    for (const outcome of await rtnetlink.apply(requests)) {
+      const { destination, table } = outcome.request;
+      const what = `the route ${formatPrefix(destination)} over ${link.name} from table ${table}`;
+      if (outcome.ok || outcome.errno === 'ESRCH') process.stdout.write(`removed ${what}\n`);
+      else {
+        failures += 1;
+        process.stderr.write(`cannot remove ${what}: ${outcome.message}\n`);
+      }
+    }
+    return failures;
+  } finally {
+    rtnetlink.close();
+  }
 }
 
 /** Beyond it, addresses are counted. */

@@ -64,6 +64,9 @@ export function encodeDumpAddresses(sequence: number, family: 'v4' | 'v6'): Uint
 /** Which routes to dump; the kernel filters by both when NETLINK_GET_STRICT_CHK is set. */
 export type RouteFilter = { readonly table: number; readonly protocol: number };
 
+/** In place of one table (RT_TABLE_UNSPEC). */
+export const ALL_TABLES = 0;
+
 export const MAIN_ROUTES: RouteFilter = { table: RT_TABLE_MAIN, protocol: RTPROT_UNSPEC };
 
 /** RTM_GETROUTE for one family. */

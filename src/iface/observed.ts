@@ -1,7 +1,7 @@
 import { familyOf, formatPrefix } from '../lib/ip.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
-import type { RouteFilter } from './netlink-requests.ts';
+import { ALL_TABLES, type RouteFilter } from './netlink-requests.ts';
 import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type Link } from './types.ts';
 import { isVirtualLink } from './virtual-link.ts';
 
@@ -195,7 +195,8 @@ export class ObservedState implements Observed {
 
   #isOwn(route: KernelRoute): boolean {
     const own = this.#ownRouteFilter;
-    if (own === undefined || route.table !== own.table || route.protocol !== own.protocol) return false;
+    if (own === undefined || route.protocol !== own.protocol) return false;
+    if (own.table !== ALL_TABLES && own.table !== route.table) return false;
     return this.#isOverOwnLink(route);
   }
 

@@ -1,6 +1,6 @@
 import { parseMac } from './mac.ts';
 import type { RouteFilter } from './netlink-requests.ts';
-import type { Link, Mac } from './types.ts';
+import type { KernelRoute, Link, Mac } from './types.ts';
 
 /**
  * The link of virtual addresses, `kube-lb0`, and how lbd knows it for its own: by a hardware address that it gives at
@@ -48,4 +48,15 @@ export function strangerReason({ name, kind }: Pick<Link, 'name' | 'kind'>): str
 /** Whether lbd made this link. */
 export function isVirtualLink(link: Link): boolean {
   return (link.kind === 'dummy' || link.kind === 'bridge') && link.mac?.startsWith(`${MARK}:`) === true;
+}
+
+/** The protocol of the routes that lbd made over its link; undefined when it made none. */
+export function routeProtocolOf({ mac }: Pick<Link, 'mac'>): number | undefined {
+  const protocol = Number.parseInt(mac?.split(':')[4] ?? '', 16);
+  return protocol > 0 ? protocol : undefined;
+}
+
+/** Whether lbd made this route over its link, as far as protocol and table tell. */
+export function hasMade(link: Link, { ifIndex, table, protocol }: KernelRoute): boolean {
+  return ifIndex === link.index && isVirtualLink(link) && link.mac === virtualMac({ table, protocol });
 }
