@@ -29,10 +29,15 @@ export class KernelRequests {
     return this.#present.all();
   }
 
-  /** The kernel has it, by its answer. */
+  /** The kernel has it, by its answer to an addition, which follows the removals that were asked for. */
   appeared(address: Adopted): void {
     this.#leaving.delete(placeKey(address.ip, address));
     this.#present.set(address);
+  }
+
+  /** The kernel has it, by its answer to a renewal, which may have come before a removal that was asked for. */
+  renewed(address: Adopted): void {
+    if (!this.#leaving.has(placeKey(address.ip, address))) this.#present.set(address);
   }
 
   /** The kernel has it, by a notification, which may be older than a removal that was asked for. */

@@ -287,7 +287,9 @@ export class LocalAddresses {
       }
       const validUntil = after(sentAt, request.lifetimeMs === 0 ? NEVER : request.lifetimeMs);
       const { ip, ifIndex, prefixLength } = request;
-      this.#kernel.appeared({ ip, ifIndex, prefixLength, validUntil });
+      const address = { ip, ifIndex, prefixLength, validUntil };
+      if (request.op === 'add') this.#kernel.appeared(address);
+      else this.#kernel.renewed(address);
       if (current) this.#held.renewals.confirmed(validUntil, sentAt);
       if (!current) {
         this.#settle(request.ip, now);

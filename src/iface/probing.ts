@@ -1,5 +1,5 @@
 import type { Ip } from '../lib/ip.ts';
-import { after, type Instant, NEVER } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { Alarms } from './alarms.ts';
 import { TokenBucket } from './token-bucket.ts';
 import type { IfIndex, Mac, WireEvidence } from './types.ts';
@@ -20,6 +20,8 @@ export const PROBE_INTERVAL_MS = 50;
 export const EVIDENCE_FRESH_MS = 60_000;
 /** Silence is asked for again this long before it goes stale, so that candidates are always fresh. */
 const REFRESH_BEFORE_MS = 20_000;
+/** A host that looks at the silence so late did not run meanwhile, and may not have heard an answer: it asks again. */
+export const LOOKED_LATE_MS = 200;
 export const CONFLICT_RETRY_MS = 60_000;
 /** Overflow: the oldest evidence is forgotten, which costs a new probe and nothing else. */
 export const EVIDENCE_LIMIT = 16_384;
@@ -48,7 +50,9 @@ export type ProbeRound = {
 
 export class Probing {
   readonly #questions = new Map<Ip, Question>();
+  /** The next probe, and after the last one the end of the wait, which needs no budget. */
   readonly #due = new Alarms<Ip>();
+  readonly #ends = new Alarms<Ip>();
   readonly #evidence = new Map<Ip, Known>();
   readonly #budget: TokenBucket;
 
@@ -72,7 +76,12 @@ export class Probing {
   /** The last probe for `ip` did not get onto the wire: silence after it would mean nothing, so it is repeated. */
   unsent(ip: Ip): void {
     const question = this.#questions.get(ip);
-    if (question !== undefined && question.sent > 0) question.sent -= 1;
+    if (question === undefined || question.sent === 0) return;
+    question.sent -= 1;
+    const endAt = this.#ends.get(ip);
+    if (endAt === NEVER) return;
+    this.#ends.cancel(ip);
+    this.#due.set(ip, endAt);
   }
 
   /** What was asked for `ip` so far counts for nothing: asks from the beginning, from `at` on. */
@@ -80,6 +89,7 @@ export class Probing {
     const question = this.#questions.get(ip);
     if (question === undefined) return;
     question.sent = 0;
+    this.#ends.cancel(ip);
     this.#due.set(ip, at);
   }
 
@@ -146,35 +156,55 @@ export class Probing {
 
   /** Sends what is due and affordable, and draws conclusions. */
   advance(now: Instant): ProbeRound {
+    const concluded = this.#conclude(now);
     const frames: ProbeFrame[] = [];
-    const concluded: Ip[] = [];
     for (let ip = this.#due.peekDue(now); ip !== undefined; ip = this.#due.peekDue(now)) {
       const question = this.#questions.get(ip);
-      if (question === undefined || question.sent === PROBE_COUNT) {
+      if (question === undefined) {
         this.#stopAsking(ip);
-        if (question === undefined) continue;
-        this.#remember(ip, { kind: 'silent', at: now, ifIndex: question.ifIndex });
-        concluded.push(ip);
         continue;
       }
       if (this.#budget.take(1, now) === 0) break;
       frames.push({ ifIndex: question.ifIndex, ip });
       question.sent += 1;
-      this.#due.set(ip, after(now, question.intervalMs));
+      const nextAt = after(now, question.intervalMs);
+      if (question.sent < PROBE_COUNT) this.#due.set(ip, nextAt);
+      else {
+        this.#due.cancel(ip);
+        this.#ends.set(ip, nextAt);
+      }
     }
     return { frames, concluded };
   }
 
   deadline(): Instant {
     const first = this.#due.first();
-    if (first === NEVER) return NEVER;
+    const endsAt = this.#ends.first();
+    if (first === NEVER) return endsAt;
     const affordable = this.#budget.readyAt(1);
-    return affordable !== NEVER && affordable > first ? affordable : first;
+    return earliest(endsAt, affordable !== NEVER && affordable > first ? affordable : first);
+  }
+
+  #conclude(now: Instant): Ip[] {
+    const concluded: Ip[] = [];
+    for (let ip = this.#ends.peekDue(now); ip !== undefined; ip = this.#ends.peekDue(now)) {
+      const question = this.#questions.get(ip);
+      if (question !== undefined && now > after(this.#ends.get(ip), LOOKED_LATE_MS)) {
+        this.restart(ip, now);
+        continue;
+      }
+      this.#stopAsking(ip);
+      if (question === undefined) continue;
+      this.#remember(ip, { kind: 'silent', at: now, ifIndex: question.ifIndex });
+      concluded.push(ip);
+    }
+    return concluded;
   }
 
   #stopAsking(ip: Ip): void {
     this.#questions.delete(ip);
     this.#due.cancel(ip);
+    this.#ends.cancel(ip);
   }
 
   #remember(ip: Ip, evidence: Known): void {

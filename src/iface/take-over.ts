@@ -1,7 +1,7 @@
 import type { MemberName, Predecessor } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import { after, earliest, type Instant, instant, NEVER } from '../lib/time.ts';
-import { type ProbeFrame, probeBudget } from './probing.ts';
+import { LOOKED_LATE_MS, type ProbeFrame, probeBudget } from './probing.ts';
 import type { TokenBucket } from './token-bucket.ts';
 import type { IfIndex, Mac } from './types.ts';
 
@@ -36,6 +36,8 @@ const LEASE_END_LATE_MS = 1_000;
 const ANSWER_WITHIN_MS = 10;
 /** The second poll and a broadcast go together; silence for so long after them is the end, once the lifetime may be over. */
 const DOUBT_MS = 20;
+/** Who answered until now is asked so often, that of the polls of half a minute none is believed for lost frames. */
+const DOUBT_PROBES = 5;
 const HOST_POLL_INTERVAL_MS = 50;
 const HOST_MISSES = 3;
 const FABRIC_POLL_INTERVAL_MS = 250;
@@ -243,6 +245,10 @@ export class TakeOvers {
     if (phase.status === 'free' || phase.status === 'yielding' || phase.nextAt > now) return;
     if (phase.status === 'served') return this.#poll(group, phase, now, round);
     if (phase.sent < phase.probes) return this.#ask(group, phase, now, round);
+    if (now > after(phase.nextAt, LOOKED_LATE_MS)) {
+      group.phase = asking(now);
+      return this.#advanceGroup(group, now, round);
+    }
     if (now >= predecessor.notBefore) this.#letGo(group, now, round);
     else group.phase = askingUntil(predecessor.notBefore, now);
   }
@@ -268,7 +274,7 @@ export class TakeOvers {
     // Its lifetime is not over: rather a frame was lost, or lbd there let go, and more than one question tells which.
     group.phase = isNearLeaseEnd(group, now)
       ? { status: 'asking', probes: 1, intervalMs: DOUBT_MS, sent: 1, nextAt: after(now, DOUBT_MS) }
-      : { ...asking(now), sent: 1, nextAt: after(now, TAKE_OVER_PROBE_INTERVAL_MS) };
+      : { ...asking(now), probes: DOUBT_PROBES, sent: 1, nextAt: after(now, TAKE_OVER_PROBE_INTERVAL_MS) };
   }
 
   /** The predecessor answers for `ip`. */

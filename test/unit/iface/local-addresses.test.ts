@@ -568,3 +568,15 @@ test('property: whatever happens, lbd holds only what is wanted, only after sile
     { numRuns: 300 },
   );
 });
+
+test('the answer to a renewal that comes after the address was to be removed brings nothing back', () => {
+  const host = held(VIP);
+  const [ip, ifIndex] = [VIP as Ip, ETH0];
+  const removed = host.machine.step({ kind: 'withdraw', ips: [ip] }, host.now);
+  assert.ok(removed.some((effect) => effect.kind === 'program' && effect.requests[0]?.op === 'remove'));
+  const request = { op: 'renew', ip, ifIndex, prefixLength: 32, lifetimeMs: 30_000 } as const;
+  host.machine.step({ kind: 'programmed', outcomes: [{ ok: true, request }], sentAt: host.now }, host.now);
+  const addresses = [{ ip, services: [], entry: { kind: 'return' } as const }];
+  host.machine.step({ kind: 'desired-changed', addresses, candidates: [] }, host.now);
+  assert.equal(host.machine.state(ip), 'taking');
+});

@@ -213,3 +213,14 @@ test('evidence beyond its limit costs the oldest', () => {
   assert.equal(probing.evidence(at(1), T0)?.kind, 'silent');
   assert.equal(probing.evidence(at(EVIDENCE_LIMIT), T0)?.kind, 'silent');
 });
+
+test('silence that a host looks at late is asked for again: it did not run, and may not have heard the answer', () => {
+  const probing = new Probing();
+  probing.request(X, ETH0, T0);
+  for (const ms of [0, 50, 100]) assert.equal(probing.advance(after(T0, ms)).frames.length, 1);
+  const wokeAt = after(T0, 700);
+  const { frames, concluded } = probing.advance(wokeAt);
+  assert.deepEqual([frames.length, concluded.length], [1, 0]);
+  assert.equal(probing.evidence(X, wokeAt), undefined);
+  assert.deepEqual(drain(probing, after(wokeAt, PROBE_INTERVAL_MS)).at(-1)?.concluded, [X]);
+});

@@ -185,13 +185,13 @@ test('a lost answer to one poll is no end', () => {
   assert.equal(bench.concluded.length, 0);
 });
 
-test('before its lifetime can be over, two missed polls and three broadcasts make the end', () => {
+test('before its lifetime can be over, two missed polls and five broadcasts make the end', () => {
   const bench = new Bench().serves(X).join(X).run(3_000).silence(X);
   bench.run(1_000);
   const took = (bench.concluded[0]?.at ?? Number.NaN) - 3_000;
-  assert.ok(took >= 55 && took <= 110, `${took} ms`);
+  assert.ok(took >= 85 && took <= 140, `${took} ms`);
   const asked = bench.frames.filter(({ at, to }) => at > 3_000 && to === undefined);
-  assert.equal(asked.length, 3);
+  assert.equal(asked.length, 5);
 });
 
 test('an answer for another sample while one is doubted: it still serves', () => {
@@ -439,7 +439,7 @@ test('property: never free before the floor, nor while the owner answers, and al
         if (bench.stations.size > 0) silentSince = bench.now - T0;
         bench.silence(X, Y, PREDECESSOR.ip).run(1_000);
         const took = (bench.concluded[0]?.at ?? Number.NaN) - Math.max(silentSince, floorMs);
-        assert.ok(took <= 120, `${took} ms`);
+        assert.ok(took <= 150, `${took} ms`);
       },
     ),
     { numRuns: 500 },
