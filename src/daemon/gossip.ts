@@ -80,8 +80,11 @@ export class Gossip {
   #unready: MemberMeta['unready'];
   #timer: NodeJS.Timeout | undefined;
   #armedFor: Instant = NEVER;
+  /** When the election last looked at the time. */
+  #steppedAt: Instant = bootTimeMs();
   #closed = false;
   #isFrozen = false;
+  readonly #undelivered: ReturnType<Entitlement['grantsChanged']>[number][] = [];
 
   constructor(options: GossipOptions) {
     this.#options = options;
@@ -195,7 +198,10 @@ export class Gossip {
 
   /** Before the local addresses decide anything: whether this host was running is for the election to find out first. */
   beforeLocalStep(now: Instant): void {
-    if (now - this.#armedFor > this.#options.settings.overrunMs) this.#step({ kind: 'time-passed' });
+    const { overrunMs } = this.#options.settings;
+    // What the election itself orders it has just decided.
+    if (now - this.#armedFor > overrunMs && now - this.#steppedAt > overrunMs)
+      this.#step({ kind: 'time-passed' });
   }
 
   step(event: ElectionEvent): void {
@@ -216,18 +222,21 @@ export class Gossip {
 
   #step(event: ElectionEvent): void {
     if (this.#closed) return;
-    const effects = this.election.step(event, bootTimeMs());
+    this.#steppedAt = bootTimeMs();
+    const effects = this.election.step(event, this.#steppedAt);
     this.#arm();
     if (effects.length > 0) this.#carryOut(effects);
   }
 
   /** Addresses first: what this host must not hold any more goes before anything is said about it. */
   #carryOut(effects: readonly Effect[]): void {
-    if (effects.some(({ kind }) => kind === 'renewals-changed')) this.#renewalsChanged();
+    const areRenewalsNews = effects.some(({ kind }) => kind === 'renewals-changed');
+    if (areRenewalsNews) this.#renewalsChanged(false);
     if (effects.some(({ kind }) => kind === 'grants-changed')) {
       this.#deliver(this.#entitlement.grantsChanged());
       this.#options.onChange();
     }
+    if (areRenewalsNews) this.#renewalsChanged(true);
     for (const effect of effects) {
       switch (effect.kind) {
         case 'grants-changed':
@@ -237,7 +246,8 @@ export class Gossip {
           this.#askReference(effect.segment);
           break;
         case 'withdraw':
-          this.#options.local.withdraw(effect.ips);
+          // Granted by now, what an earlier life left is no leftover any more.
+          this.#options.local.withdraw(effect.ips.filter((ip) => !this.election.grants().has(ip)));
           break;
         case 'announce':
           this.#options.local.announce(effect.ips);
@@ -259,19 +269,24 @@ export class Gossip {
     this.#isFrozen = true;
   }
 
+  /** In order, also what comes of what is delivered: an older plan must not come last. */
   #deliver(events: ReturnType<Entitlement['grantsChanged']>): void {
     if (this.#isFrozen) return;
+    this.#undelivered.push(...events);
+    if (this.#undelivered.length > events.length) return;
     const { local } = this.#options;
-    for (const event of events) {
+    for (let event = this.#undelivered[0]; event !== undefined; event = this.#undelivered[0]) {
       if (event.kind === 'withdraw') local.withdraw(event.ips);
       else if (event.kind === 'desired-changed') local.plan(event.addresses, event.candidates);
+      this.#undelivered.shift();
     }
   }
 
-  #renewalsChanged(): void {
+  /** What is forbidden is so before anything else; what is allowed, after what was lost meanwhile is off. */
+  #renewalsChanged(to: boolean): void {
     for (const [key, { ifIndex, segment }] of this.#segments) {
       const isAllowed = this.election.mayRenew(key);
-      if (isAllowed === !this.#forbidden.has(key)) continue;
+      if (isAllowed === !this.#forbidden.has(key) || isAllowed !== to) continue;
       if (isAllowed) this.#forbidden.delete(key);
       else this.#forbidden.set(key, { ifIndex, segment });
       this.#options.local.allowRenewals(isAllowed, ifIndex, segment.subnet);

@@ -5,6 +5,7 @@ import type { Effect } from './effects.ts';
 import { type ClaimUpdate, MAX_HANDOVER_CLAIMS, MAX_UPDATES_BYTES } from './message.ts';
 import { segmentKey } from './segment-key.ts';
 import type { Claim, Member, MemberName, SegmentKey } from './types.ts';
+import { otherWays } from './ways.ts';
 
 /**
  * What certain members have to know of claims sooner than gossip brings it: a former owner that may still answer, an
@@ -79,13 +80,15 @@ export class ClaimMail {
   }
 
   #sendTold(name: MemberName, updates: readonly ClaimUpdate[]): void {
-    const to = this.#members().get(name)?.meta.endpoint;
-    if (to === undefined) return;
+    const member = this.#members().get(name);
+    if (member === undefined) return;
+    // By every way: it may answer for them on a network that lives, while its endpoint is on one that does not.
+    const ways = [member.meta.endpoint, ...otherWays(member)];
     let packet: ClaimUpdate[] = [];
     let bytes = 0;
     const send = (): void => {
       const message = { kind: 'gossip', from: this.#self, updates: packet } as const;
-      this.#out.push({ kind: 'send', to, message, segment: undefined });
+      for (const to of ways) this.#out.push({ kind: 'send', to, message, segment: undefined });
     };
     for (const update of updates) {
       const added = updateBytes(update);

@@ -6,6 +6,7 @@ import { MAX_UPDATES_BYTES, type Message, type Update } from './message.ts';
 import { Pace } from './pace.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { Endpoint, Member, MemberName } from './types.ts';
+import { otherWays } from './ways.ts';
 
 /** Gossip packets for each target of a tick while more is queued than fits into one. */
 const PACKETS_PER_TICK = 8;
@@ -105,6 +106,7 @@ export class Courier {
     const member = this.#membership.table.get(name);
     if (member === undefined || !this.#tells.allows(name, now)) return;
     this.tellOf(member, member.meta.endpoint, now);
+    if (member.state !== 'alive') for (const to of otherWays(member)) this.tellOf(member, to, now);
   }
 
   tellOf(member: Member, to: Endpoint, now: Instant): void {
@@ -113,6 +115,12 @@ export class Courier {
 
   ping(target: MemberName, to: Endpoint, seq: number, now: Instant): void {
     this.send(to, { kind: 'ping', from: this.#name, seq, target, updates: this.#updatesFor(target, now) });
+  }
+
+  /** By every way that it is known to have. */
+  pingEveryWay(target: Member, seq: number, now: Instant): void {
+    this.ping(target.name, target.meta.endpoint, seq, now);
+    for (const to of otherWays(target)) this.ping(target.name, to, seq, now);
   }
 
   pingRequest(helper: Member, target: Member, seq: number, now: Instant): void {

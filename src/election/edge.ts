@@ -38,6 +38,8 @@ export class Edge {
   /** When to ask again, while nudging, inquiring or judged. */
   askAt: Instant = NEVER;
   inquiredAt: Instant = NEVER;
+  /** The last of our numbers before the inquiry. */
+  inquiredSeq = 0;
   inquirySlots = 0;
   pingSeq = 0;
 

@@ -1,11 +1,11 @@
-import type { Mac } from '../iface/types.ts';
 import type { Ip } from '../lib/ip.ts';
-import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { earliest, type Instant } from '../lib/time.ts';
+import { Doubts } from './doubts.ts';
 import type { Effect } from './effects.ts';
 import type { ElectionEvent, ElectionOptions } from './election-types.ts';
 import type { Farewell, Heartbeat, State, Verdict } from './message.ts';
 import { Ownership } from './ownership.ts';
-import { Reannouncing } from './reannouncing.ts';
+import { Rivals } from './rivals.ts';
 import { segmentKey } from './segment-key.ts';
 import { fromSilenceUpdate, toSilenceUpdate } from './silence.ts';
 import { Swim } from './swim.ts';
@@ -24,13 +24,12 @@ import type {
 } from './types.ts';
 import { Watch } from './watch.ts';
 import type { WatchEvent } from './watch-types.ts';
+import { nearby } from './ways.ts';
 
 /** A verdict goes to every member at once while they are no more than this; gossip brings it to the others. */
 const DIRECT_VERDICTS = 128;
 /** Below, nobody can tell whether it is itself or the other that was cut off (design section 5). */
 const MAJORITY_FROM = 3;
-/** How often a host that has heard nobody since its start asks its gateways. */
-const ASK_EVERY_MS = 200;
 /** Endpoints that are remembered for a start while the seeds are away. */
 const REMEMBERED_PEERS = 64;
 
@@ -46,22 +45,16 @@ export class Election {
   readonly #swim: Swim;
   readonly #watch: Watch;
   readonly #ownership: Ownership;
-  readonly #reannouncing = new Reannouncing();
+  readonly #rivals: Rivals;
   /** Where members were in an earlier life. */
   readonly #remembered: readonly Endpoint[];
   #meta: MemberMeta;
   #memberCount: number;
-  #askAt: Instant = NEVER;
   /** When `Swim` and `Ownership` want to go on. */
   #restAt: Instant;
   /** The time of the step that is going on, for what is called back within it. */
   #now: Instant;
-  readonly #unconfirmed = new Set<SegmentKey>();
-  readonly #isolated = new Set<SegmentKey>();
-  /** While some segment is isolated: members are heard by another way. */
-  #isHeardElsewhere = false;
-  /** A host that had company, and has heard nobody on a segment since its start, may be cut off there. */
-  readonly #unheard = new Set<SegmentKey>();
+  readonly #doubts = new Doubts();
   readonly #differences = new TableDifferences(this.#out);
 
   constructor(options: ElectionOptions) {
@@ -88,6 +81,7 @@ export class Election {
       restored: restored?.claims ?? [],
       startedAt: now,
     });
+    this.#rivals = new Rivals(name, this.#swim, this.#ownership, out);
     const claims = this.#ownership.claims();
     this.#watch = new Watch({
       name,
@@ -104,9 +98,8 @@ export class Election {
     });
     this.#watch.setReleases(this.#releases());
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
-    if (this.#releases() && this.#memberCount >= MAJORITY_FROM)
-      for (const { subnet } of meta.segments) this.#unheard.add(segmentKey(subnet));
-    if (this.#unheard.size > 0) this.#askAt = now;
+    if (this.#hadCompany())
+      for (const { subnet } of meta.segments) this.#doubts.unheard(segmentKey(subnet), now);
     this.#confirmationChanged(now);
     this.#remembered = restored?.peers ?? [];
     this.#swim.seeds(this.#remembered, now);
@@ -114,21 +107,22 @@ export class Election {
 
   step(event: ElectionEvent, now: Instant): readonly Effect[] {
     this.#now = now;
+    // Whatever happens now, what this host believed when it last ran is in doubt first.
+    if (this.#watch.notice(now)) this.#onOverrun(now);
     this.#handle(event, now);
     // A heartbeat mostly changes nothing but when its sender was last heard, and comes a thousand times more often.
     const isQuiet = event.kind === 'message' && event.message.kind === 'heartbeat' && this.#out.length === 0;
     if (!this.#join(now) && isQuiet) return NOTHING;
     // Behind a message there may be more of them, which the silence of somebody would be concluded without.
     if (event.kind !== 'message') this.#advance(now);
-    if (now >= this.#askAt) this.#askReferences(now);
-    const announced = this.#reannouncing.take(now).filter((ip) => this.#isMine(ip));
-    if (announced.length > 0) this.#out.push({ kind: 'announce', ips: announced });
+    if (now >= this.#doubts.deadline()) this.#askReferences(now);
+    this.#rivals.advance(now);
     this.#join(now);
     this.#restAt = earliest(
       this.#swim.deadline(),
       this.#ownership.deadline(),
-      this.#reannouncing.deadline(),
-      this.#askAt,
+      this.#rivals.deadline(),
+      this.#doubts.deadline(),
     );
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
   }
@@ -153,7 +147,7 @@ export class Election {
 
   /** Whether addresses on that segment may be renewed and added; look again at `renewals-changed`. */
   mayRenew(segment: SegmentKey): boolean {
-    return this.#watch.mayRenew(segment) && !this.#unheard.has(segment);
+    return this.#watch.mayRenew(segment) && !this.#doubts.isUnheard(segment);
   }
 
   /** Our side of a push/pull. */
@@ -221,7 +215,7 @@ export class Election {
         for (const [ip, state] of event.changes) this.#onLocal(ip, state, now);
         return;
       case 'rival-heard':
-        return this.#onRival(event.ip, event.mac, now);
+        return this.#rivals.heardOnWire(event.ip, event.mac, now);
       case 'seeds':
         return this.#swim.seeds([...event.endpoints, ...this.#remembered], now);
       case 'command':
@@ -239,8 +233,9 @@ export class Election {
     const { message, from, segment, connection } = event;
     // One of the seeds may be this host: hearing oneself is no sign of life of anybody.
     if (message.from === this.#name) return;
-    if (segment === undefined) this.#heardElsewhere(now);
-    else this.#heardOn(segment, now);
+    if (segment === undefined) {
+      if (this.#doubts.heardElsewhere()) this.#swim.setMeta(this.#publicMeta(), now);
+    } else this.#heardOn(segment, now);
     if (message.kind === 'heartbeat') return this.#onHeartbeat(message, event, now);
     this.#watch.heard(message.from, segment, now);
     switch (message.kind) {
@@ -267,7 +262,7 @@ export class Election {
       case 'state':
         this.#swim.merge(message.members, now, message.from);
         this.#ownership.claimsExchanged(message.claims, now);
-        this.#findRivals(message.claims, message.from, now);
+        this.#rivals.claimed(message.claims, message.from, now);
         if (message.wantsReply && connection !== undefined)
           this.#out.push({ kind: 'reply', connection, message: this.state(false, now) });
         return;
@@ -283,85 +278,81 @@ export class Election {
   #onHeartbeat(beat: Heartbeat, event: Extract<ElectionEvent, { kind: 'message' }>, now: Instant): void {
     this.#watch.heartbeat(beat, event.from, event.segment, event.connection, now);
     const member = this.#swim.member(beat.from);
+    const to = member === undefined ? event.from : nearby(member, beat.segment);
     if (member?.state !== 'alive' || member.incarnation !== beat.incarnation)
-      this.#swim.contact(beat.from, beat.incarnation, now, event.from);
+      this.#swim.contact(beat.from, beat.incarnation, now, to);
     if (beat.tableDigest === this.#ownership.claims().digest()) this.#differences.over(beat.from);
-    else if (member !== undefined) this.#differences.found(member, now);
+    else if (member !== undefined) this.#differences.found(beat.from, to, now);
   }
 
   #onLocal(ip: Ip, state: LocalState, now: Instant): void {
-    const entry = state === 'held' ? this.grants().get(ip)?.entry : undefined;
-    if (entry?.kind === 'take-over') this.#reannouncing.tookOver(ip, entry.predecessor.name);
+    this.#rivals.localChanged(ip, state);
     this.#ownership.localChanged(ip, state, now);
   }
 
   #onClaims(claims: readonly Claim[], from: MemberName, now: Instant): void {
     this.#ownership.claimsHeard(claims, from, now);
-    this.#findRivals(claims, from, now);
-  }
-
-  /** Who believed to own what this host owns, as after a network that was cut in two, may have answered for it. */
-  #findRivals(claims: readonly Claim[], from: MemberName, now: Instant): void {
-    const lost = claims.flatMap(({ ip }) => (this.#ownership.isLeftOver(ip) ? [ip] : []));
-    if (lost.length > 0) this.#out.push({ kind: 'withdraw', ips: lost });
-    for (const { ip, owner } of claims) {
-      if (owner === from && this.#isMine(ip)) this.#reannouncing.heard(ip, now);
-    }
-  }
-
-  #isMine(ip: Ip): boolean {
-    return this.#ownership.claims().get(ip)?.owner === this.#name;
-  }
-
-  /** Of two members the claims decide: the one that is wrong is told, and lets go. */
-  #onRival(ip: Ip, mac: Mac, now: Instant): void {
-    for (const { name, meta } of this.#swim.members().values()) {
-      if (!meta.segments.some((segment) => segment.mac === mac)) continue;
-      this.#ownership.rivalHeard(ip, name, now);
-      this.#reannouncing.heard(ip, now);
-      return;
-    }
+    this.#rivals.claimed(claims, from, now);
   }
 
   /** The only one of several that is left asks its gateway whether it is cut off. */
   #askReferences(now: Instant): void {
-    for (const segment of this.#unheard) this.#out.push({ kind: 'ask-reference', segment });
-    this.#askAt = this.#unheard.size === 0 ? NEVER : after(now, ASK_EVERY_MS);
+    for (const segment of this.#doubts.ask(now)) this.#out.push({ kind: 'ask-reference', segment });
   }
 
   /** Somebody else is there. */
   #heardOn(segment: SegmentKey, now: Instant): void {
-    if (this.#unheard.delete(segment)) this.#confirmationChanged(now);
+    if (!this.#doubts.heard(segment)) return;
+    // What an earlier life left in the kernel, or was believed before, may have another owner by now.
+    if (this.#watch.doubt(segment, now)) this.#doubts.unconfirmed(segment);
+    this.#ownership.returned(segment, now);
+    this.#confirmationChanged(now);
   }
 
-  /**
-   * What the others are told: while a segment is cut off and another one lives, they hear over that one that this host
-   * has no part in the first, and its heirs take over what it had there.
-   */
+  /** Who was never heard on a segment cannot confirm anything there: somebody has to be heard first. */
+  #onOverrun(now: Instant): void {
+    if (this.#hadCompany()) {
+      for (const { subnet } of this.#meta.segments)
+        if (!this.#watch.hadPeers(segmentKey(subnet))) this.#doubts.unheard(segmentKey(subnet), now);
+      if (this.#doubts.anyUnheard) this.#confirmationChanged(now);
+      this.#findLonely(now);
+    }
+    this.#join(now);
+  }
+
+  #findLonely(now: Instant): void {
+    for (const segment of this.#doubts.lonely(this.#name, this.#swim.members())) {
+      this.#doubts.heard(segment);
+      this.#ownership.returned(segment, now);
+      this.#confirmationChanged(now);
+    }
+  }
+
   #publicMeta(): MemberMeta {
-    if (this.#isolated.size === 0 || !this.#releases()) return this.#meta;
-    const isCutOff = ({ subnet }: Segment): boolean => this.#isolated.has(segmentKey(subnet));
-    const segments = this.#meta.segments.filter((segment) => !isCutOff(segment));
-    if (segments.length === 0 && !this.#isHeardElsewhere) return this.#meta;
-    return { ...this.#meta, segments, cutOff: this.#meta.segments.filter(isCutOff) };
-  }
-
-  /** A packet came on none of the segments that carry addresses, as on a network for management. */
-  #heardElsewhere(now: Instant): void {
-    if (this.#isHeardElsewhere || this.#isolated.size === 0) return;
-    this.#isHeardElsewhere = true;
-    this.#swim.setMeta(this.#publicMeta(), now);
+    return this.#releases() ? this.#doubts.publicMeta(this.#meta) : this.#meta;
   }
 
   #onMeta(meta: MemberMeta, now: Instant): void {
+    const before = new Set(this.#meta.segments.map(({ subnet }) => segmentKey(subnet)));
     this.#meta = { ...meta, drained: this.#meta.drained };
     this.#swim.setMeta(this.#publicMeta(), now);
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
-    this.#ownership.ownChanged(this.#meta, now);
     const segments = new Set(meta.segments.map((segment) => segmentKey(segment.subnet)));
-    for (const doubts of [this.#unconfirmed, this.#isolated, this.#unheard])
-      for (const key of doubts) if (!segments.has(key)) doubts.delete(key);
+    this.#doubts.keep(segments);
+    this.#doubt(segments.difference(before), now);
     this.#confirmationChanged(now);
+    this.#ownership.ownChanged(this.#meta, now);
+  }
+
+  /** What of these was there before is known to be cut off; on the others somebody has to be heard, if anybody is there. */
+  #doubt(added: ReadonlySet<SegmentKey>, now: Instant): void {
+    if (!this.#hadCompany()) return;
+    for (const key of added) {
+      if (this.#doubts.isIsolated(key)) continue;
+      this.#doubts.unheard(key, now);
+      this.#ownership.isolated(key, now);
+    }
+    if (added.size > 0) this.#findLonely(now);
   }
 
   #onCommand(command: 'drain' | 'undrain' | 'rebalance', now: Instant): void {
@@ -407,8 +398,9 @@ export class Election {
     const members = this.#swim.members();
     this.#watch.membersChanged(changed, members, now);
     this.#ownership.membersChanged(changed, now);
+    if (this.#doubts.anyUnheard) this.#findLonely(now);
     for (const name of changed) {
-      if (members.get(name)?.state === 'alive') this.#reannouncing.isBack(name, now);
+      if (members.get(name)?.state === 'alive') this.#rivals.isBack(name, now);
       else this.#differences.over(name);
     }
     this.#countMembers(
@@ -428,6 +420,11 @@ export class Election {
     this.#out.push({ kind: 'persist' });
   }
 
+  /** To hear nobody may mean to be cut off, and does not end what a majority goes on with. */
+  #hadCompany(): boolean {
+    return this.#releases() && this.#memberCount >= MAJORITY_FROM;
+  }
+
   #releases(): boolean {
     return this.#isolation === 'auto' ? this.#memberCount >= MAJORITY_FROM : this.#isolation === 'release';
   }
@@ -440,25 +437,22 @@ export class Election {
       case 'vouched':
         return this.#swim.vouch(event.name, now);
       case 'isolated':
-        // Nobody is left to confirm anything there; that must not keep the other segments waiting.
-        this.#unconfirmed.delete(event.segment);
-        this.#isolated.add(event.segment);
+        this.#doubts.isolated(event.segment);
         if (this.#releases()) {
           this.#ownership.isolated(event.segment, now);
           this.#swim.setMeta(this.#publicMeta(), now);
         }
         break;
       case 'returned':
-        this.#isolated.delete(event.segment);
-        this.#isHeardElsewhere &&= this.#isolated.size > 0;
+        this.#doubts.returned(event.segment);
         this.#swim.setMeta(this.#publicMeta(), now);
         this.#ownership.returned(event.segment, now);
         break;
       case 'unconfirmed':
-        this.#unconfirmed.add(event.segment);
+        this.#doubts.unconfirmed(event.segment);
         break;
       case 'confirmed':
-        this.#unconfirmed.delete(event.segment);
+        this.#doubts.confirmed(event.segment);
         break;
       default:
         event satisfies never;
@@ -467,7 +461,7 @@ export class Election {
   }
 
   #confirmationChanged(now: Instant): void {
-    this.#ownership.confirmationChanged(this.#unconfirmed.size + this.#unheard.size === 0, now);
+    this.#ownership.confirmationChanged(!this.#doubts.any, now);
     this.#out.push({ kind: 'renewals-changed' });
   }
 

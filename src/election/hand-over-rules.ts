@@ -69,6 +69,15 @@ export class HandOverRules {
     }
   }
 
+  /** The wire tells as well: who was offered `ip` and answers for it took it, whatever became of its word. */
+  heardOnWire(ip: Ip, by: MemberName, now: Instant): void {
+    const move = this.#outgoing.moveOf(ip);
+    const own = this.#holdings.ownClaim(ip);
+    if (move?.isOffered !== true || move.to !== by || own === undefined) return;
+    const claim = { ip, owner: by, epoch: own.epoch + 1 };
+    if (this.#ownership.learn(claim, now)) this.#holdings.passOn(claim);
+  }
+
   #onOffer(message: HandOver, from: Endpoint, now: Instant): void {
     for (const claim of message.claims) this.#ownership.learn(claim, now);
     const judge = (claim: Claim): 'accept' | 'decline' | Claim => this.#judgeOffer(claim, message.from, now);

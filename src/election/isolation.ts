@@ -48,6 +48,12 @@ export class Isolation {
     return true;
   }
 
+  /** Isolated from the start, as the NIC had no carrier. */
+  begin(): void {
+    this.#hadPeers = true;
+    this.#isolated = true;
+  }
+
   /** This host did not run: what it did not hear meanwhile says nothing. */
   woke(now: Instant): void {
     if (this.#isolated) return;

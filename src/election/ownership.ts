@@ -247,8 +247,10 @@ export class Ownership {
 
   /** A member answers for an address that this host holds: if it knows an older claim, it learns of the newer one now. */
   rivalHeard(ip: Ip, rival: MemberName, now: Instant): void {
+    this.#handOvers.heardOnWire(ip, rival, now);
     const standing = this.claims().get(ip);
     if (standing !== undefined && standing.owner !== rival) this.#mail.tell(rival, standing, now);
+    this.#finish(now);
   }
 
   /** What iface made of a grant. */
@@ -283,7 +285,7 @@ export class Ownership {
   /** A host that was paused grants itself nothing new until a neighbour confirmed what it claims. */
   confirmationChanged(isConfirmed: boolean, now: Instant): void {
     if (this.#settling.isConfirmed === isConfirmed) return;
-    this.#settling.setConfirmed(isConfirmed);
+    this.#settling.setConfirmed(isConfirmed, now);
     this.#rules.settleAll([...this.#rules.unowned], now);
     if (isConfirmed) this.#rules.settleAll(this.#holdings.ownAddresses(), now);
     this.#finish(now);

@@ -1,6 +1,7 @@
 import { assert } from '../lib/assert.ts';
 import type { Random } from '../lib/prng.ts';
 import { after, type Instant, NEVER } from '../lib/time.ts';
+import { Answers } from './answers.ts';
 import { Asking } from './asking.ts';
 import type { Beats } from './beats.ts';
 import { Confirmation } from './confirmation.ts';
@@ -9,6 +10,7 @@ import { Isolation } from './isolation.ts';
 import type { Farewell, Heartbeat } from './message.ts';
 import { NEIGHBOUR_LIMIT, Ring, type RingMember } from './ring.ts';
 import type { Endpoint, MemberName, SegmentKey, Silence } from './types.ts';
+import { WatchConnections } from './watch-connections.ts';
 import type { WatchTiming } from './watch-timing.ts';
 import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
 
@@ -16,17 +18,15 @@ import type { PeerView, WatchEnd, WatchEvent } from './watch-types.ts';
  * One segment of this host: the neighbours on its ring, whether anybody is heard, whether this host's own claims are
  * confirmed. Every packet on the hot path touches one edge and allocates nothing; the edges are few.
  *
- * Who cannot hear never claims: there is no verdict while this host is isolated or unconfirmed, nor before somebody else
- * was heard during the inquiry.
+ * Who cannot hear never claims: there is no verdict while this host is isolated or unconfirmed. Nor does who is not
+ * heard: there is none before somebody else answered what was asked during the inquiry, and who is heard by nobody for
+ * long is unconfirmed.
  */
 
 /** A planned restart takes no longer; whoever does is asked for, and its heirs watch the wire. */
 const RESTART_MS = 300;
-/** Watch connections wait for the ring to stay as it is, and between two tries. */
+/** Watch connections wait for the ring to stay as it is. */
 const OPEN_DELAY_MS = 200;
-const OPEN_RETRY_MS = 1_000;
-/** How long a peer whose watch connection ended has to answer. */
-const VERIFY_MS = 20;
 /** Heartbeats go over TCP as well for so long after a peer asked that way. */
 const TCP_HOLD_MS = 5_000;
 /** A peer under a verdict is asked for again so often. */
@@ -34,6 +34,8 @@ const RECHECK_MS = 1_000;
 export const VOUCH_PAUSE_MS = 100;
 /** Every so many ticks a heartbeat asks to be answered at once, which measures the round trip. */
 const MEASURE_TICKS = 64;
+/** So many heartbeats that all get no answer, while others are heard: this host is mute. */
+const MUTE_TICKS = 20;
 
 export type SegmentContext = {
   readonly beats: Beats;
@@ -55,6 +57,10 @@ export class SegmentWatch {
   readonly #isolation: Isolation;
   readonly #confirmation: Confirmation;
   readonly #asking: Asking;
+  readonly #answers: Answers;
+  readonly #connections: WatchConnections;
+  /** When any peer was last heard, which a reference is not. */
+  #peerHeardAt: Instant;
   #edges: readonly Edge[] = [];
 
   constructor(key: SegmentKey, context: SegmentContext, now: Instant) {
@@ -66,6 +72,9 @@ export class SegmentWatch {
     this.ring = new Ring(key, context.beats.name);
     this.#isolation = new Isolation(context.timing, now);
     this.#confirmation = new Confirmation(context.timing);
+    this.#answers = new Answers(now);
+    this.#connections = new WatchConnections(key, context.beats, context.random);
+    this.#peerHeardAt = now;
     const { beats, timing, random, releases } = context;
     const { ring } = this;
     const isolation = this.#isolation;
@@ -84,10 +93,16 @@ export class SegmentWatch {
     return this.#isolation.hadPeers;
   }
 
+  /** The NIC is back: nothing counts before somebody is heard. */
+  beginIsolated(): void {
+    this.#isolation.begin();
+  }
+
   // --- what is heard ------------------------------------------------------------------------------------------
 
   heartbeat(beat: Heartbeat, from: Endpoint, connection: number | undefined, now: Instant): void {
     this.#heard(true, now);
+    this.#answers.told(beat.ackSeq, this.#beats.seq, now);
     const edge = this.#edge(beat.from);
     if (edge === undefined) return this.#fromStranger(beat, from, connection, now);
     edge.heard(now);
@@ -112,6 +127,7 @@ export class SegmentWatch {
   }
 
   referenceHeard(now: Instant): void {
+    this.#answers.byReference(now);
     this.#heard(false, now);
   }
 
@@ -163,7 +179,8 @@ export class SegmentWatch {
     const known = !this.#confirmation.covers(edge.ackedSeq);
     edge.ackedSeq = beat.ackSeq;
     if (beat.ackSeq === edge.urgentSeq) edge.measured(now - edge.urgentAt);
-    if (edge.connection === 'verifying' && beat.ackSeq >= edge.verifySeq) this.#verified(edge, now);
+    if (edge.connection === 'verifying' && beat.ackSeq >= edge.verifySeq)
+      this.#connections.answered(edge, now);
     if (!this.#confirmation.covers(beat.ackSeq)) return;
     // The silence before the first heartbeat of a confirmation is what that confirmation is about.
     if (beat.gapMs > this.#timing.isolationMs && !known) return this.#paused(beat.gapMs, now);
@@ -189,6 +206,7 @@ export class SegmentWatch {
   // --- this host: isolated, paused, confirmed -------------------------------------------------------------------
 
   #heard(peer: boolean, now: Instant): void {
+    if (peer) this.#peerHeardAt = now;
     if (!this.#isolation.heard(peer, now)) return;
     for (const edge of this.#edges) edge.disarm(now);
     this.#events.push({ kind: 'returned', segment: this.key });
@@ -200,7 +218,15 @@ export class SegmentWatch {
   woke(forMs: number, now: Instant): void {
     for (const edge of this.#edges) edge.woke(now);
     this.#isolation.woke(now);
+    this.#answers.woke(now);
     if (this.#isolation.hadPeers && !this.#isolation.isolated) this.#unconfirmed(forMs, now);
+  }
+
+  /** Returns whether it can be asked for. */
+  doubt(now: Instant): boolean {
+    if (this.#isolation.isolated) return false;
+    this.#unconfirmed(0, now);
+    return true;
   }
 
   #paused(forMs: number, now: Instant): void {
@@ -219,7 +245,7 @@ export class SegmentWatch {
     if (!this.#confirmation.asking) return;
     if (beat.claimsMatch) return this.#confirm();
     if (peer !== undefined && this.#confirmation.mayExchange(now)) {
-      this.#beats.push({ kind: 'exchange', with: peer.gossip });
+      this.#beats.push({ kind: 'exchange', with: peer.to });
     }
   }
 
@@ -235,12 +261,11 @@ export class SegmentWatch {
     this.#asking.strangers(1, this.#edges, now);
   }
 
-  /** The segment is heard, but of all peers asked none answers: there is nobody who could know better. */
+  /** The reference answers, but no peer is heard any more: there is nobody who could know better. */
   #nobodyLeft(now: Instant): boolean {
     const { startedAt } = this.#confirmation;
     if (now < after(startedAt, this.#verdictMs()) || this.#isolation.heardAt <= startedAt) return false;
-    for (const edge of this.#edges) if (edge.lastHeardAt > startedAt) return false;
-    return true;
+    return this.#peerHeardAt <= startedAt;
   }
 
   #verdictMs(): number {
@@ -249,7 +274,7 @@ export class SegmentWatch {
 
   #isolate(): void {
     this.#confirmation.end();
-    for (const edge of this.#edges) if (edge.connection === 'verifying') this.#close(edge, NEVER);
+    for (const edge of this.#edges) if (edge.connection === 'verifying') this.#connections.close(edge, NEVER);
     this.#events.push({ kind: 'isolated', segment: this.key });
     this.#beats.push({ kind: 'report', report: { kind: 'isolated', segment: this.key } });
   }
@@ -261,7 +286,7 @@ export class SegmentWatch {
     const neighbours = this.ring.neighbours();
     const kept = this.#edges;
     if (neighbours.length === kept.length && kept.every(({ member }) => neighbours.includes(member))) return;
-    for (const edge of kept) if (!neighbours.includes(edge.member)) this.#close(edge, NEVER);
+    for (const edge of kept) if (!neighbours.includes(edge.member)) this.#connections.close(edge, NEVER);
     this.#edges = neighbours.map((member) => {
       const known = kept.find((edge) => edge.member === member);
       if (known !== undefined) return known;
@@ -295,7 +320,7 @@ export class SegmentWatch {
   }
 
   closeAll(): void {
-    for (const edge of this.#edges) this.#close(edge, NEVER);
+    for (const edge of this.#edges) this.#connections.close(edge, NEVER);
     this.#edges = [];
   }
 
@@ -304,10 +329,18 @@ export class SegmentWatch {
     const pressing = !this.confirmed || count % MEASURE_TICKS === 0;
     for (const edge of this.#edges) {
       this.#asking.send(edge, pressing || !edge.armed, now);
-      if (edge.connection !== 'closed' || !edge.armed) continue;
-      if (now >= edge.openAt && edge.phase !== 'judged') this.#open(edge);
+      this.#connections.maintain(edge, now);
     }
     if (this.#isolation.isolated) this.#asking.farAndWide(this.#edges, now);
+    else this.#listenForAnswers(now);
+  }
+
+  #listenForAnswers(now: Instant): void {
+    const muteMs = MUTE_TICKS * this.#timing.heartbeatMs;
+    if (this.#peerHeardAt - this.#answers.at < muteMs / 2) return;
+    // The neighbours may have gone, or have given this host up: others answer as well.
+    this.#asking.strangers(1, this.#edges, now);
+    if (this.#peerHeardAt - this.#answers.at >= muteMs && this.confirmed) this.#unconfirmed(0, now);
   }
 
   advance(now: Instant): void {
@@ -360,6 +393,7 @@ export class SegmentWatch {
     if (edge.phase !== 'inquiring') {
       edge.phase = 'inquiring';
       edge.inquiredAt = now;
+      edge.inquiredSeq = this.#beats.seq;
       edge.pingSeq = this.#beats.nextPing();
     }
     if (this.#mayJudge(edge, now)) return this.#judgeSilent(edge, now);
@@ -367,14 +401,15 @@ export class SegmentWatch {
     const judgeAt = after(edge.inquiredAt, inquiryMs);
     if (now < judgeAt && judgeAt < edge.askAt) edge.askAt = judgeAt;
     this.#asking.inquire(edge, now);
-    // There is no verdict before somebody else was heard.
-    if (this.#isolation.heardAt < edge.inquiredAt) this.#asking.witnesses(edge, this.#edges, now);
+    // There is no verdict before somebody else answered.
+    if (!this.#answers.since(edge.inquiredSeq, edge.inquiredAt))
+      this.#asking.witnesses(edge, this.#edges, now);
   }
 
   #mayJudge(edge: Edge, now: Instant): boolean {
     if (now < after(edge.inquiredAt, this.#timing.inquiryMs)) return false;
     if (edge.inquirySlots < this.#timing.inquirySlots || !this.confirmed) return false;
-    return this.#isolation.heardAt >= edge.inquiredAt;
+    return this.#answers.since(edge.inquiredSeq, edge.inquiredAt);
   }
 
   #judgeSilent(edge: Edge, now: Instant): void {
@@ -408,43 +443,17 @@ export class SegmentWatch {
 
   // --- watch connections ----------------------------------------------------------------------------------------
 
-  watchOpened(peer: MemberName, now: Instant): void {
+  watchOpened(peer: MemberName): void {
     const edge = this.#edge(peer);
-    if (edge === undefined) return;
-    if (edge.connection === 'verifying') return this.#verified(edge, now, 'open');
-    edge.connection = 'open';
+    if (edge !== undefined) this.#connections.opened(edge);
   }
 
   watchClosed(peer: MemberName, how: WatchEnd, now: Instant): void {
     const edge = this.#edge(peer);
-    if (edge === undefined || edge.connection === 'closed') return;
-    const farewell = edge.excusedUntil !== undefined;
-    if (edge.connection === 'verifying') {
-      if (how === 'timeout') return;
-      edge.verifyUntil = now;
-      return this.#gone(edge, now);
-    }
-    const ended = edge.connection === 'open' && how !== 'timeout';
-    const retryAt = after(now, OPEN_RETRY_MS * (0.5 + this.#context.random()));
-    if (!ended || farewell || edge.phase === 'judged' || this.#isolation.isolated) {
-      edge.connection = 'closed';
-      edge.openAt = retryAt;
-      return;
-    }
-    // Its process ended, or only the connection did: a new one, or an answer to a heartbeat from now on, tells.
-    edge.openAt = retryAt;
-    edge.connection = 'verifying';
-    edge.verifyUntil = after(now, VERIFY_MS);
-    edge.verifySeq = this.#beats.seq + 1;
-    const { name, to } = edge.member;
-    this.#beats.push({ kind: 'watch-open', peer: name, to, segment: this.key });
-    this.#asking.nudge(edge, now);
-  }
-
-  #verified(edge: Edge, now: Instant, connection: 'open' | 'closed' = 'closed'): void {
-    edge.verifyUntil = NEVER;
-    if (connection === 'open') edge.connection = 'open';
-    else this.#close(edge, after(now, OPEN_RETRY_MS));
+    if (edge === undefined) return;
+    const next = this.#connections.ended(edge, how, !this.#isolation.isolated, now);
+    if (next === 'gone') this.#gone(edge, now);
+    else if (next === 'verify') this.#asking.nudge(edge, now);
   }
 
   #gone(edge: Edge, now: Instant): void {
@@ -452,24 +461,10 @@ export class SegmentWatch {
       edge.verifyUntil = after(now, this.#timing.everyMs);
       return;
     }
-    this.#close(edge, after(now, OPEN_RETRY_MS));
+    this.#connections.answered(edge, now);
     if (edge.phase === 'judged') return;
     const { lastHeardAt, leaseEndsAt } = edge;
     this.#judge(edge, { why: 'process-gone', lastHeardAt, leaseEndsAt }, now);
-  }
-
-  #open(edge: Edge): void {
-    edge.connection = 'opening';
-    const { name, to } = edge.member;
-    this.#beats.push({ kind: 'watch-open', peer: name, to, segment: this.key });
-  }
-
-  #close(edge: Edge, openAt: Instant): void {
-    edge.verifyUntil = NEVER;
-    edge.openAt = openAt;
-    if (edge.connection === 'closed') return;
-    edge.connection = 'closed';
-    this.#beats.push({ kind: 'watch-close', peer: edge.member.name, segment: this.key });
   }
 
   #edge(name: MemberName): Edge | undefined {

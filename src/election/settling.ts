@@ -21,6 +21,7 @@ export class Settling {
   #isSettled = false;
   #isOpen = false;
   #isConfirmed = true;
+  #doubtedAt: Instant;
   /** Members that lived when this host was isolated; after its return, those of them that are away. */
   readonly #awaited = new Set<MemberName>();
 
@@ -28,6 +29,7 @@ export class Settling {
     this.#settings = settings;
     this.#coldUntil = after(startedAt, settings.settleMs);
     this.#openAt = this.#coldUntil;
+    this.#doubtedAt = startedAt;
     this.#limit = this.#coldUntil;
   }
 
@@ -57,8 +59,12 @@ export class Settling {
     return this.#isOpen ? undefined : 'returning';
   }
 
-  setConfirmed(isConfirmed: boolean): void {
+  setConfirmed(isConfirmed: boolean, now: Instant): void {
     this.#isConfirmed = isConfirmed;
+    if (!isConfirmed) this.#doubtedAt = now;
+    // Who was answered by nobody for so long believes many to be dead that are not.
+    else if (now - this.#doubtedAt >= this.#settings.suspicionMinMs && this.#isSettled)
+      this.returned(() => false, now);
   }
 
   /** Nobody is heard any more; these were there until now. */

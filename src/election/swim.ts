@@ -219,7 +219,7 @@ export class Swim {
       this.#exchanges.ask(member.meta.endpoint, now);
     } else {
       this.#courier.tell(name, now);
-      if (!isHere(member.state)) this.#exchanges.ask(member.meta.endpoint, now);
+      if (!isHere(member.state)) this.#exchanges.ask(from ?? member.meta.endpoint, now);
     }
     this.#wake(now);
   }
@@ -348,7 +348,7 @@ export class Swim {
         return this.#courier.ping(step.target.name, step.target.meta.endpoint, step.seq, now);
       case 'ask-others': {
         const { target, seq, helpers } = step;
-        this.#courier.ping(target.name, target.meta.endpoint, seq, now);
+        this.#courier.pingEveryWay(target, seq, now);
         for (const helper of helpers) this.#courier.pingRequest(helper, target, seq, now);
         return;
       }
@@ -386,7 +386,7 @@ export class Swim {
         this.#membership.declareDead(step.name, now);
       } else {
         step.suspicion.askedSeq ??= this.#nextSeq();
-        this.#courier.ping(step.name, member.meta.endpoint, step.suspicion.askedSeq, now);
+        this.#courier.pingEveryWay(member, step.suspicion.askedSeq, now);
       }
     }
   }

@@ -1,6 +1,6 @@
 import type { Instant } from '../lib/time.ts';
 import type { Effect } from './effects.ts';
-import type { Member, MemberName } from './types.ts';
+import type { Endpoint, MemberName } from './types.ts';
 
 /** Tables of claims that differ for so long are exchanged whole: gossip has had its time. */
 const DIFFERENCE_MS = 300;
@@ -15,18 +15,18 @@ export class TableDifferences {
     this.#out = out;
   }
 
-  /** A heartbeat of `member` told of another table than this host's. */
-  found(member: Member, now: Instant): void {
-    const difference = this.#since.get(member.name);
+  /** A heartbeat of the member told of another table than this host's; `to` is where it is reached, as was just heard. */
+  found(name: MemberName, to: Endpoint, now: Instant): void {
+    const difference = this.#since.get(name);
     if (difference === undefined) {
-      this.#since.set(member.name, { since: now, exchangedAt: undefined });
+      this.#since.set(name, { since: now, exchangedAt: undefined });
       return;
     }
     const { since, exchangedAt } = difference;
     if (now - since < DIFFERENCE_MS) return;
     if (exchangedAt !== undefined && now - exchangedAt < EXCHANGE_PAUSE_MS) return;
     difference.exchangedAt = now;
-    this.#out.push({ kind: 'exchange', with: member.meta.endpoint });
+    this.#out.push({ kind: 'exchange', with: to });
   }
 
   /** They are the same, or the member is gone. */

@@ -13,12 +13,14 @@ import type { PeerView, WatchEnd, WatchEvent, WatchOptions } from './watch-types
  * connection whose end tells of the other's process, questions to others before a verdict, and the same measure applied
  * to this host itself: whether it hears anybody, and whether it has been running at all.
  *
- *   segment-watch.ts   one segment: neighbours, verdicts
- *   ring.ts            who is next to whom
- *   edge.ts            one neighbour
- *   isolation.ts       does this host hear anybody there
- *   confirmation.ts    may what this host believes of its own claims still be believed
- *   watch-timing.ts    when, and how likely it errs
+ *   segment-watch.ts      one segment: neighbours, verdicts
+ *   ring.ts               who is next to whom
+ *   edge.ts               one neighbour
+ *   watch-connections.ts  the connections whose end tells of a process
+ *   isolation.ts          does this host hear anybody there
+ *   answers.ts            does anybody there hear this host
+ *   confirmation.ts       may what this host believes of its own claims still be believed
+ *   watch-timing.ts       when, and how likely it errs
  *
  * All segments share one tick, at a phase of its own on each host. Mutable; time and randomness are arguments.
  */
@@ -28,6 +30,8 @@ export class Watch {
   readonly #segments = new Map<SegmentKey, SegmentWatch>();
   /** The same in an array, with the own segment, for what happens at every tick. */
   #list: readonly { readonly own: Segment; readonly watch: SegmentWatch }[] = [];
+  /** Segments that went with peers in them. */
+  readonly #left = new Set<SegmentKey>();
   #events: WatchEvent[] = [];
   #releases: boolean;
   #tickAt: Instant = NEVER;
@@ -61,6 +65,7 @@ export class Watch {
       const known = this.#segments.get(key);
       if (known !== undefined) return { own: segment, watch: known };
       const watch = new SegmentWatch(key, this.#context, now);
+      if (this.#left.delete(key)) watch.beginIsolated();
       this.#segments.set(key, watch);
       return { own: segment, watch };
     });
@@ -69,6 +74,10 @@ export class Watch {
       if (list.some((other) => other.watch === watch)) continue;
       watch.closeAll();
       this.#segments.delete(watch.key);
+      if (!watch.hadPeers) continue;
+      // A NIC without carrier hears nobody: that is an isolation as well, which ends when it is back and hears somebody.
+      if (this.#left.size < SEGMENTS_REMEMBERED) this.#left.add(watch.key);
+      if (!watch.isolated) this.#events.push({ kind: 'isolated', segment: watch.key });
     }
     if (list.length === 0) this.#tickAt = NEVER;
     else if (this.#tickAt === NEVER)
@@ -100,7 +109,7 @@ export class Watch {
     if (segment !== beat.segment) return;
     const watch = this.#segments.get(segment);
     if (watch === undefined) return;
-    this.#notice(now);
+    this.notice(now);
     watch.heartbeat(beat, from, connection, now);
   }
 
@@ -109,42 +118,47 @@ export class Watch {
     if (segment === undefined) return;
     const watch = this.#segments.get(segment);
     if (watch === undefined) return;
-    this.#notice(now);
+    this.notice(now);
     watch.heard(name, now);
   }
 
   /** An ack. Returns whether it answers a ping-request of the watch, which is then done with. */
   acked(seq: number, now: Instant): boolean {
     if (!this.#context.beats.isPing(seq)) return false;
-    this.#notice(now);
+    this.notice(now);
     for (const { watch } of this.#list) watch.acked(seq, now);
     return true;
   }
 
   referenceHeard(segment: SegmentKey, now: Instant): void {
-    this.#notice(now);
+    this.notice(now);
     this.#segments.get(segment)?.referenceHeard(now);
   }
 
   watchOpened(peer: MemberName, segment: SegmentKey, now: Instant): void {
-    this.#notice(now);
-    this.#segments.get(segment)?.watchOpened(peer, now);
+    this.notice(now);
+    this.#segments.get(segment)?.watchOpened(peer);
   }
 
   watchClosed(peer: MemberName, segment: SegmentKey, how: WatchEnd, now: Instant): void {
-    this.#notice(now);
+    this.notice(now);
     this.#segments.get(segment)?.watchClosed(peer, how, now);
   }
 
+  /** What this host believes of its own claims is to be confirmed there; returns whether it is asked for. */
+  doubt(segment: SegmentKey, now: Instant): boolean {
+    return this.#segments.get(segment)?.doubt(now) === true;
+  }
+
   farewell(message: Farewell, now: Instant): void {
-    this.#notice(now);
+    this.notice(now);
     for (const { watch } of this.#list) watch.farewell(message, now);
   }
 
   // --- time -----------------------------------------------------------------------------------------------------
 
   advance(now: Instant): void {
-    this.#notice(now);
+    this.notice(now);
     if (now >= this.#tickAt) {
       this.#ticks += 1;
       for (const { watch } of this.#list) watch.tick(this.#ticks, now);
@@ -165,16 +179,17 @@ export class Watch {
 
   /**
    * A tick that is late by `overrunMs` means that this host did not run, whoever notices it first: the packets that
-   * waited meanwhile are taken before the timer.
+   * waited meanwhile are taken before the timer. Returns whether it is so.
    */
-  #notice(now: Instant): void {
+  notice(now: Instant): boolean {
     const lateMs = now - this.#tickAt;
-    if (lateMs <= this.#settings.overrunMs) return;
+    if (lateMs <= this.#settings.overrunMs) return false;
     this.#tickAt = now;
     if (this.#list.some(({ watch }) => watch.hadPeers)) {
       this.#context.beats.push({ kind: 'report', report: { kind: 'paused', forMs: lateMs } });
     }
     for (const { watch } of this.#list) watch.woke(lateMs, now);
+    return true;
   }
 
   // --- views ----------------------------------------------------------------------------------------------------
@@ -189,6 +204,10 @@ export class Watch {
     const watch = this.#segments.get(segment);
     if (watch === undefined) return false;
     return watch.isolated ? !this.#releases : watch.confirmed;
+  }
+
+  hadPeers(segment: SegmentKey): boolean {
+    return this.#segments.get(segment)?.hadPeers === true;
   }
 
   isIsolated(segment: SegmentKey): boolean {
@@ -219,6 +238,8 @@ export class Watch {
 }
 
 const NONE: readonly WatchEvent[] = [];
+/** A host that is given new subnets all the time need not know all that it ever had. */
+const SEGMENTS_REMEMBERED = 64;
 
 /** Puts a member where it belongs on the ring of a segment; returns whether neighbours may have changed. */
 function place(watch: SegmentWatch, own: Segment, name: MemberName, member: Member | undefined): boolean {

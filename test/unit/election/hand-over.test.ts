@@ -323,3 +323,18 @@ test('an heir that dies during the hand-over is replaced by the next', () => {
   cluster.checkAgreement(IPS);
   for (const ip of own) assert.equal(cluster.serving(ip).length, 1);
 });
+
+test('an owner that hears the heir on the wire lets go, though the word of the heir is lost', () => {
+  const cluster = settled({ hosts: 2 });
+  const [owner, heir] = [cluster.host(0), cluster.host(1)];
+  const [ip] = [...owner.held];
+  assert.ok(ip !== undefined);
+  cluster.blocked = (from) => from === heir;
+  drain(cluster, owner);
+  cluster.run(100);
+  assert.ok(owner.held.has(ip) && heir.held.has(ip));
+  cluster.do(owner, () => owner.ownership.rivalHeard(ip, heir.name, cluster.now));
+  cluster.run(OVERLAP_LIMIT_MS);
+  assert.ok(!owner.held.has(ip) && heir.held.has(ip));
+  assert.deepEqual(owner.ownership.claims().get(ip), heir.ownership.claims().get(ip));
+});

@@ -38,6 +38,8 @@ class Lone {
   readonly peers: readonly MemberName[];
   readonly #members: ReadonlyMap<MemberName, Member>;
   readonly #seqs = new Map<MemberName, number>();
+  /** The number of the last heartbeat that was taken. */
+  sent = 0;
 
   constructor(settings: ElectionSettings, peers: number, now: Instant) {
     this.peers = Array.from({ length: peers }, (_, index) => `peer-${index}` as MemberName);
@@ -88,6 +90,7 @@ class Lone {
     const effects = this.out.splice(0);
     return effects.map((effect) => {
       if (effect.kind !== 'send') return { effect, peer: undefined };
+      if (effect.message.kind === 'heartbeat') this.sent = effect.message.seq;
       const index = Number(effect.to.ip.slice('10.0.0.'.length)) - 2;
       return { effect, peer: this.peers[index] };
     });
@@ -115,7 +118,7 @@ function frequency({ settings, peers, loss, only }: Trial, windows: number): num
     const [watched] = lone.watch.neighbours(SEGMENT);
     assert.ok(watched);
     const start = at;
-    for (const name of lone.watch.neighbours(SEGMENT)) lone.hear(name, 0, instant(start));
+    for (const name of lone.watch.neighbours(SEGMENT)) lone.hear(name, lone.sent, instant(start));
     lone.take();
     let beatAt = start + settings.heartbeatMs;
     let heard = false;
@@ -216,7 +219,7 @@ test('Watch with timers that are always late asks as often before it judges', ()
   lone.hear(watched, 0, instant(0));
   lone.take();
   for (let now = 45; now < 1_000; now += 45) {
-    for (const name of others) lone.hear(name, 0, instant(now));
+    for (const name of others) lone.hear(name, lone.sent, instant(now));
     lone.watch.advance(instant(now));
     for (const { effect, peer } of lone.take()) {
       if (

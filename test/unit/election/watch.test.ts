@@ -113,7 +113,7 @@ test('Watch leaves a mute host under the verdict of its neighbours, and that hos
   network.run(5_000);
   assert.deepEqual(
     kinds(network.events).toSorted(),
-    watchers.map((name) => `${name} verdict`),
+    [...watchers.map((name) => `${name} verdict`), `${mute.name} unconfirmed`].toSorted(),
   );
 });
 
