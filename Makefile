@@ -4,6 +4,7 @@
 #   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
 #   make vm-test [ONLY=file]   all tests of the package on machines in emulation; `make test` has the shortest
 #   make check                 types, lint and format, import floors and style, dead code
+#   make soak [SECONDS=60] [SEED=n]   the simulation with random seeds, or with one again
 #   make bench [ONLY=name]     every benchmark, or one
 #   make binary                build/lbd and build/lbctl, the single executable
 #   make deb                   the Debian package, build/lbd_<version>_<architecture>.deb
@@ -19,7 +20,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 NODE := node_modules/.bin/node
 BIN := node_modules/.bin
 
-.PHONY: help setup setup-tests demo test vm-test check check-types check-lint check-floors check-dead bench binary deb apt-repo format clean
+.PHONY: help setup setup-tests demo test vm-test check check-types check-lint check-floors check-dead bench soak binary deb apt-repo format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -48,6 +49,9 @@ test: setup-tests binary
 
 vm-test: setup-tests binary
 	@LBD_VM=all $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
+
+soak:
+	@SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' $(NODE) test/sim/soak.ts
 
 bench: binary
 	@ONLY='$(ONLY)' $(NODE) bench/run.ts $(if $(ONLY),'$(ONLY)')

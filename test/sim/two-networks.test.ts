@@ -65,6 +65,7 @@ describe('a host with a network for management', () => {
       const cut = seed % 2 === 0 ? world.hosts : [ownerOf(world, cluster.first)];
       for (const host of cut) world.lanOf('management').setPort(host.portOn('management'), { up: false });
       world.run(30_000);
+      assertNobodyDied(cluster);
       for (const host of cut) world.lanOf('management').setPort(host.portOn('management'), { up: true });
       world.run(20_000);
       assertUndisturbed(cluster);

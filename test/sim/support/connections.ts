@@ -41,12 +41,12 @@ export class Connections {
     const lan = this.#world.lanOf(link);
     const there = [from.portOn(link), to.portOn(link)] as const;
     const back = [to.portOn(link), from.portOn(link)] as const;
-    const refused = (how: WatchEnd): void => this.#end(id, how);
+    const refused = (how: WatchEnd): void => from.toProcess(() => this.#end(id, how));
     lan.stream(
       ...there,
       () => {
         if (!to.isUp) return this.#world.queue.in(CONNECT_TIMEOUT_MS, () => refused('timeout'));
-        if (to.process === undefined) return lan.stream(...back, () => from.deliver(() => refused('rst')));
+        if (to.process === undefined) return lan.stream(...back, () => refused('rst'));
         // The kernel accepts, whatever the process does.
         lan.stream(...back, () => {
           from.deliver(() => {
@@ -81,7 +81,7 @@ export class Connections {
     this.#world.lanOf(link).stream(to.portOn(link), from.portOn(link), () => {
       from.deliver(() => {
         if (!connection.isOpen) return;
-        this.#world.invariants.heard(from, to, sentAt);
+        this.#world.invariants.heard(from, to, sentAt, link);
         connection.onMessage(message);
       });
     });

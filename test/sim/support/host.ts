@@ -46,7 +46,10 @@ export class SimHost {
   #pausedAt = 0;
   /** How long its process last did not run. */
   pausedMs = 0;
+  /** How long it was last paused without its clock showing it. */
+  unseenPauseMs = 0;
   #waiting: (() => void)[] = [];
+  #waitingPackets = 0;
   /** What survives the process. */
   #disk: PersistentState | undefined;
 
@@ -68,6 +71,8 @@ export class SimHost {
       queue: world.queue,
       random: world.random,
       clock: () => this.clock(),
+      simTime: (at) => this.simTime(at),
+      isUp: () => this.isUp,
       onChange: (ip) => world.answersChanged(this, ip),
       onProgram: (request, isKnown) => world.invariants.programmed(this, request, isKnown),
       notify: (present, gone) => this.toProcess(() => this.process?.kernelChanged(present, gone)),
@@ -112,6 +117,7 @@ export class SimHost {
   setCarrier(hasCarrier: boolean): void {
     this.#hasCarrier = hasCarrier;
     this.world.lan.setPort(this.port, { up: hasCarrier });
+    if (!hasCarrier) this.world.invariants.carrierLost();
     this.toProcess(() => this.process?.hostChanged());
   }
 
@@ -142,6 +148,7 @@ export class SimHost {
     this.process = undefined;
     this.#isStopped = false;
     this.#waiting = [];
+    this.#waitingPackets = 0;
   }
 
   /** lbd ends as planned; what is in the kernel stays for the next one. */
@@ -157,6 +164,7 @@ export class SimHost {
   }
 
   continueProcess(): void {
+    this.pausedMs = this.world.now - this.#pausedAt;
     this.#isStopped = false;
     this.#wake();
   }
@@ -173,6 +181,10 @@ export class SimHost {
     if (!clockNotices) this.#clockFrom -= (this.world.now - this.#pausedAt) * this.#clockRate;
     this.#power = 'on';
     this.world.noteChange(this);
+    // What no clock of its own shows it cannot know before a peer says so.
+    this.pausedMs = clockNotices ? this.world.now - this.#pausedAt : 0;
+    this.unseenPauseMs = clockNotices ? 0 : this.world.now - this.#pausedAt;
+    this.kernel.resumed();
     this.#allChanged();
     this.#wake();
   }
@@ -181,6 +193,7 @@ export class SimHost {
     this.process?.end('vanished');
     this.process = undefined;
     this.#waiting = [];
+    this.#waitingPackets = 0;
     this.#isStopped = false;
     const ips = [...this.kernel.addresses()];
     this.#power = 'off';
@@ -194,6 +207,7 @@ export class SimHost {
 
   /** What the API server says of Services comes in. */
   planned(plan: Plan): void {
+    if (plan.version < this.plan.version) return;
     this.plan = plan;
     this.toProcess(() => this.process?.planned(plan));
   }
@@ -202,7 +216,15 @@ export class SimHost {
   toProcess(task: () => void): void {
     if (this.process === undefined || this.#power === 'off') return;
     if (this.#power === 'on' && !this.#isStopped) task();
-    else if (this.#waiting.length < SOCKET_BUFFER_PACKETS) this.#waiting.push(task);
+    else this.#waiting.push(task);
+  }
+
+  /** The same for packets, of which only so many wait. */
+  #packetToProcess(task: () => void): void {
+    if (this.isRunning) return task();
+    if (this.#waitingPackets >= SOCKET_BUFFER_PACKETS) return;
+    this.#waitingPackets += 1;
+    this.toProcess(task);
   }
 
   /** A datagram reaches the NIC: a paused machine does not take it. */
@@ -231,20 +253,20 @@ export class SimHost {
       kind: frame.kind === 'tell' || frame.senderIp !== undefined ? ('has' as const) : ('wants' as const),
     };
     if (!process.isInterestedIn(claim.ip)) return;
-    this.toProcess(() => this.process?.claimHeard(NIC_INDEX, claim));
+    this.#packetToProcess(() => this.process?.claimHeard(NIC_INDEX, claim));
   }
 
   /** A message arrives: the process gets it when it runs. */
   take(message: Message, from: SimHost, link: Link, connection: number | undefined, sentAt: number): void {
     if (this.isRunning) {
-      this.world.invariants.heard(this, from, sentAt);
+      this.world.invariants.heard(this, from, sentAt, link);
       this.process?.message(message, from, link, connection);
-    } else if (this.#power === 'on') this.toProcess(() => this.take(message, from, link, connection, sentAt));
+    } else if (this.#power === 'on')
+      this.#packetToProcess(() => this.take(message, from, link, connection, sentAt));
   }
 
   #wake(): void {
     if (!this.isRunning) return;
-    this.pausedMs = this.world.now - this.#pausedAt;
     this.world.invariants.woke(this);
     const { process } = this;
     // Timers come before sockets in a turn of the event loop, unless that was on its way between the two.
@@ -252,6 +274,7 @@ export class SimHost {
     if (isTimerFirst) process?.timePassed();
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.#waitingPackets = 0;
     for (const task of waiting) if (this.process === process) task();
     if (!isTimerFirst && this.process === process) process?.timePassed();
   }

@@ -4,6 +4,7 @@ import type { Report as LocalReport, Program } from '../../../src/iface/local-ty
 import type { Ip } from '../../../src/lib/ip.ts';
 import type { Client } from './client.ts';
 import type { SimHost } from './host.ts';
+import type { Link } from './lan-plan.ts';
 import type { World } from './world.ts';
 
 /**
@@ -25,9 +26,11 @@ export type Limits = {
   readonly letGoMs: number;
   /** From learning of a newer claim until the address is out of the kernel. */
   readonly dropMs: number;
+  /** How much later than its heir anybody may have heard of an owner: with loss, each hears another packet as the last. */
+  readonly unheardMs: number;
 };
 
-export const STRICT: Limits = { doubleMs: 50, letGoMs: 200, dropMs: 10 };
+export const STRICT: Limits = { doubleMs: 50, letGoMs: 200, dropMs: 10, unheardMs: 5 };
 
 /** Timers are late by up to 1.5 ms, and the kernel takes some tenths. */
 const TOLERANCE_MS = 5;
@@ -36,7 +39,11 @@ type Ears = {
   /** When this process last heard anybody, and when that was sent. */
   heardAt: number;
   heardSentAt: number;
+  /** When the reference last answered. */
+  referenceAt: number;
   heardPeer: boolean;
+  /** When all others said that they have no part in the segment any more. */
+  aloneAt: number;
   /** When others last heard of it. */
   tellsAt: number;
   wokeAt: number;
@@ -67,7 +74,9 @@ export class Invariants {
     this.#ears.set(host, {
       heardAt: now,
       heardSentAt: now,
+      referenceAt: now,
       heardPeer: false,
+      aloneAt: Number.NEGATIVE_INFINITY,
       tellsAt: now,
       wokeAt: now,
       returnedAt: Number.NEGATIVE_INFINITY,
@@ -77,16 +86,18 @@ export class Invariants {
     this.#superseded.delete(host);
   }
 
-  /** `host` takes a packet of `from`. */
-  heard(host: SimHost, from: SimHost, sentAt: number): void {
+  /** `host` takes a packet of `from`. Another network proves that it runs, and nothing of the one that serves. */
+  heard(host: SimHost, from: SimHost, sentAt: number, link: Link): void {
     const ears = this.#ears.get(host);
+    if (ears === undefined) return;
+    if (sentAt > ears.heardSentAt) ears.heardSentAt = sentAt;
+    if (link !== 'data') return;
     const mouth = this.#ears.get(from);
     const { now } = this.#world;
-    if (mouth !== undefined && mouth.startedAt <= sentAt) mouth.tellsAt = now;
-    if (ears === undefined) return;
+    // A stream may bring it long after.
+    if (mouth !== undefined && mouth.startedAt <= sentAt && sentAt > mouth.tellsAt) mouth.tellsAt = sentAt;
     ears.heardAt = now;
-    if (sentAt > ears.heardSentAt) ears.heardSentAt = sentAt;
-    if (ears.heardPeer) return;
+    if (ears.heardPeer || sentAt < ears.aloneAt) return;
     ears.heardPeer = true;
     this.#watchEars(host, ears);
   }
@@ -94,7 +105,25 @@ export class Invariants {
   /** The reference answers `host`. */
   heardReference(host: SimHost): void {
     const ears = this.#ears.get(host);
-    if (ears !== undefined) ears.heardAt = this.#world.now;
+    if (ears === undefined) return;
+    ears.heardAt = this.#world.now;
+    ears.referenceAt = this.#world.now;
+  }
+
+  /**
+   * A NIC lost its carrier. Where all others who live said over another network that they have none, or are cut off, to hear nobody is as it should be:
+   * who is left there is as one that has never heard anybody.
+   */
+  carrierLost(): void {
+    const { hosts, management, lan } = this.#world;
+    if (management === undefined) return;
+    for (const [host, ears] of this.#ears) {
+      const isGone = (other: SimHost): boolean =>
+        other === host || !other.hasCarrier || !other.isRunning || !lan.isIntact(other.port);
+      if (!hosts.every(isGone)) continue;
+      ears.heardPeer = false;
+      ears.aloneAt = this.#world.now;
+    }
   }
 
   woke(host: SimHost): void {
@@ -160,8 +189,11 @@ export class Invariants {
     this.#count('renewals');
     if (op === 'renew' && !isKnown) this.#breach(host, ip, 'renewed an address that was gone');
     if (this.#isDeaf(host, ears)) this.#breach(host, ip, `${op} while it hears nobody`);
-    const isProven = !ears.heardPeer || ears.heardSentAt >= ears.wokeAt || host.pausedMs < MATTERING_PAUSE_MS;
-    if (!isProven) this.#breach(host, ip, `${op} after a pause, before anybody answered`);
+    const provenAt = Math.max(ears.heardSentAt, ears.referenceAt);
+    const isProven = !ears.heardPeer || provenAt >= ears.wokeAt || host.pausedMs < MATTERING_PAUSE_MS;
+    // Two alone cannot tell who of them is cut off: they go on without an answer.
+    if (!isProven && this.#releases(host))
+      this.#breach(host, ip, `${op} after a pause, before anybody answered`);
     if (op === 'add') this.#isFree(host, ip);
   }
 
@@ -206,7 +238,7 @@ export class Invariants {
     // By the host's own clock, which may run a little faster.
     if (now - ears.startedAt < settleMs - TOLERANCE_MS)
       this.#breach(host, ip, `${kind} during the cold start`);
-    if (now - ears.returnedAt < returnSettleMs - TOLERANCE_MS) {
+    if (this.#releases(host) && now - ears.returnedAt < returnSettleMs - TOLERANCE_MS) {
       this.#breach(host, ip, `${kind} ${now - ears.returnedAt} ms after it was isolated`);
     }
   }
@@ -218,11 +250,13 @@ export class Invariants {
     if (other?.process === undefined || mouth === undefined || !other.kernel.has(ip)) return;
     const { takeoverFloorMs } = other.process.settings;
     if (this.#world.now - mouth.startedAt < LIFE_MS) return;
+    // It came back while it was being asked: whoever hears that first is not the heir.
+    if (this.#world.now - this.#world.changedAt(other) < ASKED_WITHIN_MS) return;
     // What its own half hears of it, the other half cannot know.
     if (!this.#world.lan.areTogether(host.port, other.port)) return;
     this.#count('floor');
     const silentMs = this.#world.now - mouth.tellsAt;
-    if (silentMs < takeoverFloorMs - TOLERANCE_MS)
+    if (silentMs < takeoverFloorMs - this.limits.unheardMs)
       this.#breach(host, ip, `taken over from ${owner}, heard ${silentMs.toFixed(0)} ms ago`);
   }
 
@@ -232,11 +266,17 @@ export class Invariants {
     if (lan.settings.loss > 0 || !lan.isIntact(host.port)) return;
     if (host.process?.election.grants().get(ip)?.entry.kind === 'hand-over') return;
     this.#count('wire');
+    const { now } = this.#world;
+    // By its own clock it has just asked, when that did not show a pause.
+    const isUnaware = now - this.#world.changedAt(host) < ASKED_WITHIN_MS;
+    // Of two alone none notices that its port was dead while it asked.
+    if (isUnaware && !this.#releases(host)) return;
+    const askedMs = ASKED_WITHIN_MS + (isUnaware ? host.unseenPauseMs : 0);
     for (const other of this.#world.hosts) {
       if (other === host || !other.answersFor(ip) || !lan.isIntact(other.port)) continue;
       if (!lan.passes(host.port, other.port)) continue;
       // It may have come back to life, or been plugged in, while it was being asked.
-      if (this.#world.now - this.#world.changedAt(other) < ASKED_WITHIN_MS) continue;
+      if (now - this.#world.changedAt(other) < askedMs) continue;
       this.#breach(host, ip, `added while ${other.name} answers`);
     }
   }
@@ -267,7 +307,7 @@ export class Invariants {
         return;
       }
       this.#count('isolation');
-      if (this.#releases(host)) {
+      if (ears.heardPeer && this.#releases(host)) {
         for (const ip of host.kernel.addresses())
           this.#breach(host, ip, `still held ${this.limits.letGoMs} ms after it heard anybody`);
       }

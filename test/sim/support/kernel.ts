@@ -2,10 +2,12 @@ import type { Outcome, Program } from '../../../src/iface/local-types.ts';
 import { type IfIndex, type KernelAddress, LBD_PROTOCOL } from '../../../src/iface/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import type { Random } from '../../../src/lib/prng.ts';
-import type { Instant } from '../../../src/lib/time.ts';
+import { after, type Instant, NEVER } from '../../../src/lib/time.ts';
 import type { EventQueue } from './event-queue.ts';
 
-/** Linux's timer of lifetimes runs that late at most (addrconf_verify and check_lifetime round to a second). */
+/**
+ * Linux looks at all lifetimes at once, and that late at most (addrconf_verify and check_lifetime round up to a second).
+ */
 const EXPIRY_LATE_MS = 1_000;
 /** One request in a batch, as measured with rtnetlink. */
 const REQUEST_MS = 0.02;
@@ -14,8 +16,11 @@ const BATCH_MS = 0.2;
 export type KernelOptions = {
   readonly queue: EventQueue;
   readonly random: Random;
-  /** The host's clock at a time of the simulation. */
+  /** The host's clock, and when it shows something in the time of the simulation. */
   readonly clock: () => Instant;
+  readonly simTime: (at: Instant) => number;
+  /** A machine that is paused removes nothing. */
+  readonly isUp: () => boolean;
   readonly onChange: (ip: Ip) => void;
   /** A request is carried out now; `isKnown`: the address is there. */
   readonly onProgram: (request: Program, isKnown: boolean) => void;
@@ -23,13 +28,15 @@ export type KernelOptions = {
   readonly notify: (present: readonly KernelAddress[], gone: readonly KernelAddress[]) => void;
 };
 
-type Entry = { readonly ifIndex: IfIndex; validUntil: number; removeAt: number };
+/** By the host's clock. */
+type Entry = { readonly ifIndex: IfIndex; readonly validUntil: Instant };
 
 /** The addresses of one host's NIC as its kernel has them, with lifetimes that end by themselves. */
 export class SimKernel {
   readonly #options: KernelOptions;
   readonly #entries = new Map<Ip, Entry>();
-  #expiryAt = Number.POSITIVE_INFINITY;
+  /** When it looks at the lifetimes next. */
+  #lookAt: Instant = NEVER;
   /** Not before this is the kernel's next answer: it does one batch after the other. */
   #busyUntil = 0;
 
@@ -95,43 +102,52 @@ export class SimKernel {
     if (op === 'add' && known !== undefined) {
       return { ok: false, request, errno: 'EEXIST', message: 'there already' };
     }
-    const { queue, random } = this.#options;
-    const validUntil = lifetimeMs === 0 ? Number.POSITIVE_INFINITY : queue.now + lifetimeMs;
-    const entry = { ifIndex, validUntil, removeAt: validUntil + random() * EXPIRY_LATE_MS };
+    const { clock } = this.#options;
+    const validUntil = lifetimeMs === 0 ? NEVER : after(clock(), lifetimeMs);
+    const entry = { ifIndex, validUntil };
     this.#entries.set(ip, entry);
     present.push(this.#shown(ip, entry));
     if (known === undefined) this.#options.onChange(ip);
-    this.#expireAt(entry.removeAt);
+    this.#lookAfter(validUntil);
     return { ok: true, request };
   }
 
-  #expireAt(time: number): void {
-    if (time >= this.#expiryAt || time === Number.POSITIVE_INFINITY) return;
-    this.#expiryAt = time;
-    this.#options.queue.at(time, () => {
-      if (this.#expiryAt !== time) return;
-      this.#expire(time);
+  /** The machine goes on after a pause. */
+  resumed(): void {
+    this.#expire();
+  }
+
+  #lookAfter(validUntil: Instant): void {
+    if (validUntil === NEVER) return;
+    const { queue, random, simTime, isUp } = this.#options;
+    const time = after(validUntil, random() * EXPIRY_LATE_MS);
+    if (time >= this.#lookAt) return;
+    this.#lookAt = time;
+    queue.at(Math.max(queue.now, simTime(time)), () => {
+      if (this.#lookAt === time && isUp()) this.#expire();
     });
   }
 
-  #expire(now: number): void {
-    this.#expiryAt = Number.POSITIVE_INFINITY;
+  #expire(): void {
+    this.#lookAt = NEVER;
+    const now = this.#options.clock();
     const gone: KernelAddress[] = [];
-    let next = Number.POSITIVE_INFINITY;
+    let next: Instant = NEVER;
     for (const [ip, entry] of this.#entries) {
-      if (entry.removeAt > now) next = Math.min(next, entry.removeAt);
+      // What is due within a microsecond is due: the two clocks round.
+      if (entry.validUntil > now + 1e-3) next = entry.validUntil < next ? entry.validUntil : next;
       else {
         this.#entries.delete(ip);
         gone.push(this.#shown(ip, entry));
         this.#options.onChange(ip);
       }
     }
-    this.#expireAt(next);
+    this.#lookAfter(next);
     if (gone.length > 0) this.#options.notify([], gone);
   }
 
   #shown(ip: Ip, entry: Entry): KernelAddress {
-    const seconds = Math.max(0, (entry.validUntil - this.#options.queue.now) / 1_000);
+    const seconds = Math.max(0, (entry.validUntil - this.#options.clock()) / 1_000);
     return {
       ifIndex: entry.ifIndex,
       ip,

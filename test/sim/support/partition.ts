@@ -37,7 +37,7 @@ export function cutInTwo(cluster: Cluster, forMs: number, { healed, doubles }: H
   doubles.push(longest(cluster, ips, 'longestDoubleMs'));
 }
 
-function allAlive(world: World): boolean {
+export function allAlive(world: World): boolean {
   return world.hosts.every(({ process }) => {
     if (process === undefined) return true;
     for (const { state } of process.election.swim.members().values()) if (state !== 'alive') return false;

@@ -60,7 +60,10 @@ export class SimProcess {
   #timerAt = Number.POSITIVE_INFINITY;
   /** What the timer is for; it is late by a little. */
   #dueAt = Number.POSITIVE_INFINITY;
+  readonly #undelivered: LocalEvent[] = [];
   #localDeadline: Instant = NEVER;
+  /** When the election last looked at the time. */
+  #steppedAt: number = Number.NEGATIVE_INFINITY;
   #mayRenew = true;
 
   constructor(
@@ -159,23 +162,31 @@ export class SimProcess {
   // --- the election ---------------------------------------------------------------------------------------------
 
   #step(event: ElectionEvent): void {
-    const effects = this.election.step(event, this.#host.clock());
+    const now = this.#host.clock();
+    this.#steppedAt = now;
+    const effects = this.election.step(event, now);
     if (effects.length > 0) this.#carryOut(effects);
     this.#arm();
   }
 
   #carryOut(effects: readonly ElectionEffect[]): void {
-    let grantsChanged = false;
+    // In the order of the daemon: what may not be held any more goes before anything else is done or said.
+    const areRenewalsNews = effects.some(({ kind }) => kind === 'renewals-changed');
+    if (areRenewalsNews) this.#renewalsChanged(false);
+    if (effects.some(({ kind }) => kind === 'grants-changed'))
+      this.#deliver(this.#entitlement.grantsChanged());
+    if (areRenewalsNews) this.#renewalsChanged(true);
     for (const effect of effects) {
       if (effect.kind === 'send') this.#send(effect.to, effect.message);
-      else if (effect.kind === 'grants-changed') grantsChanged = true;
       else if (effect.kind === 'report') this.#keep(effect.report);
-      else this.#carryOutRare(effect);
+      else if (effect.kind !== 'grants-changed' && effect.kind !== 'renewals-changed')
+        this.#carryOutRare(effect);
     }
-    if (grantsChanged) this.#deliver(this.#entitlement.grantsChanged());
   }
 
-  #carryOutRare(effect: Exclude<ElectionEffect, { kind: 'send' | 'grants-changed' | 'report' }>): void {
+  #carryOutRare(
+    effect: Exclude<ElectionEffect, { kind: 'send' | 'grants-changed' | 'renewals-changed' | 'report' }>,
+  ): void {
     const { connections } = this.#host.world;
     switch (effect.kind) {
       case 'exchange':
@@ -200,10 +211,11 @@ export class SimProcess {
         if (this.#options.reference === true && effect.segment === SEGMENTS.data) this.#ask(GATEWAY_IP);
         return;
       case 'announce':
-      case 'withdraw':
-        return this.#toLocal({ kind: effect.kind, ips: effect.ips });
-      case 'renewals-changed':
-        return this.#renewalsChanged();
+        return this.#toLocal({ kind: 'announce', ips: effect.ips });
+      case 'withdraw': {
+        const grants = this.election.grants();
+        return this.#toLocal({ kind: 'withdraw', ips: effect.ips.filter((ip) => !grants.has(ip)) });
+      }
       case 'persist':
         this.#host.save(this.election.persistent());
         this.#host.world.invariants.claimsChanged(this.#host);
@@ -268,22 +280,28 @@ export class SimProcess {
     world.transmit(this.#host, { kind: 'ask', ip, senderIp, senderMac: mac, to: undefined });
   }
 
-  #renewalsChanged(): void {
+  #renewalsChanged(to: boolean): void {
     const allowed = this.election.mayRenew(SEGMENTS.data);
-    if (allowed === this.#mayRenew) return;
+    if (allowed === this.#mayRenew || allowed !== to) return;
     this.#mayRenew = allowed;
     this.#toLocal({ kind: 'renewals', allowed, ifIndex: NIC_INDEX });
   }
 
   // --- local addresses --------------------------------------------------------------------------------------------
 
+  /** In order, also what comes of what is delivered: an older plan must not come last. */
   #deliver(events: readonly LocalEvent[]): void {
-    for (const event of events) this.#toLocal(event);
+    this.#undelivered.push(...events);
+    if (this.#undelivered.length > events.length) return;
+    for (let event = this.#undelivered[0]; event !== undefined; event = this.#undelivered[0]) {
+      this.#toLocal(event);
+      this.#undelivered.shift();
+    }
   }
 
   #toLocal(event: LocalEvent): void {
     // As the daemon does: whether this host was running is for the election to find out first.
-    const overrunAt = this.election.deadline() + this.settings.overrunMs;
+    const overrunAt = Math.max(this.election.deadline(), this.#steppedAt) + this.settings.overrunMs;
     if (this.#host.clock() > overrunAt) this.#step(TIME_PASSED);
     const effects = this.local.step(event, this.#host.clock());
     this.#localDeadline = this.local.deadline();

@@ -37,7 +37,12 @@ export type WorldOptions = {
 };
 
 /** What Services have, as a host knows it. */
-export type Plan = { readonly wanted: Wanted; readonly desired: readonly DesiredAddress[] };
+export type Plan = {
+  readonly wanted: Wanted;
+  readonly desired: readonly DesiredAddress[];
+  /** The API server's version: a host never goes back to an earlier one. */
+  readonly version: number;
+};
 
 /** One segment with hosts that run lbd, clients and perhaps a gateway, all from one seed. */
 export class World {
@@ -63,6 +68,7 @@ export class World {
   onReport: ((host: SimHost, report: ElectionReport | LocalReport) => void) | undefined;
   #wanted: Wanted = { addresses: new Map(), excludedNodes: new Set(), fresh: true };
   #desired: readonly DesiredAddress[] = [];
+  #version = 0;
 
   constructor(options: WorldOptions) {
     this.seed = options.seed;
@@ -138,7 +144,8 @@ export class World {
     const wanted = new Map(addresses.map((ip) => [ip, { ip, nodes: nodesOf(ip) }]));
     this.#wanted = { addresses: wanted, excludedNodes, fresh: true };
     this.#desired = addresses.map((ip) => ({ ip, services: [] }));
-    const plan = { wanted: this.#wanted, desired: this.#desired };
+    this.#version += 1;
+    const plan = this.plan();
     for (const host of this.hosts) {
       const ms = lateMs(host);
       if (ms === 0) host.planned(plan);
@@ -147,7 +154,7 @@ export class World {
   }
 
   plan(): Plan {
-    return { wanted: this.#wanted, desired: this.#desired };
+    return { wanted: this.#wanted, desired: this.#desired, version: this.#version };
   }
 
   run(ms: number): void {
