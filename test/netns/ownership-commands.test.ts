@@ -88,7 +88,7 @@ describe('commands among three hosts', { skip: SKIP }, () => {
       const state = host === owner ? 'announced +eth0' : 'elsewhere +-';
       assert.match(
         await shows(host, 'addresses'),
-        new RegExp(`^${ip}(?:/32)? +local +${state} +${owner.name} .* default/web`, 'm'),
+        new RegExp(`^${ip}(?:/32)? +IPv4 +local +${state} +${owner.name} .* default/web`, 'm'),
       );
     }
   });

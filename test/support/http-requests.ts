@@ -59,7 +59,7 @@ export function failuresOf(
 }
 
 /**
- * How long after `fromMs` the requests had gone over to the host `to`: until the first that was answered by it, and
+ * How long after `fromMs` the requests had gone over to the host `to`: until the first answer of it to one of those requests
  * since which none was answered by another or not at all. Undefined when they never did.
  */
 export function followedAfterMs(
@@ -68,6 +68,6 @@ export function followedAfterMs(
   fromMs: number,
 ): number | undefined {
   const since = requests.filter(({ at, ms }) => at + ms >= fromMs).sort((left, right) => left.at - right.at);
-  const first = since[since.findLastIndex(({ by }) => by !== to) + 1];
-  return first && first.at + first.ms - fromMs;
+  const over = since.slice(since.findLastIndex(({ by }) => by !== to) + 1);
+  return over.length === 0 ? undefined : Math.min(...over.map(({ at, ms }) => at + ms)) - fromMs;
 }
