@@ -6,7 +6,7 @@ import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { type HostView, interfacesInUse, viewHost } from '../iface/nic-selection.ts';
 import { planSysctls, type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
-import type { Link } from '../iface/types.ts';
+import type { KernelRoute, Link } from '../iface/types.ts';
 import { checkAccess } from '../kube/io/access-check.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import type { Family } from '../lib/ip.ts';
@@ -55,7 +55,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     const text = `the NICs of this host, and with them what its pools mean here: ${observed}.`;
     return [{ title: 'Network', remarks: [unseen(text)] }];
   }
-  const { host, defaults, links } = observed;
+  const { host, defaults, links, routes } = observed;
   const nics = interfacesInUse(host);
   const plan = planSysctls(
     nics.map((nic) => nic.name),
@@ -63,7 +63,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
   );
   const locked = new Map(plan.writes.flatMap((write) => obstacle(write)));
   return [
-    describeNetwork(config, host, defaults),
+    describeNetwork(config, host, defaults, routes),
     describePools(config, host),
     describeVirtual(config, host, links, moduleState),
     describeSysctls(config, host, plan, locked),
@@ -71,12 +71,15 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
   ];
 }
 
+type SeenHost = {
+  readonly host: HostView;
+  readonly defaults: DefaultRoutes;
+  readonly links: readonly Link[];
+  readonly routes: readonly KernelRoute[];
+};
+
 /** The host as the daemon would see it, or why not. */
-async function observeHost(
-  config: Config,
-): Promise<
-  { readonly host: HostView; readonly defaults: DefaultRoutes; readonly links: readonly Link[] } | string
-> {
+async function observeHost(config: Config): Promise<SeenHost | string> {
   const rtnetlink = new Rtnetlink({ logger: SILENT_LOGGER, onChange: () => {} });
   try {
     const file = addressRecord(config.state.directory);
@@ -87,7 +90,7 @@ async function observeHost(
     const hasDefault = (family: Family) =>
       routes.some((route) => route.family === family && route.destination.length === 0);
     const defaults = { v4: hasDefault('v4'), v6: hasDefault('v6') };
-    return { host, defaults, links: [...links.values()] };
+    return { host, defaults, links: [...links.values()], routes };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     return errorText(error);

@@ -1,9 +1,12 @@
 import { formatDuration } from '../config/duration.ts';
 import type { Config, PoolConfig } from '../config/types.ts';
+import { sourceRoutingSettings } from '../daemon/source-routing-settings.ts';
 import { nicMatcher } from '../iface/nic-rules.ts';
 import { type HostView, interfacesInUse, type Nic } from '../iface/nic-selection.ts';
 import { blockedAddresses, type Placement, placeRange } from '../iface/range-placement.ts';
+import { sourceRouting, unknownGatewayText } from '../iface/source-routing.ts';
 import { isAsExpected, type SysctlPlan, sysctlName } from '../iface/sysctl-plan.ts';
+import type { KernelRoute } from '../iface/types.ts';
 import { type Family, familyOf, formatPrefix, formatRange, rangeSize } from '../lib/ip.ts';
 import { error, note, type Remark, type Section, warning } from './check-report.ts';
 import { formatCount } from './text.ts';
@@ -19,7 +22,12 @@ const MAX_BLOCKED_SHOWN = 5;
 export type DefaultRoutes = Readonly<Record<Family, boolean>>;
 
 /** Which NICs local addresses go on. */
-export function describeNetwork(config: Config, host: HostView, defaults: DefaultRoutes): Section {
+export function describeNetwork(
+  config: Config,
+  host: HostView,
+  defaults: DefaultRoutes,
+  routes: readonly KernelRoute[] = [],
+): Section {
   const known = host.nics.map((nic) => nic.name);
   const lists = [
     { place: '[local] interfaces', rules: config.local.interfaces },
@@ -38,9 +46,20 @@ export function describeNetwork(config: Config, host: HostView, defaults: Defaul
       ...unmatched.map((rule) =>
         warning(`${rule} matches no NIC that can carry addresses; there is ${listed(known) || 'none'}.`),
       ),
+      ...sourceRouted(config, host, routes),
       note(`${howAdded(config.local.prefix)} ${howLong(config.local.lifetimeMs)}`),
     ],
   };
+}
+
+function sourceRouted(config: Config, host: HostView, routes: readonly KernelRoute[]): readonly Remark[] {
+  return sourceRouting(sourceRoutingSettings(config), host, routes).map((state) => {
+    if (state.gateway === undefined) return warning(`${unknownGatewayText(state)}.`);
+    const from = listed(state.subnets.map(formatPrefix));
+    return note(
+      `Answers from ${from} leave by ${state.interface} and its gateway ${state.gateway}, by table ${state.table}.`,
+    );
+  });
 }
 
 function matchesAny(rule: string, nics: readonly Nic[]): boolean {

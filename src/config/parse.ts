@@ -5,6 +5,7 @@ import { aggregateProblems } from './aggregates.ts';
 import { DEFAULT_ROUTES } from './defaults.ts';
 import { parseDuration } from './duration.ts';
 import { gossipHazards, gossipProblems, LONGEST_MEMBER_NAME, toGossip } from './gossip.ts';
+import { gatewayProblems, toInterface } from './interfaces.ts';
 import { createLocator, type Locator } from './locate.ts';
 import { type Layer, type MergedDocument, mergeLayers } from './merge.ts';
 import { poolProblems } from './pools.ts';
@@ -118,6 +119,7 @@ function checkDocument(
     else report.warn(problem.path, problem.message);
   }
   reportRepeatedInterfaces(document, report);
+  for (const { path, message } of gatewayProblems(document['interface'])) report.error(path, message);
   for (const { path, message } of gossipProblems(document['gossip'])) report.error(path, message);
   if (!shape.success) return undefined;
   reportHazards(shape.data, report);
@@ -224,6 +226,7 @@ function toConfig(document: ConfigDocument, defaults: ConfigDefaults): Config {
       lifetimeMs: lifetimeMs(document),
       announceIntervalMs: announceIntervalMs(document),
     },
+    interfaces: document.interface.map(toInterface),
     virtual: { interface: virtual.interface, type: virtual.type, routes: ownRoutes(virtual) },
     arp: { enforceSysctls: arp.enforce_sysctls },
     gossip: document.gossip && toGossip(document.gossip),

@@ -58,6 +58,18 @@ function createConfigSchema() {
       )
       .check(z.describe('The addresses that Services may get, one [[pool]] for each group of them.')),
     local: section('How an address is put on this host.', localKeys()),
+    interface: z
+      ._default(
+        z
+          .array(z.strictObject(interfaceKeys()))
+          .check(z.maxLength(MAX_INTERFACES, `expected at most ${MAX_INTERFACES} tables`)),
+        [],
+      )
+      .check(
+        z.describe(
+          'What is particular to a network interface; of several [[interface]] that fit one, the first counts.',
+        ),
+      ),
     virtual: section(
       'How addresses in no subnet of any host are put on every host, for routers to send traffic to.',
       virtualKeys(),
@@ -246,6 +258,38 @@ function localKeys() {
         ),
       ),
   };
+}
+
+function interfaceKeys() {
+  return {
+    name: z
+      .string()
+      .check(
+        checkText(interfaceProblem),
+        z.describe('The network interface, by name, by pattern, or by a CIDR prefix that its subnet is in.'),
+      ),
+    source_routing: z
+      ._default(z.boolean(), false)
+      .check(
+        z.describe(
+          'Whether answers from addresses in its subnets leave by it and its gateway, in place of the default route of the host.',
+        ),
+      ),
+    gateways: z
+      ._default(
+        z.array(z.string().check(checkText(ipProblem))).check(z.maxLength(2, 'expected at most two')),
+        [],
+      )
+      .check(
+        z.describe(
+          'The gateway of each family for source_routing; without it, the one of the default route over the interface.',
+        ),
+      ),
+  };
+}
+
+function ipProblem(value: string): string | undefined {
+  return parseIp(value) === undefined ? 'expected an address' : undefined;
 }
 
 function arpKeys() {

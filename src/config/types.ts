@@ -6,6 +6,8 @@ export type Config = {
   readonly kubernetes: KubernetesConfig;
   readonly pools: readonly PoolConfig[];
   readonly local: LocalConfig;
+  /** In the order in which they are looked through. */
+  readonly interfaces: readonly InterfaceConfig[];
   readonly virtual: VirtualConfig;
   readonly arp: ArpConfig;
   /** Undefined without a table [gossip]: this host is alone and owns every address that it can. */
@@ -57,6 +59,15 @@ export type LocalConfig = {
   readonly lifetimeMs: number;
   /** How often what is held is announced again; 0 is never. */
   readonly announceIntervalMs: number;
+};
+
+export type InterfaceConfig = {
+  /** A NIC name or pattern, or a CIDR prefix of its subnet. */
+  readonly name: string;
+  /** Whether answers from addresses in its subnets leave by it. */
+  readonly sourceRouting: boolean;
+  /** At most one of each family. */
+  readonly gateways: readonly Ip[];
 };
 
 export type VirtualConfig = {

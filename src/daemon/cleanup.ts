@@ -14,6 +14,7 @@ import { formatPrefix } from '../lib/ip.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
 import { hostLockHolder } from './host-lock.ts';
+import { cleanUpSourceRouting } from './source-routing.ts';
 import { loadSysctlsBefore } from './sysctl-record.ts';
 
 const DEFAULT_STATE_DIRECTORY = '/var/lib/lbd';
@@ -50,7 +51,11 @@ async function removeFromKernel(directory: string): Promise<Removed> {
     // Of an address that goes with its link, the kernel is not asked on its own.
     const links = await removeLinks(rtnetlink, observed, ownership);
     const addresses = await removeAddresses(rtnetlink, observed, ownership, links.gone);
-    return { found: links.found + addresses.found, failures: links.failures + addresses.failures };
+    const routing = await cleanUpSourceRouting();
+    return {
+      found: links.found + addresses.found + routing.removed.length,
+      failures: links.failures + addresses.failures + routing.failures.length,
+    };
   } catch (error) {
     if (!(error instanceof LbdError)) throw error;
     process.stderr.write(`cannot clean up: ${errorText(error)}\n`);

@@ -22,6 +22,7 @@ import { ControlServer } from './control-server.ts';
 import { EventReporter, homelessOf } from './event-reporter.ts';
 import { explain } from './explain.ts';
 import { explainSources } from './explain-sources.ts';
+import { takeReloaded } from './fixed-tables.ts';
 import { GossipService } from './gossip-service.ts';
 import { type HealthCheckService, healthChecksOf } from './health-check-service.ts';
 import { type HostLock, takeHostLock } from './host-lock.ts';
@@ -33,6 +34,7 @@ import { computePlan } from './plan.ts';
 import { makeStateDirectory, requireCapabilities } from './prepare-host.ts';
 import { ReportLog } from './report-log.ts';
 import { describeDrift, sharedDigest } from './shared-config.ts';
+import { type SourceRouting, sourceRoutingOf } from './source-routing.ts';
 import { findProblems, serviceStatuses } from './status.ts';
 import { loadSysctlsBefore, saveSysctlsBefore } from './sysctl-record.ts';
 import { type Explanation, STATUS_VERSION, type StatusDocument } from './types.ts';
@@ -71,6 +73,7 @@ export class Daemon {
   readonly #wire: Wire;
   readonly #local: LocalDriver;
   readonly #virtual: VirtualService;
+  readonly #sourceRouting: SourceRouting;
   readonly #sysctls: SysctlGuard;
   readonly #cluster: KubeCluster;
   readonly #allocator: Allocator;
@@ -138,17 +141,19 @@ export class Daemon {
       beforeStep: (now) => this.#gossip?.beforeLocalStep(now),
     });
     this.#health = healthChecksOf(config, { addresses: () => this.#addresses(), logger, onChange });
+    const host = () => this.#local.host();
     this.#virtual = new VirtualService({
       config: config.virtual,
       pools: config.pools,
       rtnetlink: this.#rtnetlink,
       ownership,
-      host: () => this.#local.host(),
+      host,
       election: () => this.#gossip?.election,
       name: config.host.name,
       logger,
       onChange,
     });
+    this.#sourceRouting = sourceRoutingOf(() => this.#config, this.#rtnetlink, host, logger);
     this.#sysctls = new SysctlGuard({
       logger,
       enforce: config.arp.enforceSysctls,
@@ -184,8 +189,7 @@ export class Daemon {
       logger,
     );
     const { listen } = config.metrics;
-    const sources = () => this.#metricSources();
-    this.#metrics = listen && new MetricsService({ listen, logger, sources });
+    this.#metrics = listen && new MetricsService({ listen, logger, sources: () => this.#metricSources() });
   }
 
   /**
@@ -216,12 +220,8 @@ export class Daemon {
     warnings: readonly ConfigProblem[],
     listing: () => ConfigListing,
   ): void {
-    const fixed = ['host', 'kubernetes', 'virtual', 'gossip', 'control', 'metrics', 'state'] as const;
-    const waiting = fixed.filter(
-      (table) => JSON.stringify(config[table]) !== JSON.stringify(this.#config[table]),
-    );
-    const { host, kubernetes, virtual, gossip, control, metrics, state } = this.#config;
-    this.#config = { ...config, host, kubernetes, virtual, gossip, control, metrics, state };
+    const { config: taken, waiting } = takeReloaded(this.#config, config);
+    this.#config = taken;
     this.#digest = digest;
     const running = this.#listing;
     this.#listing = listing;
@@ -260,12 +260,13 @@ export class Daemon {
     this.#allocator.close();
     if (addresses === 'remove') {
       this.#gossip?.freeze();
-      await Promise.all([this.#local.removeAll(), this.#virtual.removeAll()]);
+      await Promise.all([this.#local, this.#virtual, this.#sourceRouting].map((part) => part.removeAll()));
     }
     await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
     this.#health?.close();
     this.#local.close();
     this.#virtual.close();
+    this.#sourceRouting.close();
     this.#sysctls.close();
     this.#wire.close();
     this.#reportLog.close();
@@ -292,8 +293,7 @@ export class Daemon {
       digest: this.#digest,
       loadedMsAgo: Math.round(now - this.#loadedAt),
       reloadProblems: this.#reloadProblems,
-      warnings:
-        this.#metrics?.problem === undefined ? this.#warnings : [...this.#warnings, this.#metrics.problem],
+      warnings: [...this.#warnings, ...(this.#metrics?.problems() ?? []), ...this.#sourceRouting.problems()],
     };
     const kubernetes = this.#cluster.status();
     const addresses = this.#addresses();
@@ -371,6 +371,7 @@ export class Daemon {
 
   #watchSysctls(): void {
     this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+    this.#sourceRouting.hostChanged();
   }
 
   #planSoon(): void {

@@ -46,8 +46,8 @@ export class MetricsService {
   }
 
   /** Why nobody can scrape now. */
-  get problem(): string | undefined {
-    return this.#server.problem;
+  problems(): readonly string[] {
+    return this.#server.problem === undefined ? [] : [this.#server.problem];
   }
 
   /** Something happened to an address; `event` is one of few words. */

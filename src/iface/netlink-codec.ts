@@ -4,6 +4,12 @@ import { AF_INET, AF_INET6 } from '../sys/constants.ts';
 import { macFromBytes } from './mac.ts';
 import {
   AF_UNSPEC,
+  FR_ACT_TO_TBL,
+  FRA_PRIORITY,
+  FRA_PROTOCOL,
+  FRA_SRC,
+  FRA_SUPPRESS_PREFIXLEN,
+  FRA_TABLE,
   IFA_ADDRESS,
   IFA_CACHEINFO,
   IFA_FLAGS,
@@ -42,8 +48,9 @@ import {
   RTM_NEWADDR,
   RTM_NEWLINK,
   RTM_NEWROUTE,
+  RTM_NEWRULE,
 } from './netlink-constants.ts';
-import type { IfIndex, KernelAddress, KernelRoute, Link, Mac } from './types.ts';
+import type { IfIndex, KernelAddress, KernelRoute, KernelRule, Link, Mac } from './types.ts';
 
 /**
  * rtnetlink on the wire, in host byte order: what the kernel answers and notifies (requests: `netlink-requests.ts`).
@@ -79,6 +86,7 @@ export type NetlinkMessage =
       readonly event: 'new' | 'del';
       readonly routes: readonly KernelRoute[];
     })
+  | (Header & { readonly kind: 'rule'; readonly rule: KernelRule })
   | (Header & { readonly kind: 'ack'; readonly status: NetlinkStatus })
   | (Header & { readonly kind: 'done'; readonly status: NetlinkStatus })
   | (Header & { readonly kind: 'overrun' });
@@ -144,6 +152,8 @@ function decodeBody(type: number, flags: number, header: Header, reader: ByteRea
     case RTM_NEWROUTE:
     case RTM_DELROUTE:
       return decodeRoute(type === RTM_NEWROUTE ? 'new' : 'del', header, reader);
+    case RTM_NEWRULE:
+      return decodeRule(header, reader);
     case NLMSG_ERROR:
       return decodeAck(flags, header, reader);
     case NLMSG_DONE:
@@ -343,6 +353,41 @@ function decodeRoute(event: 'new' | 'del', header: Header, reader: ByteReader): 
     type,
   } as const;
   return { ...header, kind: 'route', event, routes: (hops ?? [hop]).map((each) => ({ ...common, ...each })) };
+}
+
+/** A rule that looks up a table by where a packet comes from; of others, what lbd's do not have makes them none of its. */
+function decodeRule(header: Header, reader: ByteReader): Body {
+  const family = reader.u8();
+  const destinationLength = reader.u8();
+  const length = reader.u8();
+  reader.skip(1);
+  let table = reader.u8();
+  reader.skip(2);
+  const action = reader.u8();
+  reader.skip(4);
+  if (reader.overrun) return 'bad-body';
+  if (family !== AF_INET && family !== AF_INET6) return undefined;
+  if (action !== FR_ACT_TO_TBL || destinationLength > 0) return undefined;
+  let source: Ip = family === AF_INET ? V4_ANY : V6_ANY;
+  let priority = 0;
+  let protocol = 0;
+  let suppressed: number | undefined;
+  const attributes = new Attributes(reader);
+  while (attributes.next()) {
+    if (attributes.type === FRA_SRC) source = ipFromBytes(attributes.value()) ?? source;
+    else if (attributes.type === FRA_PRIORITY) priority = attributes.u32();
+    else if (attributes.type === FRA_TABLE) table = attributes.u32();
+    else if (attributes.type === FRA_PROTOCOL) protocol = attributes.u8();
+    else if (attributes.type === FRA_SUPPRESS_PREFIXLEN) suppressed = attributes.u32();
+  }
+  if (attributes.malformed) return 'bad-attribute';
+  const ipFamily = family === AF_INET ? 'v4' : 'v6';
+  if (familyOf(source) !== ipFamily || length > FAMILY_BITS[ipFamily]) return 'bad-body';
+  const network = length === 0 ? source : prefixOf(source, length).network;
+  // Without suppression the kernel says 2^32 - 1.
+  const suppressPrefixLength = suppressed === 0xffff_ffff ? undefined : suppressed;
+  const rule = { priority, from: { network, length }, table, protocol, suppressPrefixLength };
+  return { ...header, kind: 'rule', rule };
 }
 
 type Hop = Pick<KernelRoute, 'gateway' | 'ifIndex'>;

@@ -10,6 +10,8 @@ export const RTNLGRP_IPV4_IFADDR = 5;
 export const RTNLGRP_IPV4_ROUTE = 7;
 export const RTNLGRP_IPV6_IFADDR = 9;
 export const RTNLGRP_IPV6_ROUTE = 11;
+export const RTNLGRP_IPV4_RULE = 8;
+export const RTNLGRP_IPV6_RULE = 19;
 
 // nlmsghdr
 export const AF_UNSPEC = 0;
@@ -29,6 +31,9 @@ export const RTM_GETADDR = 22;
 export const RTM_NEWROUTE = 24;
 export const RTM_DELROUTE = 25;
 export const RTM_GETROUTE = 26;
+export const RTM_NEWRULE = 32;
+export const RTM_DELRULE = 33;
+export const RTM_GETRULE = 34;
 
 export const NLM_F_REQUEST = 0x1;
 export const NLM_F_ACK = 0x4;
@@ -94,6 +99,15 @@ export const RTA_PRIORITY = 6;
 export const RTA_MULTIPATH = 9;
 export const RTA_TABLE = 15;
 export const RTA_VIA = 18;
+
+// fib_rule_hdr and its attributes (linux/fib_rules.h)
+export const FR_ACT_TO_TBL = 1;
+export const FRA_SRC = 2;
+export const FRA_PRIORITY = 6;
+export const FRA_SUPPRESS_PREFIXLEN = 14;
+export const FRA_TABLE = 15;
+/** Linux 4.17. */
+export const FRA_PROTOCOL = 21;
 
 export const RT_TABLE_UNSPEC = 0;
 export const RT_TABLE_COMPAT = 252;

@@ -105,6 +105,16 @@ export type KernelRoute = {
   readonly type: number;
 };
 
+/** A rule of policy routing that looks up a table, as far as lbd needs it. */
+export type KernelRule = {
+  readonly priority: number;
+  readonly from: Prefix;
+  readonly table: number;
+  readonly protocol: number;
+  /** Routes with a prefix no longer than this count as none; undefined: all count. */
+  readonly suppressPrefixLength: number | undefined;
+};
+
 /** What the rest of lbd wants on this host: computed whole by the plan, compared with what the kernel has. */
 export type DesiredAddress = {
   readonly ip: Ip;

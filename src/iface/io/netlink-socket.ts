@@ -20,8 +20,10 @@ import {
   RTM_NEWROUTE,
   RTNLGRP_IPV4_IFADDR,
   RTNLGRP_IPV4_ROUTE,
+  RTNLGRP_IPV4_RULE,
   RTNLGRP_IPV6_IFADDR,
   RTNLGRP_IPV6_ROUTE,
+  RTNLGRP_IPV6_RULE,
   RTNLGRP_LINK,
 } from '../netlink-constants.ts';
 import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, LOAD_HALF, RETURN } from './bpf.ts';
@@ -67,6 +69,22 @@ function swapped(value: number): number {
 export function openNotificationSocket(receiveBufferBytes: number, ownProtocol = NO_PROTOCOL): RawSocket {
   const mask = NOTIFICATION_GROUPS.reduce((bits, group) => bits | (1 << (group - 1)), 0);
   return open(receiveBufferBytes, mask, notificationFilter(ownProtocol));
+}
+
+/** A socket that hears every change of rules, and of routes of the protocol `ownProtocol`. Throws `SystemError`. */
+export function openRuleSocket(receiveBufferBytes: number, ownProtocol: number): RawSocket {
+  const groups = [RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
+  const mask = groups.reduce((bits, group) => bits | (1 << (group - 1)), 0);
+  const filter = assemble([
+    [LOAD_HALF, 0, 0, 4],
+    [JUMP_EQUAL, 1, 0, swapped(RTM_NEWROUTE)],
+    [JUMP_EQUAL, 0, 2, swapped(RTM_DELROUTE)],
+    [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 5],
+    [JUMP_EQUAL, 0, 1, ownProtocol],
+    [RETURN, 0, 0, KEEP_ALL],
+    [RETURN, 0, 0, DROP],
+  ]);
+  return open(receiveBufferBytes, mask, filter);
 }
 
 /** A socket for requests: the kernel checks them strictly and gives its reasons in words. Throws `SystemError`. */

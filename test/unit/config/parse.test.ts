@@ -43,6 +43,7 @@ test('parseConfig() fills in every default', () => {
       },
     ],
     local: { interfaces: [], prefix: 'host', lifetimeMs: 30_000, announceIntervalMs: 0 },
+    interfaces: [],
     virtual: { interface: 'kube-lb0', type: 'auto', routes: undefined },
     arp: { enforceSysctls: true },
     gossip: undefined,
@@ -79,6 +80,10 @@ aggregate = { v6 = 64 }
 interfaces = ["eth0", "bond*"]
 lifetime = "1m30s"
 announce_interval = "5m"
+[[interface]]
+name = "eth1"
+source_routing = true
+gateways = ["192.0.2.1", "2001:DB8::1"]
 [virtual]
 interface = "lb0"
 type = "bridge"
@@ -116,6 +121,7 @@ protocol = 200
       },
     ],
     local: { interfaces: ['eth0', 'bond*'], prefix: 'host', lifetimeMs: 90_000, announceIntervalMs: 300_000 },
+    interfaces: [{ name: 'eth1', sourceRouting: true, gateways: ['192.0.2.1', '2001:db8::1'] }],
     virtual: { interface: 'lb0', type: 'bridge', routes: { table: 1000, protocol: 200 } },
     arp: { enforceSysctls: false },
     gossip: undefined,
@@ -148,20 +154,17 @@ test('parseConfig() refuses unknown keys and names the nearest known one, or whe
       `[[pool]]\nname = "a"\naddresses = ["192.0.2.0/24"]\navoid = 1\n`,
       '4: pool[0].avoid: expected a known key (name, addresses, auto_assign, interfaces, aggregate), got "avoid"',
     ],
-    [
-      'interfaces = ["eth0"]\n',
-      '1: interfaces: expected a known key, got "interfaces", which belongs in [[pool]]',
-    ],
+    ['lifetime = "30s"\n', '1: lifetime: expected a known key, got "lifetime", which belongs in [local]'],
     ['addresses = []\n', '1: addresses: expected a known key, got "addresses", which belongs in [[pool]]'],
     [
       '[bgp]\nasn = 1\n',
-      '1: bgp: expected a known table (host, kubernetes, pool, local, virtual, arp, gossip, control, metrics, state, log), got "bgp"',
+      '1: bgp: expected a known table (host, kubernetes, pool, local, interface, virtual, arp, gossip, control, metrics, state, log), got "bgp"',
     ],
     ['[host]\n"\\u001b" = 1\n', '2: host."\\u001b": expected a known key (name, node), got "\\u001b"'],
     ['[host.name]\nx = 1\n', '1: host.name: expected text in quotes, got a table'],
     [
       '["__proto__"]\n',
-      '1: __proto__: expected a known table (host, kubernetes, pool, local, virtual, arp, gossip, control, metrics, state, log), got "__proto__"',
+      '1: __proto__: expected a known table (host, kubernetes, pool, local, interface, virtual, arp, gossip, control, metrics, state, log), got "__proto__"',
     ],
   ];
   for (const [text, message] of cases) assert.deepEqual(refusal(text), [message], text);
@@ -215,6 +218,10 @@ test('parseConfig() refuses names, paths and patterns that could not work', () =
     [
       `${POOL}[local]\ninterfaces = ["eth0",\n"eth0"]\n`,
       '6: local.interfaces[1]: expected each name once, got "eth0" again',
+    ],
+    [
+      `${POOL}[[interface]]\nname = "eth1"\ngateways = ["192.0.2.1", "192.0.2.2"]\n`,
+      '6: interface[0].gateways[1]: expected one gateway of each family, got "192.0.2.2" as well',
     ],
     [
       `${POOL}interfaces = ["eth0", "eth0"]\n`,

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { createLab, type Lab } from '../support/lab.ts';
+import type { LabHost } from '../support/lab-host.ts';
+import { lbdCommand } from '../support/lab-lbd.ts';
+import { addressOf, BINARY, held, SKIP } from '../support/scenario.ts';
+import { waitFor } from '../support/wait.ts';
+
+/**
+ * A host with two NICs, whose default route is over the first, and a client behind the router of the second:
+ *
+ *   h1 eth0 ── lan                 eth1 ── san ── router ── far ── client
+ */
+const VIP = '10.77.1.200';
+const TOML = `
+[local]
+interfaces = ["10.77.0.0/16"]
+[[pool]]
+name = "san"
+addresses = ["${VIP}-10.77.1.210"]
+interfaces = ["eth1"]
+`;
+const WITH_ROUTING = `${TOML}
+[[interface]]
+name = "eth1"
+source_routing = true
+gateways = ["10.77.1.1"]
+`;
+
+describe('a host with two NICs', { skip: SKIP }, () => {
+  let lab: Lab;
+  let host: LabHost;
+  let client: LabHost;
+
+  before(async () => {
+    lab = await createLab({
+      segments: { lan: {}, san: {}, far: {} },
+      hosts: {
+        api: {},
+        h1: {
+          nics: { eth0: {}, eth1: { segment: 'san' } },
+          sysctls: { 'net.ipv4.conf.all.rp_filter': '2', 'net.ipv4.conf.eth1.rp_filter': '2' },
+        },
+        router: {
+          nics: {
+            eth0: { segment: 'san', addresses: ['10.77.1.1/24'] },
+            eth1: { segment: 'far', addresses: ['10.77.2.1/24'] },
+          },
+          gateways: null,
+          sysctls: { 'net.ipv4.ip_forward': '1' },
+        },
+        client: { nics: { eth0: { segment: 'far' } } },
+      },
+    });
+    host = lab.host('h1');
+    client = lab.host('client');
+    await lab.startApiServer();
+    // The first router, which does not know the client.
+    await lab.host('api').ipBatch(['addr add 10.77.0.1/24 dev eth0']);
+  });
+  after(() => lab?.close());
+
+  const pings = async () =>
+    (await client.run(['ping', '-n', '-c', '1', '-W', '1', VIP], { mayFail: true })).code;
+  const ip = async (...argv: readonly string[]) =>
+    (await host.run(['ip', ...argv], { mayFail: true })).stdout.replace(/[ \t]+/g, ' ');
+  const rules = async () => (await ip('rule')).split('\n').filter((line) => /^1080[01]:/.test(line));
+
+  test('answers by the NIC that the address is on, and by the default route only without source routing', async () => {
+    const lbd = await lab.startLbd(host, { binary: BINARY, toml: TOML });
+    await lab.api.createService({ name: 'web' });
+    await lab.api.waitForAddresses('web');
+    await held(lbd, VIP, 10_000);
+    assert.equal(addressOf(await lbd.status(), VIP)?.interface, 'eth1');
+    assert.match(await ip('route', 'get', client.ip, 'from', VIP), /via 10\.77\.0\.1 dev eth0/);
+    assert.notEqual(await pings(), 0, 'the answer leaves by the default route and is lost');
+
+    await lbd.reload(WITH_ROUTING);
+    await waitFor(async () => (await pings()) === 0, { describe: 'an answer by the second NIC' });
+    assert.match(await ip('route', 'get', client.ip, 'from', VIP), /via 10\.77\.1\.1 dev eth1/);
+    assert.match(
+      await ip('route', 'get', lab.host('api').ip, 'from', VIP),
+      /dev eth0/,
+      'main knows that one',
+    );
+    assert.match(await ip('route', 'get', client.ip), /via 10\.77\.0\.1 dev eth0/, "the host's own traffic");
+
+    // What somebody takes away comes back; what is not lbd's stays.
+    await host.ipBatch(['rule add from 10.77.1.0/24 lookup 100 pref 20000', 'rule del pref 10801']);
+    await waitFor(async () => (await rules()).length === 2, { describe: 'the rule to be there again' });
+    const [, table] = /lookup (108\d+)/.exec((await rules()).join('\n')) ?? [];
+    assert.ok(table);
+    await host.ipBatch([`route del default table ${table}`]);
+    await waitFor(async () => /via 10\.77\.1\.1/.test(await ip('route', 'show', 'table', table)), {
+      describe: 'the route to be there again',
+    });
+
+    // The NIC goes and comes back: its routes went without a word.
+    await host.linkDown('eth1');
+    await waitFor(async () => (await rules()).length === 0, {
+      describe: 'the rules to be gone with the NIC',
+    });
+    await host.linkUp('eth1');
+    await held(lbd, VIP, 10_000);
+    await waitFor(async () => (await pings()) === 0, { describe: 'an answer by the second NIC again' });
+
+    await lbd.reload(`${TOML}[[interface]]\nname = "eth1"\nsource_routing = true\n`);
+    await lbd.waitForStatus(
+      ({ problems }) => problems.some(({ text }) => /no gateway of eth1 is known/.test(text)),
+      { describe: 'that no gateway is known' },
+    );
+    assert.deepEqual(await rules(), []);
+    // By the host's own routes.
+    await host.ipBatch(['route add default via 10.77.1.1 dev eth1 metric 500']);
+    await waitFor(async () => (await pings()) === 0, {
+      describe: 'an answer by the gateway of the main table',
+    });
+
+    await lbd.stop('SIGKILL');
+    assert.equal((await rules()).length, 2);
+    const cleaned = await host.run([...lbdCommand('lbd', BINARY), 'cleanup', '--config', '/nowhere.toml']);
+    assert.match(cleaned.stdout, /removed the rule from 10\.77\.1\.0\/24 lookup 108\d+\n/);
+    assert.match(cleaned.stdout, /removed the default route via 10\.77\.1\.1 in table 108\d+\n/);
+    assert.deepEqual(await rules(), []);
+    assert.equal((await ip('route', 'show', 'table', table)).trim(), '');
+    assert.match(await ip('rule'), /20000: from 10\.77\.1\.0\/24 lookup 100/);
+  });
+
+  test('takes its rules along when it stops for good', async () => {
+    const lbd = await lab.startLbd(host, { binary: BINARY, toml: WITH_ROUTING });
+    await waitFor(async () => (await rules()).length === 2, { describe: 'two rules' });
+    await lbd.stop('SIGINT');
+    assert.deepEqual(await rules(), []);
+    assert.match(await ip('rule'), /20000:/);
+  });
+});
