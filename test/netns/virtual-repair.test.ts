@@ -82,6 +82,36 @@ describe('virtual addresses', { skip: SKIP }, () => {
     await monitor.stop();
   });
 
+  test('are listed by lbctl addresses beside local ones, and status says why the link is no dummy, also after a restart', async () => {
+    const local = '[[pool]]\nname = "office"\naddresses = ["10.77.0.200-10.77.0.220"]\nauto_assign = false\n';
+    const first = await lab.startLbd(h1, POOL + local);
+    await lab.serve('web', ['203.0.113.1', 'fd55::1']);
+    await lab.serve('desk', ['10.77.0.200']);
+    await held(first, '203.0.113.1');
+    await held(first, '10.77.0.200');
+    await first.stop('SIGTERM');
+    const lbd = await lab.startLbd(h1, POOL + local);
+    await held(lbd, 'fd55::1');
+    await held(lbd, '10.77.0.200');
+    const { stdout } = await lbd.lbctl(['addresses']);
+    const rows = stdout.trimEnd().split('\n').slice(1);
+    const shown = rows.map((row) =>
+      row
+        .replace(/\b\d+(ms|s)\b/g, '…')
+        .replace(/\s+/g, ' ')
+        .trim(),
+    );
+    assert.deepEqual(shown, [
+      `10.77.0.200/32 IPv4 local announced eth0 … … ${announcementsOf(rows[0])} pool office default/desk`,
+      `203.0.113.1/24 IPv4 virtual announced ${LINK} … permanent 0 pool default default/web`,
+      `fd55::1/64 IPv6 virtual announced ${LINK} … permanent 0 pool default default/web`,
+    ]);
+    const { virtual } = await lbd.status();
+    const { stdout: status } = await lbd.lbctl(['status']);
+    if (virtual?.type === 'bridge') assert.match(status, /kube-lb0 +a bridge with 2 .*"modprobe dummy"/);
+    else assert.match(status, /kube-lb0 +a dummy with 2 virtual addresses\n/);
+  });
+
   test('of a Local Service go by endpoints that terminate only when there is no other', async () => {
     await lab.startLbd(h1, POOL);
     const other = await lab.startLbd(h2, POOL);
@@ -147,6 +177,11 @@ describe('virtual addresses', { skip: SKIP }, () => {
     await expectOnLink(h1, ['203.0.113.1/24', 'fd55::1/64']);
   });
 });
+
+/** The column that depends on how long ago it was announced first. */
+function announcementsOf(row = ''): string {
+  return /(\d+)\s+pool/.exec(row)?.[1] ?? '';
+}
 
 /** Waits until the monitor has said nothing for a while; resolves with how many lines it has by then. */
 async function quiet(monitor: LabProcess): Promise<number> {
