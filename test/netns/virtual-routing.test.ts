@@ -43,7 +43,7 @@ const CASES: readonly Case[] = [
 ];
 
 /** Each case waits for the timers of its protocol, and for little else: they share the machine well. */
-const AT_ONCE = 4;
+const AT_ONCE = 3;
 const LEARN_TIMEOUT_MS = 60_000;
 
 /** The shipped examples of packaging/examples, on hosts beside lbd; what counts is what a router ends up with. */

@@ -9,6 +9,8 @@ import { waitFor } from './wait.ts';
 
 const EXAMPLES = fileURLToPath(new URL('../../packaging/examples/', import.meta.url));
 const FRR = '/usr/lib/frr';
+/** Not measured: a busy machine takes long over it. */
+const START_TIMEOUT_MS = 30_000;
 
 /** Why these tests cannot run here, or false. */
 export const NO_ROUTING: string | false =
@@ -55,6 +57,7 @@ export class RoutingDaemon {
     try {
       await waitFor(async () => (await host.run(['birdc', '-s', socket, 'show', 'status'])).stdout, {
         describe: `BIRD on ${host.name}`,
+        timeoutMs: START_TIMEOUT_MS,
       });
     } catch (cause) {
       throw new Error(`${cause}: ${bird.stderr}`, { cause });
@@ -80,6 +83,7 @@ export class RoutingDaemon {
       );
       await waitFor(async () => (await host.run(['ls', directory])).stdout.includes(`${name}.vty`), {
         describe: `${name} on ${host.name}`,
+        timeoutMs: START_TIMEOUT_MS,
       });
     }
     const { stdout, stderr } = await host.run(
