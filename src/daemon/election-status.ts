@@ -1,7 +1,7 @@
 import type { Election } from '../election/election.ts';
 import type { Place } from '../election/eligibility.ts';
 import { type AddressView, explainAddress, type MemberView, viewAddress } from '../election/explain.ts';
-import type { OwnershipState } from '../election/ownership.ts';
+import type { OwnershipState } from '../election/ownership-state.ts';
 import { segmentKey } from '../election/segment-key.ts';
 import type { Member, MemberName } from '../election/types.ts';
 import type { PeerView } from '../election/watch-types.ts';

@@ -8,8 +8,9 @@ import type { Claim, MemberName } from './types.ts';
  * of its parts. Of two claims for one address the higher epoch stays; of one epoch, one with an owner before a release,
  * then the owner who wins the tie (`rank.ts`).
  *
- * Digests tell two hosts whether they know the same without listing it: the exclusive or of a hash of each claim, kept
- * for the whole table and for each owner, so that a heartbeat can carry both.
+ * Digests tell two hosts whether they know the same owners without listing them: the exclusive or of a hash of each claim,
+ * kept for the whole table and for each owner, so that a heartbeat can carry both. Released claims are in none: each host
+ * forgets them when it likes (`ageing.ts`), and who still believes in the owner before has another digest anyway.
  */
 
 /** Overflow: a sixteenth of the table goes, what no Service wants before the rest, the oldest first, own claims never. */
@@ -33,6 +34,7 @@ export class Claims {
   readonly #ownerHashes = new Map<MemberName, number>();
   readonly #ownerDigests = new Map<MemberName, number>();
   #digest = 0;
+  #floor = 0;
   #list: readonly Claim[] | undefined;
 
   /** `isWanted` says which claims to keep when the table is full. */
@@ -65,7 +67,30 @@ export class Claims {
     return this.#list;
   }
 
-  /** Of all claims; equal tables have equal digests. */
+  /** The highest epoch of a release that was ever known here: a first claim goes above it. */
+  get floor(): number {
+    return this.#floor;
+  }
+
+  /** What stands since `at` or longer; a copy. */
+  until(at: Instant): readonly Claim[] {
+    const claims: Claim[] = [];
+    for (const { claim, since } of this.#entries.values()) {
+      if (since > at) break;
+      claims.push(claim);
+    }
+    return claims;
+  }
+
+  /** A released claim is not kept any more, unless others learn the floor from it. */
+  forget(ip: Ip): void {
+    const entry = this.#entries.get(ip);
+    if (entry === undefined || entry.claim.owner !== undefined || entry.claim.epoch >= this.#floor) return;
+    this.#entries.delete(ip);
+    this.#list = undefined;
+  }
+
+  /** Of all claims with an owner; tables of equal owners have equal digests. */
   digest(): number {
     return this.#digest;
   }
@@ -78,6 +103,9 @@ export class Claims {
   /** How `claim` compares with what stands; a newer one replaces it. */
   merge(claim: Claim, now: Instant): Merge {
     const before = this.#entries.get(claim.ip);
+    // It may have been forgotten here, and need not be known: it is below whatever may follow.
+    const isReleased = before === undefined && claim.owner === undefined;
+    if (isReleased && claim.epoch <= this.#floor && !this.#isWanted(claim.ip)) return 'same';
     const limit = before === undefined ? MAX_FIRST_EPOCH : before.claim.epoch + MAX_EPOCH_JUMP;
     if (!(claim.epoch >= 1 && claim.epoch <= Math.min(limit, MAX_EPOCH))) return 'older';
     const verdict = before === undefined ? 'newer' : compare(claim, before.claim);
@@ -94,8 +122,11 @@ export class Claims {
     // Again at the end of the map: its order is the order of age.
     this.#entries.delete(ip);
     this.#entries.set(ip, { claim: { ip, owner, epoch }, since: now, digest });
+    if (owner === undefined) {
+      this.#floor = Math.max(this.#floor, Math.min(epoch, MAX_FIRST_EPOCH - 1));
+      return;
+    }
     this.#digest = (this.#digest ^ digest) >>> 0;
-    if (owner === undefined) return;
     this.#ownerDigests.set(owner, (this.digestOf(owner) ^ digest) >>> 0);
     const owned = this.#ownedBy.get(owner);
     if (owned === undefined) this.#ownedBy.set(owner, new Set([ip]));
@@ -103,8 +134,8 @@ export class Claims {
   }
 
   #remove({ claim: { ip, owner }, digest }: Entry): void {
-    this.#digest = (this.#digest ^ digest) >>> 0;
     if (owner === undefined) return;
+    this.#digest = (this.#digest ^ digest) >>> 0;
     const owned = this.#ownedBy.get(owner);
     owned?.delete(ip);
     if (owned !== undefined && owned.size > 0) {

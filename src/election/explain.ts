@@ -2,7 +2,7 @@ import type { Ip } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 import type { Place } from './eligibility.ts';
 import type { MoveReason } from './hand-over-out.ts';
-import type { OwnershipState } from './ownership.ts';
+import type { OwnershipState } from './ownership-state.ts';
 import type { Grant, LocalState, MemberName, Silence } from './types.ts';
 import { isReadyFor } from './unready.ts';
 

@@ -72,7 +72,7 @@ export class Holdings {
   }
 
   #raise(ip: Ip, owner: MemberName | undefined, now: Instant): Claim {
-    const claim: Claim = { ip, owner, epoch: (this.claims.get(ip)?.epoch ?? 0) + 1 };
+    const claim: Claim = { ip, owner, epoch: (this.claims.get(ip)?.epoch ?? this.claims.floor) + 1 };
     this.learn(claim, now);
     this.passOn(claim);
     return claim;

@@ -2,16 +2,18 @@ import type { Ip } from '../lib/ip.ts';
 import type { Random } from '../lib/prng.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { AddressRules, type Item } from './address-rules.ts';
+import { Ageing } from './ageing.ts';
 import { ClaimMail } from './claim-mail.ts';
 import type { Claims } from './claims.ts';
 import type { Effect } from './effects.ts';
-import { Eligibility, type Place } from './eligibility.ts';
+import { Eligibility } from './eligibility.ts';
 import { IncomingHandOvers } from './hand-over-in.ts';
 import { OutgoingHandOvers } from './hand-over-out.ts';
 import { HandOverRules } from './hand-over-rules.ts';
 import { Holdings } from './holdings.ts';
 import type { ClaimUpdate, HandOver, HandOverDone } from './message.ts';
 import { OwnHost } from './own-host.ts';
+import type { OwnershipState } from './ownership-state.ts';
 import type { ElectionSettings } from './settings.ts';
 import { Settling } from './settling.ts';
 import { Standings } from './standings.ts';
@@ -76,6 +78,7 @@ export class Ownership {
   readonly #incoming: IncomingHandOvers;
   readonly #mail: ClaimMail;
   readonly #handOvers: HandOverRules;
+  readonly #ageing: Ageing;
   #wanted: Wanted | undefined;
   #preemptAt: Instant = NEVER;
 
@@ -113,6 +116,11 @@ export class Ownership {
       learn: (claim, now) => this.#learn(claim, now),
       held: (grant, now) => this.#held(grant, now),
       send,
+    });
+    this.#ageing = new Ageing({
+      holdings: this.#holdings,
+      isWanted: () => (this.#wanted?.fresh === true ? (ip) => this.#rules.items.has(ip) : undefined),
+      isGone: (owner) => this.#standings.isAway(owner),
     });
     for (const claim of options.restored) this.#holdings.claims.merge(claim, startedAt);
     this.#updateSelf();
@@ -183,6 +191,7 @@ export class Ownership {
       this.#outgoing.deadline(),
       this.#incoming.deadline(),
       this.#mail.deadline(),
+      this.#ageing.deadline(),
       this.#preemptAt,
     );
   }
@@ -319,6 +328,7 @@ export class Ownership {
       this.#preemptAt = NEVER;
       this.#handOvers.giveMisplaced();
     }
+    this.#ageing.advance(now);
     this.#finish(now);
   }
 
@@ -463,23 +473,10 @@ export class Ownership {
       if (this.#holdings.ownClaim(ip) !== undefined) this.#rules.wakeUps.set(ip, after(now, LEAVE_RETRY_MS));
     }
     this.#mail.advance(now);
+    this.#ageing.wake(now);
     this.#holdings.flush();
   }
 }
-
-/** What explanations are made of. */
-export type OwnershipState = {
-  readonly name: MemberName;
-  readonly meta: MemberMeta;
-  readonly items: ReadonlyMap<Ip, Item>;
-  readonly holdings: Holdings;
-  readonly eligibility: Eligibility;
-  readonly standings: Standings;
-  readonly settling: Settling;
-  readonly outgoing: OutgoingHandOvers;
-  readonly members: () => ReadonlyMap<MemberName, Member>;
-  readonly reachesHere: (place: Place) => boolean;
-};
 
 function sameSet(left: ReadonlySet<string> | undefined, right: ReadonlySet<string> | undefined): boolean {
   if (left === right) return true;

@@ -43,6 +43,12 @@ export class Standings {
     return this.#known.get(name) ?? UNKNOWN;
   }
 
+  /** Not a member any more, or one that is gone; this host is there. */
+  isAway(name: MemberName): boolean {
+    const member = this.#members().get(name);
+    return member === undefined || this.of(name).isGone;
+  }
+
   /** Those that live and are in the subnet `key`, or were until a moment ago: all may have been cut off with this host. */
   *livingIn(key: SegmentKey, now: Instant): Iterable<MemberName> {
     for (const [name, standing] of this.#known) {

@@ -6,6 +6,7 @@ import { type GossipKey, newKey } from '../../../src/election/io/key-ring.ts';
 import { type Opened, Sealer } from '../../../src/election/io/sealer.ts';
 import { LATE_MS } from '../../../src/election/io/sessions.ts';
 import { seededRandom } from '../../../src/lib/prng.ts';
+import { bootTimeMs } from '../../../src/sys/clock.ts';
 
 /** Two hosts with clocks of their own, and what stands between them is the test. */
 class Host {
@@ -134,6 +135,26 @@ test('open() takes packets of a host whose clock stood still, after one round tr
     opened.held.map(({ body }) => textOf(body)),
     ['after the pause'],
   );
+});
+
+test('wall clocks that are stepped by 300 s change nothing: no packet is refused, none has to prove itself again', (context) => {
+  const start = Date.now();
+  const clock = (): number => bootTimeMs();
+  const [alice, bob] = [new Envelope('default', KEYS), new Envelope('default', KEYS)].map(
+    (envelope) => new Sealer<string>(envelope, clock),
+  ) as [Sealer<string>, Sealer<string>];
+  const pass = (from: Sealer<string>, to: Sealer<string>): Opened<string> =>
+    to.open(Buffer.from(from.seal(Buffer.from('heartbeat'))), '');
+  const challenge = answerOf(pass(alice, bob));
+  const echo = answerOf(alice.open(Buffer.from(challenge), ''));
+  assert.equal(bob.open(Buffer.from(echo), '').kind, 'proven');
+  context.mock.timers.enable({ apis: ['Date'], now: start });
+  for (const stepMs of [300_000, -300_000, -600_000, 0]) {
+    const packet = Buffer.from(alice.seal(Buffer.from('on its way')));
+    context.mock.timers.setTime(Math.max(0, start + stepMs));
+    assert.equal(bob.open(packet, '').kind, 'fresh', `${stepMs} ms`);
+    assert.equal(pass(alice, bob).kind, 'fresh', `${stepMs} ms`);
+  }
 });
 
 test('open() follows clocks that drift apart without another proof', () => {
