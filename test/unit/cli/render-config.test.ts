@@ -54,9 +54,10 @@ auto_assign = false             # /etc/lbd.toml:9
 interfaces = []                 # default
 
 [local]
-interfaces = []   # default
-prefix = "host"   # default
-lifetime = "30s"  # default
+interfaces = []        # default
+prefix = "host"        # default
+lifetime = "30s"       # default
+announce_interval = 0  # default
 
 [virtual]
 interface = "kube-lb0"  # default
