@@ -33,13 +33,11 @@ const STAMP = join(BUILD, 'lbd.stamp');
 
 // V8 lets its heap grow to a multiple of what lives, which suits a server that has the machine to itself. With 1,000
 // Services (anonymous memory after start, processor time alike): defaults 109..120 MB, the young generation at most
-// 4 MB 70..79 MB, and growth of the old one by half 56..61 MB. With all that came to lbd since, 5 s after the last of 1,000
-// is announced, on a busy machine: by half 78..88 MB, by a fifth 72..78 MB, for no more processor time; 2 MB for the
-// young generation saves nothing. A part of that is garbage: with growth by half it was 61..70 MB half a minute later.
-// The growth is set when the daemon starts and not on the command line: there it is among the flags that V8 compares
-// before it takes a code cache, and costs every lbctl 13 ms.
+// 4 MB 70..79 MB, and growth of the old one by half 56..61 MB. The second is set when the daemon starts and not on
+// the command line: there it is among the flags that V8 compares before it takes a code cache, and costs every lbctl
+// 13 ms.
 const YOUNG_GENERATION = ['--max-semi-space-size=4'];
-const OLD_GENERATION = `if(process.argv[2]==='run')require('node:v8').setFlagsFromString('--heap-growing-percent=20');`;
+const OLD_GENERATION = `if(process.argv[2]==='run')require('node:v8').setFlagsFromString('--heap-growing-percent=50');`;
 
 const { values: options } = parseArgs({
   options: {
