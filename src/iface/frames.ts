@@ -10,7 +10,7 @@ export function probeFrame(mac: Mac, ip: Ip): Uint8Array {
 
 /**
  * Asks the station `to` alone whether it has `ip`. On v6 from the address `source` of this host, if it has any: the
- * answer to a solicitation from `::` goes to all nodes (RFC 4861 7.2.4), too many for one who asks every 10 ms. To the
+ * answer to a solicitation from `::` goes to all nodes (RFC 4861 7.2.4), too many for one who asks every 5 ms. To the
  * solicited-node group all the same: a host that does not have the address any more ignores it, and does not forward it.
  */
 export function unicastProbeFrame(mac: Mac, ip: Ip, to: Mac, source: Ip | undefined): Uint8Array {

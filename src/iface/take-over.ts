@@ -29,11 +29,15 @@ export const TAKE_OVER_PROBE_INTERVAL_MS = 15;
 export const ASKING_MS = TAKE_OVER_PROBES * TAKE_OVER_PROBE_INTERVAL_MS;
 const POLL_INTERVAL_MS = 50;
 /** From LEASE_END_EARLY_MS before the lifetime ends until LEASE_END_LATE_MS after it: the kernel removes up to 1 s late. */
-const LEASE_END_POLL_INTERVAL_MS = 10;
+const LEASE_END_POLL_INTERVAL_MS = 5;
 const LEASE_END_EARLY_MS = 100;
 const LEASE_END_LATE_MS = 1_000;
-/** A poll not answered so long is missed. */
+/**
+ * A poll not answered so long is missed. Around the end of the lifetime a kernel that answers late costs one broadcast, which
+ * it answers as well; the gap that clients see is one poll, this, and DOUBT_MS.
+ */
 const ANSWER_WITHIN_MS = 10;
+const LEASE_END_ANSWER_WITHIN_MS = 5;
 /** The second poll and a broadcast go together; silence for so long after them is the end, once the lifetime may be over. */
 const DOUBT_MS = 20;
 /** Who answered until now is asked so often, that of the polls of half a minute none is believed for lost frames. */
@@ -267,7 +271,7 @@ export class TakeOvers {
     round.frames.push({ ifIndex, ip: phase.sample, to: predecessor.mac });
     if (!isMissed) {
       phase.sentAt = now;
-      phase.nextAt = after(now, ANSWER_WITHIN_MS);
+      phase.nextAt = after(now, isNearLeaseEnd(group, now) ? LEASE_END_ANSWER_WITHIN_MS : ANSWER_WITHIN_MS);
       return;
     }
     this.#broadcast(group, round);

@@ -155,7 +155,7 @@ test('the predecessor answers: polled by unicast each 50 ms, its own address as 
   assert.equal(bench.frames.filter(({ to, at }) => to === undefined && at > 50).length, 0);
 });
 
-test('the lifetime ends: silence is found within 40 ms', () => {
+test('the lifetime ends: silence is found within 30 ms', () => {
   for (let lateMs = 0; lateMs < 50; lateMs += 1.7) {
     const bench = new Bench()
       .serves(X)
@@ -164,15 +164,15 @@ test('the lifetime ends: silence is found within 40 ms', () => {
     const goneAt = bench.now - T0;
     bench.silence(X).run(2_000);
     const took = (bench.concluded[0]?.at ?? Number.NaN) - goneAt;
-    assert.ok(took >= 20 && took <= 40.5, `${took} ms`);
+    assert.ok(took >= 20 && took <= 30.5, `${took} ms`);
   }
 });
 
-test('polls come each 10 ms from 100 ms before the lifetime ends until 1 s after it', () => {
+test('polls come each 5 ms from 100 ms before the lifetime ends until 1 s after it', () => {
   const bench = new Bench().serves(X).join(X).run(20_000);
   const between = (from: number, to: number) => polls(bench, X).filter((at) => at >= from && at < to).length;
-  assert.ok(between(9_900, 10_000) >= 9);
-  assert.ok(between(10_000, 11_000) >= 95);
+  assert.ok(between(9_900, 10_000) >= 19);
+  assert.ok(between(10_000, 11_000) >= 190);
   assert.ok(between(9_000, 9_880) <= 19);
   assert.ok(between(11_100, 12_100) <= 21);
 });
