@@ -54,9 +54,12 @@ test('lbctl addresses shows them as a table and as JSON', async (context) => {
   const socket = await fakeDaemon(context, statusDocument({ addresses: [ADDRESS] }));
   const [table, json] = [testIo(), testIo()];
   assert.equal(await lbctl(['-s', socket, 'addresses'], table), 0);
-  assert.match(table.stdout(), /^192\.0\.2\.10\/32 +local +announced +eth0 +1m +28s +3 +a\/web$/m);
+  assert.match(
+    table.stdout(),
+    /^192\.0\.2\.10\/32 +IPv4 +local +announced +eth0 +1m +28s +3 +no pool +a\/web$/m,
+  );
   assert.equal(await lbctl(['-s', socket, 'addresses', '--json'], json), 0);
-  assert.deepEqual(JSON.parse(json.stdout()), JSON.parse(JSON.stringify([ADDRESS])));
+  assert.deepEqual(JSON.parse(json.stdout()), [{ ...JSON.parse(JSON.stringify(ADDRESS)), family: 'v4' }]);
 });
 
 test('lbctl version shows both ends', async (context) => {

@@ -45,7 +45,7 @@ test('lbd schema prints a JSON Schema', async () => {
 test('lbd version prints the version', async () => {
   const io = testIo();
   assert.equal(await lbd(['version'], io), 0);
-  assert.match(io.stdout(), /^lbd 0\.1\.0-dev \(source\), Node v\d+\.\d+\.\d+\n$/);
+  assert.match(io.stdout(), /^lbd 0\.1\.0-dev \(source\), Node v\d+\.\d+\.\d+, addon source\n$/);
 });
 
 test('lbd ends with status 2 when it is called wrongly', async () => {

@@ -122,13 +122,13 @@ test('lbctl status shows who owns what, and what gossip has to say', async (cont
     addresses.io
       .stdout()
       .split('\n')
-      .map((line) => line.split(/ {2,}/).slice(0, 5).join(' ')),
+      .map((line) => line.split(/ {2,}/).slice(0, 6).join(' ')),
     [
-      'ADDRESS KIND STATE INTERFACE OWNER',
-      '192.0.2.10/32 local announced eth0 edge-1',
-      '192.0.2.11 local elsewhere - edge-2',
-      '192.0.2.12 local elsewhere - edge-2',
-      '2001:db8::12 local unowned - nobody',
+      'ADDRESS FAMILY KIND STATE INTERFACE OWNER',
+      '192.0.2.10/32 IPv4 local announced eth0 edge-1',
+      '192.0.2.11 IPv4 local elsewhere - edge-2',
+      '192.0.2.12 IPv4 local elsewhere - edge-2',
+      '2001:db8::12 IPv6 local unowned - nobody',
       '',
     ],
   );
