@@ -72,7 +72,7 @@ const SUITES: readonly Suite[] = [
   { directory: 'contract', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
   { directory: 'sim', concurrency: availableParallelism(), fileLimitMs: 600_000, obstacle: none },
   { directory: 'binary', concurrency: 1, fileLimitMs: 120_000, obstacle: none },
-  { directory: 'package', concurrency: 1, fileLimitMs: 300_000, obstacle: none },
+  { directory: 'package', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
   { directory: 'netns', concurrency: LABS_AT_ONCE, fileLimitMs: 600_000, obstacle: namespacesObstacle },
   // Each file says itself what a machine in software emulation needs, and skips itself where that is missing. A machine
   // has one processor, and its tests bear to wait for it.

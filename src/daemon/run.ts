@@ -3,6 +3,7 @@ import { formatProblem } from '../config/problem.ts';
 import type { ConfigProblem } from '../config/types.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { collectGarbage } from '../sys/collect-garbage.ts';
 import { ServiceNotifier, watchdogIntervalMs } from '../sys/sd-notify.ts';
 import { beforeStart, endedInOrder } from './crash-loop.ts';
 import { Daemon } from './daemon.ts';
@@ -11,6 +12,8 @@ import { createLogger, type DaemonLogger } from './logger.ts';
 
 /** `systemctl status` shows what lbd is doing; brought up to date this often. */
 const SUMMARY_INTERVAL_MS = 5_000;
+/** By then everything was listed and put in place, and what that took is garbage. */
+const STARTED_MS = 4_000;
 
 export type RunOptions = {
   readonly configFile: string;
@@ -122,9 +125,10 @@ function keepAlive(daemon: Daemon, notify: ServiceNotifier): readonly NodeJS.Tim
   };
   tell();
   const summary = setInterval(tell, SUMMARY_INTERVAL_MS);
+  const started = setTimeout(collectGarbage, STARTED_MS);
   const intervalMs = watchdogIntervalMs(process.env);
-  if (intervalMs === undefined) return [summary];
-  return [summary, setInterval(() => notify.watchdog(), intervalMs)];
+  if (intervalMs === undefined) return [summary, started];
+  return [summary, started, setInterval(() => notify.watchdog(), intervalMs)];
 }
 
 function stopSignal(): Promise<'SIGTERM' | 'SIGINT'> {

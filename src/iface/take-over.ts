@@ -28,10 +28,13 @@ export const TAKE_OVER_PROBE_INTERVAL_MS = 15;
 /** How long a whole question takes. */
 export const ASKING_MS = TAKE_OVER_PROBES * TAKE_OVER_PROBE_INTERVAL_MS;
 const POLL_INTERVAL_MS = 50;
-/** From LEASE_END_EARLY_MS before the lifetime ends until LEASE_END_LATE_MS after it: the kernel removes up to 1 s late. */
+/**
+ * From LEASE_END_EARLY_MS before the lifetime ends until LEASE_END_LATE_MS after it: the kernel looks once a second and by a timer
+ * with a quarter of a second of slack (ADDRCONF_TIMER_FUZZ in include/net/addrconf.h), and heartbeats tell the end to some ms.
+ */
 const LEASE_END_POLL_INTERVAL_MS = 5;
 const LEASE_END_EARLY_MS = 100;
-const LEASE_END_LATE_MS = 1_000;
+const LEASE_END_LATE_MS = 1_500;
 /**
  * A poll not answered so long is missed. Around the end of the lifetime a kernel that answers late costs one broadcast, which
  * it answers as well; the gap that clients see is one poll, this, and DOUBT_MS.

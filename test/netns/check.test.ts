@@ -121,7 +121,9 @@ no errors
       stdout,
       /WARNING: default: 192\.0\.2\.0\/24 \(256 addresses\) is virtual: in no subnet of this host/,
     );
-    assert.match(stdout, /\nno errors, 2 warnings\n$/);
+    // What a kernel without dummy devices means for virtual addresses is a warning as well.
+    const warnings = stdout.includes('the kernel has no dummy device') ? 3 : 2;
+    assert.match(stdout, new RegExp(`\\nno errors, ${warnings} warnings\\n$`));
   });
 
   test('names each verb that is missing, with what it is for', async () => {

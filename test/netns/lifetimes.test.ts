@@ -102,6 +102,14 @@ describe('a restart', { skip: SKIP }, () => {
     }
     await isHeld(first);
     await first.stop('SIGTERM');
+    // The kernel says up to a second later that a new bridge without ports has no carrier.
+    await waitFor(
+      async () => {
+        const { stdout } = await scenario.host.run(['ip', '-d', 'link', 'show', 'dev', 'kube-lb0']);
+        return !/\bbridge\b/.test(stdout) || stdout.includes('state DOWN');
+      },
+      { describe: 'the state of kube-lb0 to be known' },
+    );
 
     const monitor = await scenario.host.spawn(['ip', '-o', 'monitor', 'link', 'address', 'route']);
     await scenario.host.ipBatch(['link add marker type bridge', 'link del marker']);

@@ -109,9 +109,9 @@ describe('of three hosts', { skip: SKIP }, () => {
       await sleep(200);
       assert.deepEqual(await cluster.holders(ip), [taker]);
     });
+    await back(seen.owner);
     gapWithin(seen, 50);
     assert.equal(seen.doubleMs, 0);
-    await back(seen.owner);
     assert.deepEqual(await cluster.holders(seen.ip), [taker]);
   });
 
