@@ -12,7 +12,9 @@ import type { KernelAddress } from './types.ts';
 export class KernelRequests {
   readonly #present = new KernelAddresses();
   /** Removals that no notification has confirmed; bounded by the addresses that were there. */
-  readonly #leaving = new Set<string>();
+  readonly #leaving = new Map<string, Adopted>();
+  /** Removals that the kernel refused, and when to ask again; bounded alike. */
+  readonly #refused = new Map<string, { readonly address: Adopted; readonly at: Instant }>();
   #removals: Program[] = [];
   #creations: Program[] = [];
   #deadline: Instant = NEVER;
@@ -32,6 +34,7 @@ export class KernelRequests {
   /** The kernel has it, by its answer to an addition, which follows the removals that were asked for. */
   appeared(address: Adopted): void {
     this.#leaving.delete(placeKey(address.ip, address));
+    this.#refused.delete(placeKey(address.ip, address));
     this.#present.set(address);
   }
 
@@ -51,12 +54,33 @@ export class KernelRequests {
   /** The kernel has it no more, by its own word. */
   vanished(ip: Ip, target: Target): void {
     this.#leaving.delete(placeKey(ip, target));
+    this.#refused.delete(placeKey(ip, target));
     this.#present.delete(ip, target);
   }
 
-  /** A removal was not made: no notification of it will come. */
-  kept(ip: Ip, target: Target): void {
-    this.#leaving.delete(placeKey(ip, target));
+  /** A removal was refused; it is due again at `at`. */
+  kept(ip: Ip, target: Target, at: Instant): void {
+    const key = placeKey(ip, target);
+    const address = this.#leaving.get(key);
+    this.#leaving.delete(key);
+    if (address !== undefined) this.#refused.set(key, { address, at });
+  }
+
+  /** What counts as there again, because it is time to ask once more for its removal. */
+  takeKept(now: Instant): readonly Adopted[] {
+    const due = [...this.#refused].filter(([, { at }]) => at <= now);
+    for (const [key, { address }] of due) {
+      this.#refused.delete(key);
+      this.#present.set(address);
+    }
+    return due.map(([, { address }]) => address);
+  }
+
+  /** When `takeKept()` has something. */
+  get keptUntil(): Instant {
+    let first: Instant = NEVER;
+    for (const { at } of this.#refused.values()) first = earliest(first, at);
+    return first;
   }
 
   /** `add` fails if the address exists, `renew` does not care; neither is sent after `deadline`. */
@@ -68,8 +92,10 @@ export class KernelRequests {
 
   /** Nothing is asked when the kernel does not have it. */
   remove(ip: Ip, target: Target): void {
-    if (!this.#present.delete(ip, target)) return;
-    this.#leaving.add(placeKey(ip, target));
+    const address = this.#present.get(ip, target);
+    if (address === undefined) return;
+    this.#present.delete(ip, target);
+    this.#leaving.set(placeKey(ip, target), address);
     const { ifIndex, prefixLength } = target;
     this.#removals.push({ op: 'remove', ip, ifIndex, prefixLength, lifetimeMs: 0 });
   }

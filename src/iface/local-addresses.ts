@@ -100,6 +100,7 @@ export class LocalAddresses {
       this.#candidates.deadline(),
       this.#questions.deadline(),
       this.#announcing.deadline(),
+      this.#kernel.keptUntil,
     );
   }
 
@@ -276,7 +277,7 @@ export class LocalAddresses {
     for (const outcome of outcomes) {
       const { request } = outcome;
       if (request.op === 'remove') {
-        this.#onRemoved(outcome);
+        this.#onRemoved(outcome, now);
         continue;
       }
       const entry = this.#entries.get(request.ip);
@@ -302,11 +303,12 @@ export class LocalAddresses {
     }
   }
 
-  #onRemoved(outcome: Outcome): void {
+  #onRemoved(outcome: Outcome, now: Instant): void {
     if (outcome.ok) return;
     const { ip, ifIndex } = outcome.request;
-    this.#kernel.kept(ip, outcome.request);
-    if (outcome.errno === 'EADDRNOTAVAIL' || outcome.errno === 'ENODEV') return;
+    if (outcome.errno === 'EADDRNOTAVAIL' || outcome.errno === 'ENODEV')
+      return this.#kernel.vanished(ip, outcome.request);
+    this.#kernel.kept(ip, outcome.request, after(now, RETRY_FIRST_MS));
     this.#report({ kind: 'remove-failed', ip, ifIndex, reason: outcome.message });
   }
 
@@ -471,6 +473,7 @@ export class LocalAddresses {
 
   #advance(now: Instant): void {
     for (const ip of this.#wakeAt.takeDue(now)) this.#settle(ip, now);
+    if (this.#kernel.keptUntil <= now) this.#removeOrphans(this.#kernel.takeKept(now));
     if (this.#held.renewals.at <= now) this.#held.renewAll(now);
     this.#candidates.advance(now, (ip) => this.#entries.get(ip) !== undefined);
     const round = this.#questions.advance(now);

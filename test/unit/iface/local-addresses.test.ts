@@ -534,6 +534,8 @@ test('property: whatever happens, lbd holds only what is wanted, only after sile
     fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
       const host = new FakeHost().start().want();
       let wanted: readonly string[] = [];
+      /** A removal that was refused is asked for again after a second. */
+      const goneBy = new Map<string, number>();
       for (const step of actions) {
         if (step.kind === 'want') {
           wanted = step.ips;
@@ -546,13 +548,16 @@ test('property: whatever happens, lbd holds only what is wanted, only after sile
           host.observe();
         } else if (step.kind === 'refuse' && step.refuse) {
           host.refusals.set(step.ip as Ip, { errno: 'ENOBUFS', message: 'no memory' });
-        } else if (step.kind === 'refuse') host.refusals.delete(step.ip as Ip);
-        else if (step.there) host.neighbours.set(step.ip as Ip, NEIGHBOUR);
+        } else if (step.kind === 'refuse') {
+          if (host.refusals.delete(step.ip as Ip)) goneBy.set(step.ip, host.now + 1_000);
+        } else if (step.there) host.neighbours.set(step.ip as Ip, NEIGHBOUR);
         else host.neighbours.delete(step.ip as Ip);
         for (const address of host.kernel.values()) {
           if (!hasLbdTag(address)) continue;
           assert.ok(
-            wanted.includes(address.ip) || host.refusals.has(address.ip),
+            wanted.includes(address.ip) ||
+              host.refusals.has(address.ip) ||
+              host.now < (goneBy.get(address.ip) ?? 0),
             `${address.ip} is not wanted`,
           );
         }
@@ -567,6 +572,29 @@ test('property: whatever happens, lbd holds only what is wanted, only after sile
     }),
     { numRuns: 300 },
   );
+});
+
+test('a removal that the kernel refuses is asked for again, once a second', () => {
+  const host = held(VIP);
+  host.refusals.set(VIP as Ip, { errno: 'ENOBUFS', message: 'no buffer space' });
+  host.want();
+  host.advance(2_500);
+  assert.ok(host.holds(VIP));
+  assert.equal(host.reports.filter(({ kind }) => kind === 'remove-failed').length, 3);
+  host.refusals.clear();
+  host.advance(1_000);
+  assert.equal(host.holds(VIP), false);
+});
+
+test('what is wanted again before its removal is asked for again stays', () => {
+  const host = held(VIP);
+  host.refusals.set(VIP as Ip, { errno: 'ENOBUFS', message: 'no buffer space' });
+  host.want();
+  host.refusals.clear();
+  host.want(VIP);
+  host.advance(10_000);
+  assert.ok(host.holds(VIP));
+  assert.equal(host.status(VIP), 'held');
 });
 
 test('the answer to a renewal that comes after the address was to be removed brings nothing back', () => {
