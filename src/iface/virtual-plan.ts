@@ -171,9 +171,16 @@ function compare(link: Link, input: VirtualInput): Changes {
     } else if (address.prefixLength !== prefixLengthOf(wanted, settings)) {
       // A change of the aggregate waits, too, until it is known that the address belongs here.
       if (isOurs && wanted.standing === 'here') misplaced.push(address);
-      else if (isOurs) changes.present.add(address.ip);
+      else if (isOurs) {
+        changes.present.add(address.ip);
+        changes.alterations.push(...rescoping(address, wanted, settings));
+      }
     } else if (isAsMeant(address, input)) changes.present.add(address.ip);
     else if (wanted.standing === 'here') changes.alterations.push(...alteration(address, wanted, settings));
+    else if (isOurs) {
+      changes.present.add(address.ip);
+      changes.alterations.push(...rescoping(address, wanted, settings));
+    }
   }
   // A v4 address on its way to another prefix length can be there with both.
   for (const address of misplaced) {
@@ -214,6 +221,20 @@ function alteration(
   )
     return [addressRequest('replace', ifIndex, wanted, settings)];
   return [deletionOf(address), addressRequest('add', ifIndex, wanted, settings)];
+}
+
+/**
+ * Somebody changed the scope of an address that stays as it is: no other of its subnet could be added beside it (EINVAL of
+ * __inet_insert_ifa in net/ipv4/devinet.c).
+ */
+function rescoping(
+  address: KernelAddress,
+  wanted: DesiredVirtual,
+  settings: VirtualSettings,
+): readonly AddressRequest[] {
+  const { ifIndex, ip, prefixLength, scope } = address;
+  if (familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK) return [];
+  return [deletionOf(address), { ...addressRequest('add', ifIndex, wanted, settings), prefixLength }];
 }
 
 /** v4 can have an address with both prefix lengths, so that it is never absent; v6 cannot. */
