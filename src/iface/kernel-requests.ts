@@ -1,9 +1,19 @@
 import type { Ip } from '../lib/ip.ts';
-import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { isAltered } from './address-request.ts';
 import { type Adopted, KernelAddresses } from './kernel-addresses.ts';
 import type { Effect, Program, Target } from './local-types.ts';
 import type { KernelAddress } from './types.ts';
+
+const RETRY_FIRST_MS = 1_000;
+const RETRY_LAST_MS = 30_000;
+
+type Refused = {
+  readonly address: Adopted;
+  readonly attempts: number;
+  /** NEVER while it is asked for again. */
+  at: Instant;
+};
 
 /**
  * What the kernel has of ours, and what it is to be asked in one step. Whatever may create an address has a deadline
@@ -13,8 +23,8 @@ export class KernelRequests {
   readonly #present = new KernelAddresses();
   /** Removals that no notification has confirmed; bounded by the addresses that were there. */
   readonly #leaving = new Map<string, Adopted>();
-  /** Removals that the kernel refused, and when to ask again; bounded alike. */
-  readonly #refused = new Map<string, { readonly address: Adopted; readonly at: Instant }>();
+  /** Removals that the kernel refused; bounded alike. */
+  readonly #refused = new Map<string, Refused>();
   #removals: Program[] = [];
   #creations: Program[] = [];
   #deadline: Instant = NEVER;
@@ -58,22 +68,25 @@ export class KernelRequests {
     this.#present.delete(ip, target);
   }
 
-  /** A removal was refused; it is due again at `at`. */
-  kept(ip: Ip, target: Target, at: Instant): void {
+  /** A removal was refused: it is asked for again, less and less often. */
+  kept(ip: Ip, target: Target, now: Instant): void {
     const key = placeKey(ip, target);
     const address = this.#leaving.get(key);
     this.#leaving.delete(key);
-    if (address !== undefined) this.#refused.set(key, { address, at });
+    if (address === undefined) return;
+    const attempts = (this.#refused.get(key)?.attempts ?? 0) + 1;
+    const at = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
+    this.#refused.set(key, { address, attempts, at });
   }
 
   /** What counts as there again, because it is time to ask once more for its removal. */
   takeKept(now: Instant): readonly Adopted[] {
-    const due = [...this.#refused].filter(([, { at }]) => at <= now);
-    for (const [key, { address }] of due) {
-      this.#refused.delete(key);
-      this.#present.set(address);
+    const due = [...this.#refused.values()].filter(({ at }) => at <= now);
+    for (const refused of due) {
+      refused.at = NEVER;
+      this.#present.set(refused.address);
     }
-    return due.map(([, { address }]) => address);
+    return due.map(({ address }) => address);
   }
 
   /** When `takeKept()` has something. */

@@ -308,7 +308,7 @@ export class LocalAddresses {
     const { ip, ifIndex } = outcome.request;
     if (outcome.errno === 'EADDRNOTAVAIL' || outcome.errno === 'ENODEV')
       return this.#kernel.vanished(ip, outcome.request);
-    this.#kernel.kept(ip, outcome.request, after(now, RETRY_FIRST_MS));
+    this.#kernel.kept(ip, outcome.request, now);
     this.#report({ kind: 'remove-failed', ip, ifIndex, reason: outcome.message });
   }
 
