@@ -15,6 +15,7 @@ import {
   type SourceRule,
 } from '../source-routing.ts';
 import { LBD_PROTOCOL } from '../types.ts';
+import { readDump } from './netlink-answers.ts';
 import { openRuleSocket } from './netlink-socket.ts';
 import { RequestSocket } from './request-socket.ts';
 
@@ -50,11 +51,11 @@ export class SourceRoutingKernel {
     const routes: SourceRoute[] = [];
     const filter = { table: RT_TABLE_UNSPEC, protocol: LBD_PROTOCOL };
     for (const family of FAMILIES) {
-      for (const encode of [
-        (sequence: number) => encodeDumpRules(sequence, family),
-        (sequence: number) => encodeDumpRoutes(sequence, family, filter),
-      ]) {
-        const messages = await this.#dump(encode);
+      for (const [what, encode] of [
+        ['rules', (sequence: number) => encodeDumpRules(sequence, family)],
+        ['routes', (sequence: number) => encodeDumpRoutes(sequence, family, filter)],
+      ] as const) {
+        const messages = await this.#dump(what, encode);
         if (!messages.ok) return messages;
         for (const message of messages.value) {
           if (message.kind === 'rule' && isOwnRule(message.rule)) rules.push(message.rule);
@@ -86,13 +87,13 @@ export class SourceRoutingKernel {
     this.#requests.close();
   }
 
-  async #dump(encode: (sequence: number) => Uint8Array): Promise<Result<readonly NetlinkMessage[], string>> {
+  async #dump(
+    what: string,
+    encode: (sequence: number) => Uint8Array,
+  ): Promise<Result<readonly NetlinkMessage[], string>> {
     const sequence = this.#requests.takeSequences(1);
     try {
-      const exchange = await this.#requests.exchange(encode(sequence), sequence, sequence);
-      return exchange.kind === 'answered'
-        ? ok(exchange.messages)
-        : fail(`${exchange.errno}: ${exchange.text}`);
+      return readDump(what, await this.#requests.exchange(encode(sequence), sequence, sequence));
     } catch (error) {
       return fail(errorText(error));
     }
