@@ -168,19 +168,17 @@ function compare(link: Link, input: VirtualInput): Changes {
       if (!isOurs) continue;
       if (isComplete || wanted !== undefined) changes.removals.push(address);
       else changes.kept.push(address.ip);
-    } else if (address.prefixLength !== prefixLengthOf(wanted, settings)) {
-      // A change of the aggregate waits, too, until it is known that the address belongs here.
-      if (isOurs && wanted.standing === 'here') misplaced.push(address);
-      else if (isOurs) {
-        changes.present.add(address.ip);
-        changes.alterations.push(...rescoping(address, wanted, settings));
-      }
-    } else if (isAsMeant(address, input)) changes.present.add(address.ip);
-    else if (wanted.standing === 'here') changes.alterations.push(...alteration(address, wanted, settings));
-    else if (isOurs) {
+      continue;
+    }
+    const isMisplaced = address.prefixLength !== prefixLengthOf(wanted, settings);
+    if (!isMisplaced && isAsMeant(address, input)) changes.present.add(address.ip);
+    else if (wanted.standing !== 'here') {
+      // It stays as it is, also under another aggregate, until it is known that the address belongs here.
+      if (!isOurs) continue;
       changes.present.add(address.ip);
       changes.alterations.push(...rescoping(address, wanted, settings));
-    }
+    } else if (!isMisplaced) changes.alterations.push(...alteration(address, wanted, settings));
+    else if (isOurs) misplaced.push(address);
   }
   // A v4 address on its way to another prefix length can be there with both.
   for (const address of misplaced) {
@@ -220,7 +218,7 @@ function alteration(
     (scope === RT_SCOPE_LINK && hasOwnRoute(address) === (settings.routes === undefined))
   )
     return [addressRequest('replace', ifIndex, wanted, settings)];
-  return [deletionOf(address), addressRequest('add', ifIndex, wanted, settings)];
+  return anew(address, wanted, settings);
 }
 
 /**
@@ -232,8 +230,17 @@ function rescoping(
   wanted: DesiredVirtual,
   settings: VirtualSettings,
 ): readonly AddressRequest[] {
-  const { ifIndex, ip, prefixLength, scope } = address;
-  if (familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK) return [];
+  const { ip, scope } = address;
+  return familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK ? [] : anew(address, wanted, settings);
+}
+
+/** Away and back, with the prefix length that it has. */
+function anew(
+  address: KernelAddress,
+  wanted: DesiredVirtual,
+  settings: VirtualSettings,
+): readonly AddressRequest[] {
+  const { ifIndex, prefixLength } = address;
   return [deletionOf(address), { ...addressRequest('add', ifIndex, wanted, settings), prefixLength }];
 }
 

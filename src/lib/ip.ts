@@ -292,3 +292,8 @@ function joinHex(groups: readonly number[], from: number, to: number): string {
   }
   return text;
 }
+
+/** `192.0.2.1:80`, `[2001:db8::1]:80` (RFC 3986 3.2.2). */
+export function formatEndpoint(ip: Ip, port: number): string {
+  return familyOf(ip) === 'v6' ? `[${ip}]:${port}` : `${ip}:${port}`;
+}

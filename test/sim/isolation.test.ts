@@ -3,7 +3,9 @@ import { describe, test } from 'node:test';
 import {
   type Cluster,
   clusterAtRest,
+  comeBack,
   forSeeds,
+  haveTheirOwn,
   longest,
   mostMoves,
   ownedBy,
@@ -81,16 +83,9 @@ describe('a switch that reboots', () => {
         'held in the dark',
       );
       world.measure();
-      const backAt = world.now;
-      for (const host of world.hosts) {
-        world.queue.in(5_000 * world.random(), () => world.lan.setPort(host.port, { up: true }));
-      }
-      world.run(5_000);
-      const isBack = () => ips.every((ip) => world.client.judge.holder(ip) === owners.get(ip)?.index);
-      world.runUntil(isBack, 10_000, 5);
-      durations.push(world.now - backAt);
+      durations.push(comeBack(cluster, owners));
       world.run(15_000);
-      assert.ok(isBack(), 'moved later');
+      assert.ok(haveTheirOwn(cluster, owners), 'moved later');
       stale.push(longest(cluster, ips, 'longestStaleMs'));
       assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0, 'two answered');
       assert.equal(mostMoves(cluster, ips), 0, 'moved');

@@ -3,6 +3,7 @@ import { describe, test } from 'node:test';
 import {
   type Cluster,
   clusterAtRest,
+  comeBack,
   disagreement,
   forSeeds,
   longest,
@@ -82,13 +83,7 @@ describe('a host with a network for management', () => {
       for (const host of world.hosts) world.lan.setPort(host.port, { up: false });
       world.run(30_000);
       world.measure();
-      const backAt = world.now;
-      for (const host of world.hosts)
-        world.queue.in(5_000 * world.random(), () => world.lan.setPort(host.port, { up: true }));
-      world.run(5_000);
-      const isBack = () => ips.every((ip) => world.client.judge.holder(ip) === owners.get(ip)?.index);
-      world.runUntil(isBack, 10_000, 5);
-      durations.push(world.now - backAt);
+      durations.push(comeBack(cluster, owners));
       world.run(15_000);
       assert.equal(mostMoves(cluster, ips), 0, 'moved');
       assert.equal(disagreement(cluster), undefined);

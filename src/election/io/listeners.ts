@@ -1,5 +1,5 @@
 import { errorText, LbdError } from '../../lib/errors.ts';
-import type { Ip } from '../../lib/ip.ts';
+import { formatEndpoint, type Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 
 /** An address that is still being checked for duplicates, or not there yet, can soon be bound. */
@@ -127,7 +127,7 @@ export class Listeners<Socket> {
   /** Names the neighbour that most likely has the port. */
   #failure(ip: Ip, cause: unknown): LbdError {
     const { protocol, port } = this.#options;
-    const where = `${protocol} ${ip.includes(':') ? `[${ip}]` : ip}:${port}`;
+    const where = `${protocol} ${formatEndpoint(ip, port)}`;
     const hint =
       (cause as NodeJS.ErrnoException | undefined)?.code === 'EADDRINUSE'
         ? "; something else has it, such as MetalLB's speaker, whose members use port 7946 too: set gossip.port"

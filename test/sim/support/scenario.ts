@@ -147,3 +147,18 @@ export function spread(samples: readonly number[]): string {
   const [p50, p99, max] = [0.5, 0.99, 1].map((fraction) => percentile(samples, fraction).toFixed(0));
   return `p50 ${p50}, p99 ${p99}, max ${max} ms (${samples.length} times)`;
 }
+
+/** A switch starts again: ports come up in random order over 5 s. Returns after how long each host has its own back, in ms. */
+export function comeBack(cluster: Cluster, owners: ReadonlyMap<Ip, SimHost>): number {
+  const { world } = cluster;
+  const backAt = world.now;
+  for (const host of world.hosts)
+    world.queue.in(5_000 * world.random(), () => world.lan.setPort(host.port, { up: true }));
+  world.run(5_000);
+  world.runUntil(() => haveTheirOwn(cluster, owners), 10_000, 5);
+  return world.now - backAt;
+}
+
+export function haveTheirOwn({ world, ips }: Cluster, owners: ReadonlyMap<Ip, SimHost>): boolean {
+  return ips.every((ip) => world.client.judge.holder(ip) === owners.get(ip)?.index);
+}

@@ -14,6 +14,7 @@ import type {
 } from '../../../src/iface/types.ts';
 import type { VirtualOutcome } from '../../../src/iface/virtual-addresses.ts';
 import { FAMILY_BITS, familyOf, formatPrefix, type Ip, type Prefix, prefixOf } from '../../../src/lib/ip.ts';
+import { link } from '../../support/fake-host.ts';
 
 /**
  * As much of Linux as virtual addresses meet: links by name, v4 addresses with a primary one for each subnet, v6 addresses
@@ -37,20 +38,9 @@ export class VirtualKernel implements Observed {
   addLink(name: string, kind: string | undefined, mac: string, change: Partial<Link> = {}): Link {
     const index = this.#nextIndex as IfIndex;
     this.#nextIndex += 1;
-    const link: Link = {
-      index,
-      name,
-      flags: 0,
-      type: 1,
-      mac: mac as Mac,
-      mtu: 1500,
-      master: undefined,
-      kind,
-      operState: 0,
-      ...change,
-    };
-    this.links.set(index, link);
-    return link;
+    const added = link(index, name, { flags: 0, mac: mac as Mac, kind, operState: 0, ...change });
+    this.links.set(index, added);
+    return added;
   }
 
   deleteLink(index: IfIndex): void {

@@ -7,6 +7,7 @@ import type { IfIndex, KernelRequest, Link, Mac } from '../../../src/iface/types
 import { isVirtualLink, virtualMac } from '../../../src/iface/virtual-link.ts';
 import { ByteWriter } from '../../../src/lib/bytes.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
+import { link } from '../../support/fake-host.ts';
 
 function written(requests: readonly KernelRequest[]): Uint8Array {
   const writer = new ByteWriter(4096);
@@ -86,24 +87,14 @@ test('property: a route that is asked for is read back as it was meant', () => {
 });
 
 test('isVirtualLink() knows the mark, on links of the kinds that lbd makes', () => {
-  const link = (kind: string | undefined, mac: string): Link => ({
-    index: LINK,
-    name: 'any',
-    flags: 0,
-    type: 1,
-    mac: mac as Mac,
-    mtu: 1500,
-    master: undefined,
-    kind,
-    operState: 0,
-  });
+  const of = (kind: string | undefined, mac: string): Link => link(LINK, 'any', { kind, mac: mac as Mac });
   for (const protocol of [5, 255]) {
     const mac = virtualMac({ table: 4_294_967_295, protocol });
-    assert.ok(isVirtualLink(link('dummy', mac)), mac);
+    assert.ok(isVirtualLink(of('dummy', mac)), mac);
   }
   assert.equal(virtualMac(undefined), '02:6c:62:64:00:00');
-  assert.ok(isVirtualLink(link('bridge', '02:6c:62:64:00:00')));
-  assert.ok(!isVirtualLink(link('veth', '02:6c:62:64:00:00')), 'a NIC that happens to have such an address');
-  assert.ok(!isVirtualLink(link(undefined, '02:6c:62:64:00:00')));
-  assert.ok(!isVirtualLink(link('dummy', '02:6c:62:65:00:00')));
+  assert.ok(isVirtualLink(of('bridge', '02:6c:62:64:00:00')));
+  assert.ok(!isVirtualLink(of('veth', '02:6c:62:64:00:00')), 'a NIC that happens to have such an address');
+  assert.ok(!isVirtualLink(of(undefined, '02:6c:62:64:00:00')));
+  assert.ok(!isVirtualLink(of('dummy', '02:6c:62:65:00:00')));
 });

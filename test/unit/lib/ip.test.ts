@@ -8,6 +8,7 @@ import {
   FAMILY_BITS,
   type Family,
   familyOf,
+  formatEndpoint,
   formatPrefix,
   formatRange,
   type Ip,
@@ -376,3 +377,8 @@ for (const [text, reason] of USABILITY) {
     else assert.match(given ?? '', reason);
   });
 }
+
+test('formatEndpoint() keeps the port apart from a v6 address', () => {
+  assert.equal(formatEndpoint('192.0.2.1' as Ip, 80), '192.0.2.1:80');
+  assert.equal(formatEndpoint('2001:db8::1' as Ip, 80), '[2001:db8::1]:80');
+});
