@@ -114,7 +114,7 @@ function kubernetesKeys() {
       ._default(absolutePath(), DEFAULT_KUBECONFIG)
       .check(
         z.describe(
-          'The kubeconfig file that lbd reaches the API server with; keep it readable by root only.',
+          'The kubeconfig file that lbd reaches the API server with; root and the group lbd read it (mode 0640), and lbd refuses one that others can.',
         ),
       ),
     context: z
