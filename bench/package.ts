@@ -12,10 +12,9 @@ const BENCH = 'package';
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const BINARY = join(ROOT, 'build/lbd');
 const LBCTL = join(ROOT, 'build/lbctl');
+const UNIT = join(ROOT, 'packaging/systemd/lbd.service');
 const SOCKET = '/run/lbd/lbd.sock';
 const ROUNDS = 15;
-/** RestartSec of packaging/systemd/lbd.service. */
-const RESTART_PAUSE_MS = 50;
 const SETTLE_MS = 5_000;
 const MEMORY: readonly {
   readonly services: number;
@@ -55,13 +54,14 @@ async function timeStartAndReturn(figures: Figures): Promise<void> {
   const stopPosts: number[] = [];
   const returns: number[] = [];
   const stopPost = stopPostCommand();
+  const pauseMs = restartPauseMs();
   let lbd = await lab.startLbd(host, options);
   for (let round = 0; round < ROUNDS; round++) {
     const killedAt = performance.now();
     await lbd.stop('SIGKILL');
     await host.run(['sh', '-c', stopPost], { env: { SERVICE_RESULT: 'signal' } });
     stopPosts.push(performance.now() - killedAt);
-    await new Promise((resolve) => setTimeout(resolve, RESTART_PAUSE_MS));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
     lbd = await lab.startLbd(host, options);
     returns.push(performance.now() - killedAt);
     starts.push(await lbd.ready());
@@ -85,10 +85,19 @@ function times(command: string, args: readonly string[]): readonly number[] {
 
 /** The shell command of ExecStopPost= as systemd would hand it to sh. */
 function stopPostCommand(): string {
-  const unit = readFileSync(join(ROOT, 'packaging/systemd/lbd.service'), 'utf8');
-  const [, command] = /^ExecStopPost=\/bin\/sh -c '(.*)'$/m.exec(unit) ?? [];
-  if (command === undefined) throw new Error('lbd.service: ExecStopPost= is no longer a shell command');
+  const command = ofUnit(/^ExecStopPost=\/bin\/sh -c '(.*)'$/m, 'ExecStopPost= with a shell command');
   return command.replaceAll('$$', '$').replaceAll('%n', 'lbd.service');
+}
+
+/** How long systemd waits between the end of lbd and its next start. */
+function restartPauseMs(): number {
+  return Number(ofUnit(/^RestartSec=(\d+)ms$/m, 'RestartSec= in milliseconds'));
+}
+
+function ofUnit(pattern: RegExp, what: string): string {
+  const [, value] = pattern.exec(readFileSync(UNIT, 'utf8')) ?? [];
+  if (value === undefined) throw new Error(`${UNIT}: expected ${what}, found none`);
+  return value;
 }
 
 async function recordMemory(figures: Figures, expected: (typeof MEMORY)[number]): Promise<void> {
