@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import fs, {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -88,6 +100,42 @@ describe('loadFromImage()', () => {
     assert.equal(error.code, 'native.corrupt');
     assert.match(error.message, new RegExp(`expected SHA-256 ${sha256}, got [0-9a-f]{64}`));
   });
+
+  // No other user can do this to a directory of mode 0700: it is the second line, against a file system that lies.
+  const needsRoot = process.geteuid?.() === 0 ? false : 'needs root, to give a file away';
+  const changes = [
+    ['belongs to somebody else', /belongs to uid 65534, not 0$/, (file: string) => chownSync(file, 65534, 0)],
+    ['is writable for its group', /is writable for others$/, (file: string) => chmodSync(file, 0o520)],
+    ['is writable for everybody', /is writable for others$/, (file: string) => chmodSync(file, 0o502)],
+    [
+      'has other content',
+      /reads back changed: expected SHA-256 [0-9a-f]{64}, got [0-9a-f]{64}$/,
+      (file: string) => {
+        chmodSync(file, 0o700);
+        writeFileSync(file, 'somebody else wrote this');
+      },
+    ],
+  ] as const;
+  for (const [what, reason, change] of changes) {
+    it(`refuses a file that ${what} once it is written, and takes it away`, { skip: needsRoot }, (context) => {
+      const directory = emptyDirectory(what.replaceAll(' ', '-'));
+      const open = fs.openSync;
+      context.mock.method(fs, 'openSync', (path: string, flags: number) => {
+        // writeFileSync() comes this way too, when there is no file yet.
+        if (existsSync(path)) change(path);
+        return open(path, flags);
+      });
+      syncBuiltinESMExports();
+      const error = thrownBy(() =>
+        loadFromImage({ image, sha256, directories: [directory], load: () => assert.fail('loaded') }),
+      );
+      context.mock.restoreAll();
+      syncBuiltinESMExports();
+      assert.equal(error.code, 'native.not-loadable');
+      assert.match(error.message, reason);
+      assert.deepEqual(readdirSync(directory), []);
+    });
+  }
 
   it('a directory that may not be written to is one of the reasons', () => {
     const directory = emptyDirectory('read-only');
