@@ -81,6 +81,8 @@ async function bundle() {
     legalComments: 'none',
     sourcemap: 'external',
     metafile: true,
+    // Modules are called by their path in the bundle: node_modules may be a link, and is called that all the same.
+    preserveSymlinks: true,
     logLevel: 'warning',
     define: {
       // CommonJS has none. The one user, the addon's loader, asks only outside of a single executable.
