@@ -117,7 +117,9 @@ describe('loadFromImage()', () => {
     ],
   ] as const;
   for (const [what, reason, change] of changes) {
-    it(`refuses a file that ${what} once it is written, and takes it away`, { skip: needsRoot }, (context) => {
+    it(`refuses a file that ${what} once it is written, and takes it away`, {
+      skip: needsRoot,
+    }, (context) => {
       const directory = emptyDirectory(what.replaceAll(' ', '-'));
       const open = fs.openSync;
       context.mock.method(fs, 'openSync', (path: string, flags: number) => {
