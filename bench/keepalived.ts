@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Clients, type SeenByClients } from '../test/support/clients.ts';
 import { createLab, type Lab } from '../test/support/lab.ts';
@@ -38,11 +39,13 @@ export class VrrpHosts {
     fault: VrrpFault,
     probe: { readonly probeMs: number; readonly pingMs: number },
   ): Promise<SeenByClients> {
-    const clients = await Clients.start(
-      { prober: this.#lab.host('judge'), pings: this.#lab.host('client') },
-      VIP,
-      { ...probe, daemons: () => [...this.#processes.values()].map(({ pid }) => pid) },
-    );
+    const [judge, client] = [this.#lab.host('judge'), this.#lab.host('client')];
+    // The last round may have left the client with the MAC of a host that has let go and told nobody.
+    await client.run(['ip', 'neigh', 'flush', 'dev', 'eth0']);
+    const clients = await Clients.start({ prober: judge, pings: client }, VIP, {
+      ...probe,
+      daemons: () => [...this.#processes.values()].map(({ pid }) => pid),
+    });
     const { mac } = await clients.prober.firstAnswer(VIP, { sinceMs: labTimeMs() });
     const owner = this.#hosts.find((host) => host.nic('eth0').mac === mac);
     if (owner === undefined) throw new Error(`nobody has ${mac}`);
@@ -52,8 +55,7 @@ export class VrrpHosts {
     await clients.firstOther(mac, fromMs, 30_000);
     await sleep(500 + 500 * Math.random());
     await this.#recover(owner, fault);
-    // Until they are of one mind again, which takes them three adverts.
-    await sleep(1_000 + 4_000 * this.#advertS);
+    await this.#agreed();
     const seen = await clients.stop(fromMs);
     await this.#clean(owner, fault);
     return seen;
@@ -66,6 +68,7 @@ export class VrrpHosts {
   /** Starts keepalived on the host; all are BACKUP of equal standing but for their priority, and none preempts. */
   async #run(host: LabHost): Promise<void> {
     const priority = 100 - this.#hosts.indexOf(host);
+    const [parent, child] = pidFiles(host);
     await host.writeFile('/etc/keepalived.conf', config(host.name, priority, this.#advertS));
     const process = await host.spawn(
       favoured([
@@ -74,8 +77,8 @@ export class VrrpHosts {
         '--vrrp',
         '--log-console',
         '--use-file=/etc/keepalived.conf',
-        `--pid=/run/keepalived-${host.name}.pid`,
-        `--vrrp_pid=/run/vrrp-${host.name}.pid`,
+        `--pid=${parent}`,
+        `--vrrp_pid=${child}`,
       ]),
     );
     this.#processes.set(host, process);
@@ -85,8 +88,7 @@ export class VrrpHosts {
     if (fault === 'host cut off') return this.#lab.segment().disconnect(owner);
     const keepalived = this.#processes.get(owner);
     if (keepalived === undefined) throw new Error(`no keepalived on ${owner.name}`);
-    // Its parent only watches the process that does VRRP: a signal of death goes to both.
-    if (fault === 'SIGKILL') process.kill(-keepalived.pid, 'SIGKILL');
+    if (fault === 'SIGKILL') killAll(keepalived.pid);
     else keepalived.kill('SIGTERM');
   }
 
@@ -102,9 +104,29 @@ export class VrrpHosts {
   async #clean(owner: LabHost, fault: VrrpFault): Promise<void> {
     if (fault !== 'SIGKILL') return;
     await owner.run(['ip', 'addr', 'del', `${VIP}/24`, 'dev', 'eth0'], { mayFail: true });
+    // Left behind by one that was killed, they keep the next from starting.
+    await owner.run(['rm', '-f', ...pidFiles(owner)]);
     await this.#run(owner);
-    await sleep(1_000 + 4_000 * this.#advertS);
+    await this.#agreed();
   }
+
+  /** Until they are of one mind again: the next advert of the one of higher priority tells the other. */
+  async #agreed(): Promise<void> {
+    await sleep(500 + 2_000 * this.#advertS);
+  }
+}
+
+/** Of the process and of its child. */
+function pidFiles(host: LabHost): readonly [string, string] {
+  return [`/run/keepalived-${host.name}.pid`, `/run/vrrp-${host.name}.pid`];
+}
+
+/** The process watches a child that does VRRP, and each acts on the death of the other: neither gets to run. */
+function killAll(pid: number): void {
+  process.kill(pid, 'SIGSTOP');
+  const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').trim().split(' ').map(Number);
+  for (const one of children) process.kill(one, 'SIGSTOP');
+  for (const one of [...children, pid]) process.kill(one, 'SIGKILL');
 }
 
 function config(name: string, priority: number, advertS: number): string {
