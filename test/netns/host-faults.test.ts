@@ -190,7 +190,7 @@ describe('a running lbd', { skip: SKIP }, () => {
     });
   });
 
-  test('sets the ARP sysctls, shows what they were, and puts a drift right', async () => {
+  test('sets the ARP sysctls, shows what they were, and puts a drift right', async (context) => {
     const { host } = scenario;
     await scenario.sysctl('net/ipv4/conf/eth0/arp_announce', 1);
     const lbd = await scenario.startLbd();
@@ -208,7 +208,11 @@ describe('a running lbd', { skip: SKIP }, () => {
     const table = await lbd.lbctl(['status']);
     assert.match(table.stdout, /arp_ignore.* 1 .* 0 /);
 
-    await scenario.sysctl('net/ipv4/conf/eth0/arp_ignore', 0);
+    const file = '/proc/sys/net/ipv4/conf/eth0/arp_ignore';
+    const weaken = `sysctl -qw ${IGNORE}=0; from=$(date +%s%3N); until grep -q 1 ${file}; do :; done`;
+    const { stdout } = await host.run(['sh', '-c', `${weaken}; echo $(($(date +%s%3N) - from))`]);
+    context.diagnostic(`put right after ${stdout.trim()} ms`);
+    assert.ok(Number(stdout) <= 100, `${stdout} ms`);
     await lbd.waitForStatus((document) => sysctlOf(document, IGNORE)?.drifts === 1, { describe: 'a drift' });
     assert.deepEqual(await values(), ['1', '2']);
     await lbd.waitForLog('sysctl.drift', { key: IGNORE, was: '0' });

@@ -1,6 +1,6 @@
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
-import { readSysctlNumber, writeSysctl } from '../../sys/sysctl.ts';
+import { readSysctlNumber, sysctlPath, writeSysctl } from '../../sys/sysctl.ts';
 import {
   ALL_INTERFACES,
   isAsExpected,
@@ -12,13 +12,16 @@ import {
   sysctlName,
 } from '../sysctl-plan.ts';
 import type { SysctlState } from '../types.ts';
+import { SysctlWatch } from './sysctl-watch.ts';
 
 /**
- * Keeps the ARP sysctls of the watched NICs as `sysctl-plan.ts` wants them. The kernel tells nobody when they change
- * (RTM_NEWNETCONF covers forwarding and its like, not ARP), so the files are read once in a while: 0.5 ms for ten NICs.
- * What was written is never taken back, see docs/architecture.md.
+ * Keeps the ARP sysctls of the watched NICs as `sysctl-plan.ts` wants them. No notification of rtnetlink tells when they
+ * change (RTM_NEWNETCONF covers forwarding and its like, not ARP); `SysctlWatch` hears of most writes, and for the others
+ * the files are read once in a while: 0.5 ms for ten NICs. What was written is never taken back, see docs/architecture.md.
  */
 const CHECK_INTERVAL_MS = 1_000;
+/** A first write is looked at at once, more of them together: whoever fights over a value does not fill the day. */
+const CHECK_AFTER_WRITE_MS = 50;
 
 export type SysctlGuardOptions = {
   readonly logger: Logger;
@@ -45,6 +48,10 @@ export class SysctlGuard {
   #interfaces: readonly string[] = [];
   #findings: readonly SysctlFinding[] = [];
   #timer: NodeJS.Timeout | undefined;
+  readonly #watch: SysctlWatch;
+  /** What was written since the last look is looked at by this one. */
+  #checkLater: NodeJS.Timeout | undefined;
+  #checkedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: SysctlGuardOptions) {
     this.#logger = options.logger;
@@ -52,6 +59,7 @@ export class SysctlGuard {
     this.#root = options.root;
     this.#enforce = options.enforce;
     this.#before = new Map(options.before);
+    this.#watch = new SysctlWatch({ logger: options.logger, onWrite: () => this.#written() });
   }
 
   /**
@@ -69,6 +77,14 @@ export class SysctlGuard {
     this.#timer.unref();
   }
 
+  /** Somebody wrote to one of the files, which may have been lbd. */
+  #written(): void {
+    if (this.#checkLater !== undefined) return;
+    const pauseMs = this.#checkedAtMs + CHECK_AFTER_WRITE_MS - performance.now();
+    if (pauseMs <= 0) return this.check();
+    this.#checkLater = setTimeout(() => this.check(), pauseMs).unref();
+  }
+
   setEnforce(enforce: boolean): void {
     if (enforce === this.#enforce) return;
     this.#enforce = enforce;
@@ -77,6 +93,11 @@ export class SysctlGuard {
 
   /** Reads everything and writes what is wrong. */
   check(): void {
+    clearTimeout(this.#checkLater);
+    this.#checkLater = undefined;
+    this.#checkedAtMs = performance.now();
+    // First, so that nothing that is written from now on is missed.
+    this.#watch.follow(this.#places().map((place) => sysctlPath({ family: 'ipv4', ...place }, this.#root)));
     const plan = this.#plan();
     const writes = this.#enforce ? plan.writes : [];
     for (const write of writes) this.#put(write);
@@ -116,6 +137,8 @@ export class SysctlGuard {
   /** The values stay as they are: on a host with kube-ipvs0, to take them back would make duplicates. */
   close(): void {
     clearInterval(this.#timer);
+    clearTimeout(this.#checkLater);
+    this.#watch.close();
   }
 
   #plan(): ReturnType<typeof planSysctls> {
