@@ -3,13 +3,15 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { globSync, readFileSync, statSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
+import { programs } from '../../scripts/debian/commands.ts';
 import { bundledPackages } from '../../scripts/debian/copyright.ts';
 import { configJsonSchema } from '../../src/config/json-schema.ts';
 import { buildPackage, EPOCH, scratchDirectory, skipWithout } from './support/built.ts';
+import { completed } from './support/shells.ts';
 
 const ROOT = join(import.meta.dirname, '../..');
 const ARCHITECTURE = process.arch === 'arm64' ? 'arm64' : 'amd64';
@@ -70,11 +72,27 @@ describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
   test('brings a configuration that is valid, and a schema that it names', () => {
     const config = join(tree, 'etc/lbd.toml');
     execFileSync(join(tree, 'usr/bin/lbctl'), ['config', 'check', config]);
+    assert.equal(inTree('etc/lbd.toml'), readFileSync(join(ROOT, 'etc/lbd.toml.example'), 'utf8'));
     assert.match(inTree('etc/lbd.toml'), /^#:schema file:\/\/\/usr\/share\/lbd\/lbd\.schema\.json\n/);
     assert.deepEqual(JSON.parse(inTree('usr/share/lbd/lbd.schema.json')), configJsonSchema());
     const conffiles = execFileSync('dpkg-deb', ['--ctrl-tarfile', deb]);
     const listed = spawnSync('tar', ['-xO', './conffiles'], { input: conffiles, encoding: 'utf8' });
     assert.equal(listed.stdout, '/etc/lbd.toml\n');
+  });
+
+  test('brings the changelog of this version, with every item that CHANGELOG.md has', () => {
+    const changelog = unpacked('usr/share/doc/lbd/changelog.gz');
+    assert.match(changelog, /^lbd \(0\.1\.0\) unstable; urgency=medium\n/);
+    assert.match(changelog, /^ -- .+ <.+@.+> {2}\w{3}, \d\d \w{3} \d{4} [\d:]{8} \+0000$/m);
+    const markdown = readFileSync(join(ROOT, 'CHANGELOG.md'), 'utf8');
+    const words = (text: string): string => text.replaceAll('`', '').replaceAll(/\s+/g, ' ');
+    const items = markdown
+      .split(/^- /m)
+      .slice(1)
+      .flatMap((item) => item.split(/\n\n/)[0] ?? []);
+    assert.ok(items.length > 10);
+    const packaged = words(changelog.replaceAll(/\n {4}(?=\S)/g, ' '));
+    for (const item of items) assert.ok(packaged.includes(` * ${words(item).trim()} `), item);
   });
 
   test('brings the examples of routing daemons, as they are tested', () => {
@@ -129,39 +147,41 @@ describe('the Debian package', { skip: skipWithout('dpkg-deb') }, () => {
   ];
   for (const [typed, expected] of completions) {
     test(`bash completes "${typed}"`, () => {
-      const words = typed.split(' ');
-      const script = `touch file.toml; source "$1"; COMP_WORDS=("\${@:2}"); COMP_CWORD=$(($# - 2)); _$2; printf '%s\\n' "\${COMPREPLY[@]}"`;
-      const file = join(tree, 'usr/share/bash-completion/completions', words[0] ?? '');
-      const work = execFileSync('mktemp', ['-d', join(scratch.path, 'XXXXXX')], { encoding: 'utf8' }).trim();
-      const shown = spawnSync('bash', ['-c', script, 'bash', file, ...words], {
-        cwd: work,
-        encoding: 'utf8',
-      });
-      const offered = shown.stdout.split('\n').filter((word) => word !== '');
-      assert.deepEqual(offered.sort(), [...expected].sort(), shown.stderr);
+      const work = mkdtempSync(join(scratch.path, 'bash-'));
+      writeFileSync(join(work, 'file.toml'), '');
+      const [offered = []] = completed('bash', tree, work, [typed]);
+      assert.deepEqual([...offered].sort(), [...expected].sort());
     });
   }
 
-  test('brings completions that zsh reads', { skip: skipWithout('zsh') }, () => {
-    for (const name of ['lbd', 'lbctl'])
-      execFileSync('zsh', ['-n', join(tree, `usr/share/zsh/vendor-completions/_${name}`)]);
-  });
+  for (const shell of ['bash', 'zsh', 'fish'] as const) {
+    test(`${shell} completes every command and every option of lbd and lbctl`, {
+      skip: skipWithout(shell),
+    }, () => {
+      const lines = Object.values(programs()).flatMap(({ name, pages }) =>
+        pages.flatMap(({ path, children, options }) => {
+          const typed = [name, ...path].join(' ');
+          const flags = options.flatMap(({ long }) => long ?? []);
+          const commands = children.length > 0 ? [{ typed: `${typed} `, expected: children }] : [];
+          return [...commands, { typed: `${typed} --`, expected: flags }];
+        }),
+      );
+      assert.ok(lines.some(({ typed, expected }) => typed === 'lbctl keys ' && expected.includes('add')));
+      const typed = lines.map((line) => line.typed);
+      const offered = completed(shell, tree, mkdtempSync(join(scratch.path, `${shell}-`)), typed);
+      for (const [index, { typed, expected }] of lines.entries()) {
+        const missing = expected.filter((word) => offered[index]?.includes(word) !== true);
+        assert.deepEqual(missing, [], `"${typed}" offers ${offered[index]?.join(' ')}`);
+      }
+    });
+  }
 
-  test('brings completions that fish reads and follows', { skip: skipWithout('fish') }, () => {
-    const files = ['lbd', 'lbctl'].map((name) =>
-      join(tree, `usr/share/fish/vendor_completions.d/${name}.fish`),
-    );
-    for (const file of files) execFileSync('fish', ['-n', file]);
-    const sources = files.map((file) => `source ${file}`).join('; ');
-    for (const [typed, expected] of completions.filter(([, words]) => !words.includes('file.toml'))) {
-      const shown = execFileSync('fish', ['--no-config', '-c', `${sources}; complete -C '${typed}'`], {
-        cwd: scratch.path,
-        encoding: 'utf8',
-        env: { ...process.env, HOME: scratch.path },
-      });
-      const offered = shown.split('\n').map((line) => line.split('\t')[0]);
-      for (const word of expected.filter((each) => !each.startsWith('-h') && each !== '--help'))
-        assert.ok(offered.includes(word), `${typed}: ${shown}`);
+  test('brings completions that zsh and fish find no fault with', {
+    skip: skipWithout('zsh', 'fish'),
+  }, () => {
+    for (const name of ['lbd', 'lbctl']) {
+      execFileSync('zsh', ['-n', join(tree, `usr/share/zsh/vendor-completions/_${name}`)]);
+      execFileSync('fish', ['-n', join(tree, `usr/share/fish/vendor_completions.d/${name}.fish`)]);
     }
   });
 
