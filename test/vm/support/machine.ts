@@ -1,10 +1,10 @@
-import { connect } from 'node:net';
 import { LbdError } from '../../../src/lib/errors.ts';
 import type { LabHost } from '../../support/lab-host.ts';
 import { LabCommandError, type LabProcess, type RunResult } from '../../support/lab-process.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { waitFor, within } from '../../support/wait.ts';
 import type { Image } from './image.ts';
+import { askMonitor } from './monitor.ts';
 
 /**
  * A machine of the lab: QEMU in software, with Debian's kernel and systemd, on the lab's segment.
@@ -46,7 +46,6 @@ const CLOCK = 'shift=1,sleep=on';
 const SNAPSHOT = 'booted';
 const BOOT_TIMEOUT_MS = 240_000;
 const WAKE_TIMEOUT_MS = 180_000;
-const MONITOR_TIMEOUT_MS = 60_000;
 const RUN_TIMEOUT_MS = 180_000;
 const WAIT_TIMEOUT_MS = 120_000;
 const CONSOLE_TAIL_CHARACTERS = 2_000;
@@ -222,23 +221,13 @@ export class Machine {
     await this.run(`date --set @${(Date.now() / 1000).toFixed(3)} >/dev/null`);
   }
 
-  /** A command of QEMU's own monitor; resolves with what it says. */
-  async #monitor(command: string): Promise<string> {
-    const socket = connect(this.host.outside(this.#path('monitor')));
-    let text = '';
-    const { promise, resolve, reject } = Promise.withResolvers<string>();
-    socket.on('error', reject);
-    socket.on('data', (chunk: Buffer) => {
-      text += chunk.toString();
-      // The greeting ends with a prompt, and so does the answer.
-      if (text.split('(qemu) ').length > 2) resolve(text);
-    });
-    socket.write(`${command}\n`);
-    try {
-      return await within(promise, MONITOR_TIMEOUT_MS, () => `QEMU's ${command}: ${text}`);
-    } finally {
-      socket.destroy();
-    }
+  /** Pulls the cable of its NIC out, or puts it back in. */
+  async setCable(isIn: boolean): Promise<void> {
+    await this.#monitor(`set_link nic0 ${isIn ? 'on' : 'off'}`);
+  }
+
+  #monitor(command: string): Promise<string> {
+    return askMonitor(this.host.outside(this.#path('monitor')), command);
   }
 
   /** The last that the kernel and systemd said on the serial console. */
@@ -322,7 +311,7 @@ export class Machine {
       '-kernel', image.kernel, '-initrd', image.initrd, '-append', kernel.join(' '),
       '-drive', `file=${this.#path('disk.qcow2')},if=virtio,format=qcow2,cache=writeback,discard=unmap`,
       '-netdev', 'tap,id=net0,ifname=tap0,script=no,downscript=no',
-      '-device', `virtio-net-pci,netdev=net0,mac=${mac},romfile=`,
+      '-device', `virtio-net-pci,id=nic0,netdev=net0,mac=${mac},romfile=`,
       '-device', 'virtio-rng-pci',
       '-device', 'virtio-serial-pci', '-chardev', 'stdio,id=agent,signal=off',
       '-device', 'virtserialport,chardev=agent,name=lab',
