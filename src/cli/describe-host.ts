@@ -155,6 +155,8 @@ function fate(part: Placement): string {
         `not served here: ${part.nic.name} has ${formatPrefix(part.subnet)}, but is not selected; ` +
         `add "${part.nic.name}" to ${part.configuredIn}`
       );
+    case 'unusable':
+      return `not served here: ${part.nic.name} has ${formatPrefix(part.subnet)}, but ${part.nic.why}`;
     case 'virtual':
       return 'virtual: in no subnet of this host, so that routers have to be told of it';
     default:

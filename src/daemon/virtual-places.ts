@@ -1,5 +1,5 @@
 import type { PoolConfig } from '../config/types.ts';
-import type { HostView } from '../iface/nic-selection.ts';
+import { type HostView, localSubnets } from '../iface/nic-selection.ts';
 import { Locality } from '../iface/virtual-locality.ts';
 import {
   broadcastOf,
@@ -68,7 +68,7 @@ export class VirtualPlaces {
 
   /** What the host is now, and which subnets other members have. */
   update(host: HostView, others: readonly Prefix[], now: Instant): void {
-    this.#locality.update([...host.nics.flatMap(({ subnets }) => subnets), ...others], now);
+    this.#locality.update([...localSubnets(host), ...others], now);
     if (host.signature === this.#host?.signature && this.#generation === this.#locality.generation) return;
     this.#host = host;
     this.#generation = this.#locality.generation;
@@ -137,7 +137,7 @@ export class VirtualPlaces {
  * sent to lbd's link, where it ends.
  */
 function harmOf(aggregate: Prefix, host: HostView): string | undefined {
-  for (const { name, subnets } of host.nics) {
+  for (const { name, subnets } of [...host.nics, ...(host.unusable ?? [])]) {
     const subnet = subnets.find((other) => overlap(aggregate, other));
     if (subnet !== undefined) return `overlaps ${formatPrefix(subnet)} of ${name}`;
   }

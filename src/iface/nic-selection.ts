@@ -80,6 +80,8 @@ export type UnusableLink = {
   readonly subnets: readonly Prefix[];
   /** `it is a member of br0` */
   readonly why: string;
+  /** Of a bridge, a bond or a VRF: what asks for an address of its subnets asks by ARP, and nobody answers. */
+  readonly isMember: boolean;
 };
 
 export type NicSelection =
@@ -136,6 +138,7 @@ export function viewHost(
           name: link.name,
           subnets: subnets.of(link.index),
           why: why ?? 'it has no hardware address',
+          isMember: link.master !== undefined,
         });
       continue;
     }
@@ -233,6 +236,15 @@ function withDefaultRoute(
 
 function isOnNic(route: KernelRoute, nics: readonly Nic[]): boolean {
   return nics.some((nic) => nic.ifIndex === route.ifIndex);
+}
+
+/** The subnets in which addresses are not virtual on this host, whether it can serve them or not. */
+export function localSubnets(host: HostView): readonly Prefix[] {
+  return [...host.nics, ...memberLinks(host)].flatMap(({ subnets }) => subnets);
+}
+
+export function memberLinks({ unusable = [] }: HostView): readonly UnusableLink[] {
+  return unusable.filter(({ isMember }) => isMember);
 }
 
 /** Where `ip` belongs on this host, or why it belongs nowhere. The longest matching subnet wins, on an up NIC if two have it. */

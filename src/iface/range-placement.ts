@@ -7,11 +7,21 @@ import {
   ipFromNumber,
   ipToNumber,
   type Prefix,
+  prefixContains,
   prefixRange,
   rangeContains,
   rangesOverlap,
 } from '../lib/ip.ts';
-import { allowedFor, type HostView, longestMatch, type Nic, selectNic } from './nic-selection.ts';
+import {
+  allowedFor,
+  type HostView,
+  localSubnets,
+  longestMatch,
+  memberLinks,
+  type Nic,
+  selectNic,
+  type UnusableLink,
+} from './nic-selection.ts';
 
 /** Which parts of a range of addresses belong on which NIC of this host, without looking at each address. */
 export type Placement =
@@ -25,6 +35,13 @@ export type Placement =
       readonly subnet: Prefix;
       /** Where the configuration would select it: `[local] interfaces`. */
       readonly configuredIn: string;
+    }
+  /** A link has the subnet that can carry no address. */
+  | {
+      readonly kind: 'unusable';
+      readonly range: IpRange;
+      readonly nic: UnusableLink;
+      readonly subnet: Prefix;
     }
   /** In no subnet of this host. */
   | { readonly kind: 'virtual'; readonly range: IpRange };
@@ -64,7 +81,7 @@ function cut(range: IpRange, host: HostView): readonly IpRange[] {
   const family = familyOf(range.first);
   const [first, last] = [ipToNumber(range.first), ipToNumber(range.last)];
   const starts = new Set([first]);
-  for (const subnet of host.nics.flatMap((nic) => nic.subnets)) {
+  for (const subnet of localSubnets(host)) {
     const held = prefixRange(subnet);
     if (!rangesOverlap(held, range)) continue;
     for (const start of [ipToNumber(held.first), ipToNumber(held.last) + 1n]) {
@@ -83,9 +100,12 @@ function placePart(range: IpRange, host: HostView): Placement {
   const local = longestMatch(range.first, host.nics, selected[familyOf(range.first)]);
   if (local !== undefined) return { kind: 'local', range, ...local };
   const other = longestMatch(range.first, host.nics);
-  return other === undefined
-    ? { kind: 'virtual', range }
-    : { kind: 'unselected', range, ...other, configuredIn };
+  if (other !== undefined) return { kind: 'unselected', range, ...other, configuredIn };
+  for (const nic of memberLinks(host)) {
+    const subnet = nic.subnets.find((each) => prefixContains(each, range.first));
+    if (subnet !== undefined) return { kind: 'unusable', range, nic, subnet };
+  }
+  return { kind: 'virtual', range };
 }
 
 function sameFate(left: Placement, right: Placement): boolean {

@@ -128,6 +128,21 @@ test('describeNetwork() says how addresses are put there', () => {
   );
 });
 
+test('describePools() says which member of another link has the subnet of a pool', () => {
+  const { name, subnets } = nic(2, ['10.85.0.0/24']);
+  const host = {
+    ...hostOf([ETH0], [0]),
+    unusable: [{ name, subnets, why: 'it is in the VRF red', isMember: true }],
+  };
+  const { remarks } = describePools(config('[[pool]]\nname = "a"\naddresses = ["10.85.0.0/28"]\n'), host);
+  assert.deepEqual(remarks, [
+    {
+      severity: 'warning',
+      text: 'a: 10.85.0.0/28 (16 addresses) is not served here: eth2 has 10.85.0.0/24, but it is in the VRF red.',
+    },
+  ]);
+});
+
 test('describePools() says what is local and what is virtual, also of a part of a range', () => {
   const pool = (addresses: string, more = '') =>
     `[[pool]]\nname = "a"\naddresses = ["${addresses}"]\n${more}`;

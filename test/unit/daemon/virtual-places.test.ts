@@ -65,6 +65,21 @@ test('of() is undefined for what is in a subnet of this host or of another, or i
   assert.equal(routeOf(found, '2001:db8:0:1::7'), '2001:db8:0:1::7/128');
 });
 
+test('of() is undefined for what is in the subnet of a member of a bridge, bond or VRF, unlike in one of a tunnel', () => {
+  const link = { name: 'eth1', subnets: [subnet('10.85.0.0/24')], why: 'it is in the VRF red' };
+  const at = (isMember: boolean) => {
+    const view = { ...host(['10.0.0.0/24']), unusable: [{ ...link, isMember }] };
+    return places([aggregated('a', ['10.85.0.200-10.85.0.210'], { v4: 28 })], view).of('10.85.0.201' as Ip);
+  };
+  assert.equal(at(true), undefined);
+  const place = at(false);
+  assert.equal(place && formatPrefix(place.route), '10.85.0.201/32');
+  assert.match(
+    place?.reason ?? '',
+    /aggregate 10\.85\.0\.192\/28 of pool "a" overlaps 10\.85\.0\.0\/24 of eth1/,
+  );
+});
+
 test('of() takes the aggregate of the pool that has the address, by family', () => {
   const found = places([
     aggregated('a', ['203.0.113.0/25', '2001:db8:a::/64'], { v4: 24 }),

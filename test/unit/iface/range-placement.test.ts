@@ -91,6 +91,19 @@ test('placeRange() cuts a range where its fate changes', () => {
   for (const [text, expected] of cases) assert.deepEqual(placed(text), expected, text);
 });
 
+test('placeRange() says which member of another link has the subnet', () => {
+  const member = { name: 'eth3', subnets: nic(3, ['10.85.0.0/25']).subnets, why: 'it is in the VRF red' };
+  const host = { ...HOST, unusable: [{ ...member, isMember: true }] };
+  const parts = placeRange(range('10.85.0.0/24'), host).map((part) => {
+    const what = part.kind === 'unusable' ? `${part.nic.name} ${part.nic.why}` : part.kind;
+    return `${formatRange(part.range)} ${what}`;
+  });
+  assert.deepEqual(parts, [
+    '10.85.0.0-10.85.0.127 eth3 it is in the VRF red',
+    '10.85.0.128-10.85.0.255 virtual',
+  ]);
+});
+
 test('placeRange() agrees with selectNic() on each address and leaves none out', () => {
   const bounds = fc.tuple(fc.integer({ min: 0, max: 1023 }), fc.integer({ min: 0, max: 1023 }));
   const subnets = fc.array(fc.tuple(fc.integer({ min: 0, max: 31 }), fc.integer({ min: 24, max: 27 })), {
