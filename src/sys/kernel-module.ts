@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { globSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
 import { join } from 'node:path';
 
@@ -13,7 +13,18 @@ export function moduleState(name: string, root = '/'): ModuleState {
   // kernel/drivers/net/dummy.ko.xz: kernel/…
   const file = new RegExp(`^\\S*/${name}\\.ko(\\.\\w+)?(:|$)`, 'm');
   if (file.test(readOrNothing(join(directory, 'modules.builtin')))) return 'present';
-  return file.test(readOrNothing(join(directory, 'modules.dep'))) ? 'loadable' : 'missing';
+  const isThere = file.test(readOrNothing(join(directory, 'modules.dep')));
+  return isThere && !isBarred(name, root) ? 'loadable' : 'missing';
+}
+
+/** By a line that keeps the kernel from loading it, as guides for hardening a host have it (modprobe.d(5)). */
+function isBarred(name: string, root: string): boolean {
+  const line = new RegExp(
+    `^\\s*(blacklist\\s+${name}|install\\s+${name}\\s+(/usr)?/bin/(false|true))\\s*$`,
+    'm',
+  );
+  const files = globSync('{etc,run,usr/local/lib,usr/lib,lib}/modprobe.d/*.conf', { cwd: root });
+  return files.some((file) => line.test(readOrNothing(join(root, file))));
 }
 
 function exists(path: string): boolean {

@@ -17,6 +17,17 @@ test('moduleState() knows what is loaded, built in, on the disk, or nowhere', ()
     );
     writeFileSync(join(directory, 'modules.builtin'), 'kernel/drivers/net/veth.ko\n');
     assert.equal(moduleState('dummy', root), 'loadable');
+    mkdirSync(join(root, 'etc/modprobe.d'), { recursive: true });
+    for (const line of ['blacklist dummy', 'install dummy /bin/false', 'install\tdummy /usr/bin/true ']) {
+      writeFileSync(join(root, 'etc/modprobe.d/hardening.conf'), `# none of these\n${line}\n`);
+      assert.equal(moduleState('dummy', root), 'missing', line);
+      assert.equal(moduleState('bridge', root), 'loadable');
+    }
+    writeFileSync(
+      join(root, 'etc/modprobe.d/hardening.conf'),
+      '#blacklist dummy\noptions dummy numdummies=0\n',
+    );
+    assert.equal(moduleState('dummy', root), 'loadable');
     assert.equal(moduleState('bridge', root), 'loadable');
     assert.equal(moduleState('llc', root), 'missing', 'named as what another one needs');
     assert.equal(moduleState('ifb', root), 'missing');
