@@ -1,6 +1,7 @@
 import { withWaiting } from '../config/listing.ts';
 import type { Config, ConfigListing, ConfigProblem } from '../config/types.ts';
 import { LocalDriver, type NamedReport } from '../iface/io/local-driver.ts';
+import { NeighbourTables } from '../iface/io/neighbour-tables.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { SysctlGuard } from '../iface/io/sysctl-guard.ts';
@@ -75,6 +76,7 @@ export class Daemon {
   readonly #virtual: VirtualService;
   readonly #sourceRouting: SourceRouting;
   readonly #sysctls: SysctlGuard;
+  readonly #neighbours: NeighbourTables;
   readonly #cluster: KubeCluster;
   readonly #allocator: Allocator;
   readonly #events: EventReporter;
@@ -160,6 +162,7 @@ export class Daemon {
       before: loadSysctlsBefore(config.state.directory),
       onBefore: () => saveSysctlsBefore(config.state.directory, this.#sysctls.before(), logger),
     });
+    this.#neighbours = new NeighbourTables({ logger, now: bootTimeMs });
     this.#cluster = new KubeCluster({
       config: config.kubernetes,
       stateDirectory: config.state.directory,
@@ -263,13 +266,8 @@ export class Daemon {
       await Promise.all([this.#local, this.#virtual, this.#sourceRouting].map((part) => part.removeAll()));
     }
     await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
-    this.#health?.close();
-    this.#local.close();
-    this.#virtual.close();
-    this.#sourceRouting.close();
-    this.#sysctls.close();
-    this.#wire.close();
-    this.#reportLog.close();
+    const parts = [this.#health, this.#local, this.#virtual, this.#sourceRouting, this.#sysctls];
+    for (const part of [...parts, this.#neighbours, this.#wire, this.#reportLog]) part?.close();
     this.#rtnetlink.close();
     await this.#control.close();
     await this.#metrics?.close();
@@ -293,7 +291,12 @@ export class Daemon {
       digest: this.#digest,
       loadedMsAgo: Math.round(now - this.#loadedAt),
       reloadProblems: this.#reloadProblems,
-      warnings: [...this.#warnings, ...(this.#metrics?.problems() ?? []), ...this.#sourceRouting.problems()],
+      warnings: [
+        ...this.#warnings,
+        ...(this.#metrics?.problems() ?? []),
+        ...this.#sourceRouting.problems(),
+        ...this.#neighbours.problems(),
+      ],
     };
     const kubernetes = this.#cluster.status();
     const addresses = this.#addresses();
