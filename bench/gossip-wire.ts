@@ -31,22 +31,28 @@ function measureCosts(figures: Figures): void {
   const [alice, bob] = [1, 2].map(() => new Sealer<string>(envelope, () => performance.now()));
   if (alice === undefined || bob === undefined) throw new Error('two sealers');
   const seal = (): Buffer => Buffer.from(alice.seal(MESSAGE));
-  introduce(alice, bob, seal());
+  const { challenge, echo } = introduce(alice, bob, seal());
+  const carol = new Sealer<string>(envelope, () => performance.now());
+  carol.open(challenge, '');
   const heard = seal();
   bob.open(heard, '');
-  const cases: readonly (readonly [string, number | undefined, () => Buffer])[] = [
+  const cases: readonly (readonly [string, number | undefined, () => Buffer, Sealer<string>?])[] = [
     ['random bytes', 5, () => randomBytes(1_240)],
     ['header made up', 5, () => Buffer.concat([heard.subarray(0, 4), randomBytes(1_236)])],
     ['heard before, changed', 5, () => changed(heard)],
     ['heard before', 5, () => heard],
     ['taken off the wire, changed', 5, () => changed(seal())],
     ['authentic and new', undefined, seal],
+    ['challenge heard before', 5, () => challenge, alice],
+    ['challenge of another session, heard before', 5, () => challenge, carol],
+    ['echo heard before', 5, () => echo],
+    ['echo that nobody asked for', 5, () => echo, carol],
   ];
-  for (const [name, target, make] of cases) {
+  for (const [name, target, make, to = bob] of cases) {
     figures.record({
       bench: 'gossip-wire',
       case: `packet: ${name}`,
-      value: costUs(make, (packet) => bob.open(packet, '')),
+      value: costUs(make, (packet) => to.open(packet, '')),
       unit: 'µs',
       target: target === undefined ? undefined : { atMost: target },
       against: '',
@@ -56,12 +62,15 @@ function measureCosts(figures: Figures): void {
   if (proven !== 1 || unproven !== 0) throw new Error('packets without a key left something behind');
 }
 
-function introduce(from: Sealer<string>, to: Sealer<string>, packet: Buffer): void {
+function introduce(from: Sealer<string>, to: Sealer<string>, packet: Buffer) {
   const held = to.open(packet, '');
   if (held.kind !== 'held' || held.answer === undefined) throw new Error(`expected held, got ${held.kind}`);
-  const challenged = from.open(Buffer.from(held.answer), '');
+  const challenge = Buffer.from(held.answer);
+  const challenged = from.open(challenge, '');
   if (challenged.kind !== 'challenged') throw new Error(`expected challenged, got ${challenged.kind}`);
-  to.open(Buffer.from(challenged.answer), '');
+  const echo = Buffer.from(challenged.answer);
+  to.open(echo, '');
+  return { challenge, echo };
 }
 
 function changed(packet: Buffer): Buffer {

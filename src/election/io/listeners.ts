@@ -2,6 +2,9 @@ import { errorText, LbdError } from '../../lib/errors.ts';
 import { formatEndpoint, type Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 
+/** The host has no such family, or none that can be used. */
+const NO_FAMILY: ReadonlySet<unknown> = new Set(['EAFNOSUPPORT', 'EADDRNOTAVAIL']);
+
 /** An address that is still being checked for duplicates, or not there yet, can soon be bound. */
 const RETRY_MS = 200;
 
@@ -50,7 +53,7 @@ export class Listeners<Socket> {
     }
   }
 
-  /** Every address of the host. A family that the host has not is passed over. */
+  /** Every address of the host. A family that the host has not is passed over; a port that another has is not. */
   async startEverywhere(): Promise<void> {
     let failure: unknown;
     for (const ip of EVERY_ADDRESS) {
@@ -59,6 +62,7 @@ export class Listeners<Socket> {
         slot.socket = await this.#options.open(ip);
       } catch (thrown) {
         failure = this.#failure(ip, thrown);
+        if (!NO_FAMILY.has((thrown as NodeJS.ErrnoException).code)) throw failure;
         this.#slots.delete(ip);
       }
     }

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { RecentSet } from '../../lib/recent-set.ts';
 import {
   boundOf,
   type Envelope,
@@ -12,8 +13,9 @@ import {
 import { Sessions } from './sessions.ts';
 
 /**
- * Seals and opens datagrams. Inside of the envelope: the sender's time since its session began (4 bytes, ms), then the message,
- * or eight random bytes in a challenge and in its echo. `Sessions` decides which authentic packets are new.
+ * Seals and opens datagrams. Inside of the envelope: the sender's time since its session began (4 bytes, ms), then the message;
+ * in a challenge eight random bytes and the session that is to prove itself, in its echo the random bytes. `Sessions` decides
+ * which authentic packets are new.
  */
 
 const TIME_BYTES = 4;
@@ -23,8 +25,10 @@ const ECHO_BYTES = 8;
 /** A session ends before its numbers or its time do. */
 const LAST_NUMBER = 0xffff_fff0;
 const LONGEST_SESSION_MS = 2 ** 31;
-/** Enough for everybody to start at once, and no use to anybody who replays challenges. */
+/** Enough for everybody to start at once. */
 const ECHOES_PER_SECOND = 2_000;
+/** Twice as many challenges as members send in a second at most, for a recorded one to be known before it is decrypted. */
+const CHALLENGES_REMEMBERED = 4_096;
 
 export type Opened<Context> =
   | { readonly kind: 'fresh'; readonly body: Uint8Array }
@@ -59,6 +63,8 @@ export class Sealer<Context> {
   #sessionId = idOf(this.#session, 0);
   #sessionStartMs: number;
   #number = 0;
+  /** By session and number: those that were authentic. */
+  readonly #challenges = new RecentSet<string>(CHALLENGES_REMEMBERED);
   #echoesSinceMs = 0;
   #echoes = 0;
 
@@ -92,7 +98,8 @@ export class Sealer<Context> {
     const id = idOf(packet, SESSION_AT);
     if (id === this.#sessionId) return REFUSED.own;
     const { kind, number } = header;
-    if (this.#sessions.isReplay(id, number)) return REFUSED.replayed;
+    const refused = this.#refusedUnread(kind, id, number);
+    if (refused !== undefined) return REFUSED[refused];
     const key = this.#envelope.keyOf(packet);
     if (key === undefined) return REFUSED.forged;
     const sealed = packet.subarray(HEADER_BYTES);
@@ -102,10 +109,17 @@ export class Sealer<Context> {
     const sentAtMs = plain.readUInt32BE(0);
     const body = plain.subarray(TIME_BYTES);
     if (kind === 'data') return this.#openData(id, number, sentAtMs, { body, context });
+    if (kind === 'challenge') return this.#answer(challengeKey(id, number), body);
     if (body.length !== ECHO_BYTES) return REFUSED.size;
-    if (kind === 'challenge') return this.#answer(body);
     const held = this.#sessions.prove(id, number, sentAtMs, body, this.#nowMs());
     return held === undefined ? REFUSED.unasked : { kind: 'proven', held };
+  }
+
+  /** Why a packet needs no decryption: what is recorded and sent again is to cost nothing. */
+  #refusedUnread(kind: PacketKind, id: string, number: number): Refusal | undefined {
+    if (kind === 'challenge') return this.#challenges.has(challengeKey(id, number)) ? 'replayed' : undefined;
+    if (this.#sessions.isReplay(id, number)) return 'replayed';
+    return kind === 'echo' && !this.#sessions.isChallenged(id) ? 'unasked' : undefined;
   }
 
   #openData(id: string, number: number, sentAtMs: number, item: Held<Context>): Opened<Context> {
@@ -117,13 +131,18 @@ export class Sealer<Context> {
         return REFUSED.replayed;
       case 'held': {
         const { challenge } = arrival;
-        return { kind: 'held', answer: challenge && this.#seal('challenge', challenge) };
+        if (challenge === undefined) return { kind: 'held', answer: undefined };
+        const session = Buffer.from(id, 'latin1');
+        return { kind: 'held', answer: this.#seal('challenge', Buffer.concat([challenge, session])) };
       }
     }
   }
 
-  /** A challenge may be an old one, sent by anybody: the echo of its number proves something only to who chose it. */
-  #answer(challenge: Uint8Array): Opened<Context> {
+  /** Each challenge is answered once, and only by the session that it names: one that was recorded gets no second echo. */
+  #answer(key: string, body: Buffer): Opened<Context> {
+    if (body.length !== ECHO_BYTES + SESSION_BYTES) return REFUSED.size;
+    this.#challenges.add(key);
+    if (idOf(body, ECHO_BYTES) !== this.#sessionId) return REFUSED.replayed;
     const nowMs = this.#nowMs();
     if (nowMs - this.#echoesSinceMs >= 1_000) {
       this.#echoesSinceMs = nowMs;
@@ -131,7 +150,7 @@ export class Sealer<Context> {
     }
     if (this.#echoes >= ECHOES_PER_SECOND) return REFUSED.flood;
     this.#echoes++;
-    return { kind: 'challenged', answer: this.#seal('echo', challenge) };
+    return { kind: 'challenged', answer: this.#seal('echo', body.subarray(0, ECHO_BYTES)) };
   }
 
   #seal(kind: PacketKind, body: Uint8Array): Uint8Array {
@@ -160,4 +179,8 @@ export class Sealer<Context> {
 
 function idOf(bytes: Buffer, at: number): string {
   return bytes.toString('latin1', at, at + SESSION_BYTES);
+}
+
+function challengeKey(id: string, number: number): string {
+  return `${id}${number}`;
 }

@@ -77,6 +77,11 @@ export class Sessions<Item> {
     return session !== undefined && isSeen(session, number);
   }
 
+  /** Whether an echo of the session is awaited. */
+  isChallenged(id: string): boolean {
+    return this.#find(id)?.challenge !== undefined;
+  }
+
   /** An authentic packet: its number is spent from here on. */
   arrive(id: string, number: number, sentAtMs: number, item: Item, nowMs: number): Arrival {
     const session = this.#find(id) ?? this.#add(id, number);

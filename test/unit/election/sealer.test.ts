@@ -111,6 +111,40 @@ test('open() takes nothing of a recorded session after a restart: nobody echoes 
   assert.deepEqual(kinds, ['held', 'held', 'held', 'unasked']);
 });
 
+test('open() answers a challenge once, and one for another session never', () => {
+  const { alice, bob } = twoHosts();
+  const challenge = answerOf(bob.open(alice.seal('first')));
+  assert.equal(refusal(alice.open(challenge)), 'challenged');
+  for (let count = 0; count < 10; count++) assert.equal(refusal(alice.open(challenge)), 'replayed');
+  // Recorded on its way to alice, and played to others and to the next life of alice.
+  const next = new Host('default', KEYS);
+  for (let count = 0; count < 10; count++) assert.equal(refusal(next.open(challenge)), 'replayed');
+});
+
+test('recorded challenges leave room for the challenges of new members', () => {
+  const { alice, bob } = twoHosts();
+  const recorded = answerOf(bob.open(alice.seal('first')));
+  for (let count = 0; count < 20_000; count++) alice.open(recorded);
+  assert.equal(introduce(alice, new Host('default', KEYS)).kind, 'proven');
+});
+
+test('what was recorded and is sent again is refused without a decryption', (context) => {
+  const { alice, bob } = twoHosts();
+  const data = alice.seal('first');
+  const challenge = answerOf(bob.open(data));
+  const echo = answerOf(alice.open(challenge));
+  bob.open(echo);
+  const next = new Host('default', KEYS);
+  next.open(challenge);
+  for (const host of [alice, bob, next])
+    context.mock.method(host.envelope, 'decrypt', () => assert.fail('decrypted'));
+  assert.equal(refusal(bob.open(data)), 'replayed');
+  assert.equal(refusal(bob.open(echo)), 'replayed');
+  assert.equal(refusal(alice.open(challenge)), 'replayed');
+  assert.equal(refusal(next.open(challenge)), 'replayed');
+  assert.equal(refusal(next.open(echo)), 'unasked');
+});
+
 test('open() asks again for proof when packets were kept back, and lets those go that are late', () => {
   const { alice, bob } = twoHosts();
   introduce(alice, bob);

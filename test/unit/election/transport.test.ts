@@ -452,17 +452,22 @@ test('everything works over IPv6 too', async (context) => {
   assert.equal((await bob.message('hello')).arrival.from.ip, loopback);
 });
 
-test('start() names who else may have the port', async () => {
-  const server = createServer();
-  closers.push(() => server.close());
-  server.listen(PORT, BOB_IP);
-  await once(server, 'listening');
-  const bob = new Host('bob', BOB_IP);
-  await assert.rejects(bob.transport.start(), (error: Error) => {
-    assert.match(error.message, /cannot listen on TCP 127\.0\.0\.12:\d+: .*EADDRINUSE.*MetalLB/);
-    return true;
+for (const [where, listenOn, bind] of [
+  ['the address to listen on', BOB_IP, [BOB_IP]],
+  ['one family of every address', '0.0.0.0', []],
+] as const) {
+  test(`start() names who else may have the port at ${where}`, async () => {
+    const server = createServer();
+    closers.push(() => server.close());
+    server.listen(PORT, listenOn);
+    await once(server, 'listening');
+    const bob = new Host('bob', BOB_IP, { bind });
+    await assert.rejects(bob.transport.start(), (error: Error) => {
+      assert.match(error.message, /cannot listen on TCP [\d.]+:\d+: .*EADDRINUSE.*MetalLB/);
+      return true;
+    });
   });
-});
+}
 
 test('setSegments() moves UDP and TCP to the addresses to listen on', async () => {
   const alice = await start('alice', ALICE_IP);
