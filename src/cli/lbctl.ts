@@ -61,13 +61,15 @@ function addOwnershipCommands(program: Command, socket: () => string, io: CliIo)
       (await import('./ownership.ts')).showExplanation(socket(), subject, json, io),
     );
   withJson(program.command('drain'))
-    .description('have other hosts take the addresses of this one, and own none from now on')
+    .description(
+      'have other hosts take the addresses of this one, and own none until it is undrained, also after a restart',
+    )
     .option('--wait [duration]', 'until nothing is left here, for at most so long; default: 60s')
     .action(async ({ wait, json }: JsonOption & { wait?: string | true }) =>
       exitWith(await (await import('./ownership.ts')).drain(socket(), wait, json, io)),
     );
   withJson(program.command('undrain'))
-    .description('let this host own addresses again')
+    .description('end a drain: let this host own addresses again')
     .action(async ({ json }: JsonOption) => (await import('./ownership.ts')).undrain(socket(), json, io));
   withJson(program.command('rebalance'))
     .description('move addresses from and to this host to where they rank first, some at a time')

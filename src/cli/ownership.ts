@@ -50,6 +50,7 @@ export async function drain(
   else if (isDone) io.out(`${drainText(status)}\n`);
   if (!json && !isDone) io.err(`lbctl: ${drainText(status)}, after ${limitMs / 1000} s\n`);
   if (status.homelessCount > 0) io.err(`lbctl: ${homelessText(status)}\n`);
+  if (status.problem !== undefined) io.err(`lbctl: ${status.problem}\n`);
   return isDone ? EXIT_OK : EXIT_FAILURE;
 }
 
@@ -59,6 +60,7 @@ export async function undrain(socket: string, json: boolean, io: CliIo): Promise
   const text =
     'this host may own addresses again; what others own stays there ("lbctl rebalance" moves it)\n';
   io.out(json ? toJson(status) : text);
+  if (status.problem !== undefined) io.err(`lbctl: ${status.problem}\n`);
 }
 
 /** `lbctl rebalance`. */

@@ -17,9 +17,9 @@ export type ControlHost = {
 };
 
 export function controlApi(host: ControlHost): ControlApi {
-  const command = (name: 'drain' | 'undrain' | 'rebalance'): DrainStatus => {
+  const command = async (name: 'drain' | 'undrain' | 'rebalance'): Promise<DrainStatus> => {
     const gossip = gossipOf(host);
-    gossip.command(name);
+    await gossip.command(name);
     const status = gossip.drainStatus();
     host.logger.info({ command: name, ...status }, 'control.command');
     return status;

@@ -28,7 +28,7 @@ const LIMITS: ControlLimits = { connections: 64, requestTimeoutMs: 5_000, idleTi
 /** No command takes more than its path says; what is sent all the same is read up to here and then refused. */
 const MAX_BODY_BYTES = 1_024;
 
-/** What is answered on which path, made anew for each request. They may throw `ControlRefusal`. */
+/** What is answered on which path, made anew for each request. They may throw or reject with `ControlRefusal`. */
 export type ControlApi = {
   readonly documents: Readonly<Record<string, (query: URLSearchParams) => unknown>>;
   readonly commands: Readonly<Record<string, () => unknown>>;
@@ -127,7 +127,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, api: C
     return respond(response, 200, document(new URLSearchParams(query)));
   if (command !== undefined && method === 'POST') {
     await refuseBody(request);
-    return respond(response, 200, command());
+    return respond(response, 200, await command());
   }
   const allowed = [
     ...(document === undefined ? [] : ['GET', 'HEAD']),

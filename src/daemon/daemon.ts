@@ -96,7 +96,7 @@ export class Daemon {
   #lock: HostLock | undefined;
   #allocations: readonly Allocation[] = [];
   #pools: readonly PoolUsage[] = [];
-  /** Of a host that is alone: local addresses that it may not have. */
+  /** Local addresses that a host which is alone may not have, or that are more than hosts share out. */
   #unserved: readonly AddressStatus[] = [];
   #planIsDue = false;
   #plannedAt = this.#startedAt;
@@ -420,7 +420,7 @@ export class Daemon {
     if (!mayAllocate) return this.#events.notAllocating();
     this.#events.allocated(allocations, services);
     // One host speaks of these for all: the one that allocates.
-    const homeless = [...(this.#gossip?.homeless() ?? this.#unserved), ...this.#virtual.homeless()];
+    const homeless = [this.#gossip?.homeless() ?? [], this.#unserved, this.#virtual.homeless()].flat();
     this.#events.homeless(homelessOf(homeless, plan.desired, services));
   }
 
@@ -450,7 +450,7 @@ export class Daemon {
       return this.#local.plan(here, candidates);
     }
     this.#gossip.nodesChanged([...nodes.values()].flatMap(({ internalIps }) => internalIps));
-    this.#gossip.plan(wanted, local, candidates);
+    this.#unserved = this.#gossip.plan(wanted, local, candidates, services);
   }
 
   async #startGossip(): Promise<void> {

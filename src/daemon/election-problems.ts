@@ -37,6 +37,7 @@ export function electionProblems(sources: ElectionProblemSources): ElectionProbl
     ],
     warnings: [
       segments.filter(({ isolated, confirmed }) => !isolated && !confirmed).map(doubt),
+      (election.unbound ?? []).map(unboundSubnet),
       members.flatMap(memberProblem),
       owners
         .filter(({ state }) => state === 'orphaned' || state === 'free')
@@ -48,6 +49,8 @@ export function electionProblems(sources: ElectionProblemSources): ElectionProbl
       strangeAllocator(sources, members),
       (election.refusedLately ?? []).flatMap(refusal),
       slowness(election),
+      election.drained ? ['this host is drained: it takes no address until "lbctl undrain"'] : [],
+      election.drainProblem === undefined ? [] : [election.drainProblem],
       election.stateProblem === undefined
         ? []
         : [`claims and epochs would not survive a restart: ${election.stateProblem}`],
@@ -97,6 +100,10 @@ function isolation({ subnet, mayRenew }: SegmentStatus): string {
 
 function doubt({ subnet }: SegmentStatus): string {
   return `this host did not run for a moment: a neighbour on ${subnet} has yet to confirm what it owns`;
+}
+
+function unboundSubnet({ subnet, ip }: { readonly subnet: string; readonly ip: Ip }): string {
+  return `this host takes no address in ${subnet}: [gossip] bind does not name ${ip}, its own there, so nobody can watch it`;
 }
 
 const SILENCE_WORDS: Readonly<Record<string, string>> = {

@@ -13,11 +13,13 @@ import type { ElectionOverview, MemberStatus, OwnerStatus } from './types.ts';
 export type ElectionFacts = {
   readonly name: MemberName;
   readonly draining: boolean;
+  readonly drainProblem?: string | undefined;
   readonly encrypted: boolean;
   readonly stateProblem: string | undefined;
   readonly nameConflict: readonly string[] | undefined;
   readonly counters: ElectionOverview['traffic'];
   readonly refusedLately?: ElectionOverview['refusedLately'];
+  readonly unbound?: ElectionOverview['unbound'];
   /** How a member's configuration differs from this host's, by the digest that it tells. */
   readonly drift: (configDigest: string) => string | undefined;
   readonly now: Instant;
@@ -36,6 +38,7 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
     incarnation: election.swim.incarnation,
     drained: facts.draining,
     drainDone: facts.draining && election.ownership.drainDone(),
+    drainProblem: facts.drainProblem,
     encrypted: facts.encrypted,
     stateProblem: facts.stateProblem,
     healthScore: election.swim.healthScore,
@@ -50,6 +53,7 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
         neighbours: election.watch.neighbours(key),
       };
     }),
+    unbound: facts.unbound?.length === 0 ? undefined : facts.unbound,
     members,
     nameConflict: facts.nameConflict,
     refusedLately: facts.refusedLately?.length === 0 ? undefined : facts.refusedLately,

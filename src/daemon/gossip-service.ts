@@ -7,8 +7,9 @@ import { StateFile } from '../election/io/state-file.ts';
 import { PROFILES } from '../election/settings.ts';
 import type { Endpoint, Entry, MemberName, Wanted } from '../election/types.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
-import type { DesiredAddress, IfIndex, Mac } from '../iface/types.ts';
+import type { AddressStatus, DesiredAddress, IfIndex, Mac } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
+import type { Service, ServiceKey } from '../kube/types.ts';
 import { errorText } from '../lib/errors.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -16,11 +17,13 @@ import type { Instant } from '../lib/time.ts';
 import { VERSION } from '../lib/version.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { queuedJobs } from '../sys/systemd-jobs.ts';
+import { DrainMark } from './drain-mark.ts';
 import { type ElectionFacts, electionOverview, homelessAddresses, ownerStatuses } from './election-status.ts';
 import { Gossip } from './gossip.ts';
 import { GossipStatistics } from './gossip-statistics.ts';
 import type { GossipSources } from './metrics.ts';
 import { restartFollows } from './restart-follows.ts';
+import { limitShared } from './shared-limit.ts';
 import type { DrainStatus, ElectionOverview, ElectionStatus, OwnerStatus } from './types.ts';
 
 /** How often a host that drains looks whether it is done; nothing depends on it but how long a stop takes. */
@@ -64,13 +67,18 @@ export class GossipService {
   #homelessTimer: NodeJS.Timeout | undefined;
   /** The seeds that the election knows, in text. */
   #told = '';
-  #isDraining = false;
+  /** What an operator said of it, in an earlier life or in this one. */
+  readonly #drainMark: DrainMark;
+  #isDraining: boolean;
 
   /** Throws LbdError `gossip.bad-keys` when the keys cannot be used. */
   constructor(options: GossipServiceOptions) {
     this.#options = options;
     const { config, logger, local } = options;
     const { host, state } = options.daemon;
+    this.#drainMark = new DrainMark(state.directory, logger);
+    this.#isDraining = this.#drainMark.isSet;
+    if (this.#isDraining) logger.warn({ until: 'lbctl undrain' }, 'gossip.drained');
     this.#state = new StateFile({
       directory: state.directory,
       state: () => this.#gossip.election.persistent(),
@@ -86,6 +94,7 @@ export class GossipService {
         weight: config.weight,
         configDigest: options.configDigest,
       },
+      drained: this.#isDraining,
       settings: { ...PROFILES[config.profile], ...config.timing, preempt: config.preempt },
       isolation: config.isolation,
       random: Math.random,
@@ -139,8 +148,16 @@ export class GossipService {
     await this.#state.close();
   }
 
-  plan(wanted: Wanted, desired: readonly DesiredAddress[], candidates: readonly Ip[]): void {
-    this.#gossip.plan(wanted, desired, candidates);
+  /** Takes what Services have; returns what of it is more than hosts share out. */
+  plan(
+    wanted: Wanted,
+    desired: readonly DesiredAddress[],
+    candidates: readonly Ip[],
+    services: ReadonlyMap<ServiceKey, Service>,
+  ): readonly AddressStatus[] {
+    const shared = limitShared(desired, wanted, services);
+    this.#gossip.plan(shared.wanted, shared.local, candidates);
+    return shared.unserved;
   }
 
   localChanged(changes: Parameters<Gossip['localChanged']>[0]): void {
@@ -182,8 +199,15 @@ export class GossipService {
     }
   }
 
-  command(command: 'drain' | 'undrain' | 'rebalance'): void {
-    if (command !== 'rebalance') this.#isDraining = command === 'drain';
+  /** What an operator orders is begun at once; resolves when a restart would find it as well, or `drainStatus()` says why not. */
+  async command(command: 'drain' | 'undrain' | 'rebalance'): Promise<void> {
+    if (command === 'rebalance') return this.#gossip.step({ kind: 'command', command });
+    this.#setDraining(command);
+    await this.#drainMark.set(command === 'drain');
+  }
+
+  #setDraining(command: 'drain' | 'undrain'): void {
+    this.#isDraining = command === 'drain';
     this.#gossip.step({ kind: 'command', command });
   }
 
@@ -199,9 +223,9 @@ export class GossipService {
     this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
   }
 
-  /** Gives everything to the others; resolves with whether that was done within `limitMs`. */
+  /** Gives everything to the others, for this life only; resolves with whether that was done within `limitMs`. */
   async drain(limitMs: number): Promise<boolean> {
-    this.command('drain');
+    this.#setDraining('drain');
     const deadline = bootTimeMs() + limitMs;
     while (!this.isDrained && bootTimeMs() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, DRAIN_LOOK_MS));
@@ -228,6 +252,8 @@ export class GossipService {
     return electionOverview(this.election, {
       name: this.#options.daemon.host.name as MemberName,
       draining: this.#isDraining,
+      drainProblem: this.#drainMark.problem,
+      unbound: this.#gossip.unbound(),
       encrypted: this.#options.config.keyFile !== undefined,
       stateProblem: this.#state.problem,
       nameConflict: this.statistics.nameConflict(now),
@@ -246,6 +272,7 @@ export class GossipService {
       left: this.election.grants().size,
       homeless: homeless.slice(0, SHOWN_HOMELESS),
       homelessCount: homeless.length,
+      problem: this.#drainMark.problem,
     };
   }
 

@@ -38,6 +38,8 @@ export type GossipOptions = {
   readonly meta: Omit<MemberMeta, 'segments' | 'endpoint' | 'drained' | 'lifetimeMs'> & {
     readonly port: number;
   };
+  /** As an operator left this host in an earlier life. */
+  readonly drained: boolean;
   readonly settings: ElectionOptions['settings'];
   readonly isolation: ElectionOptions['isolation'];
   readonly random: ElectionOptions['random'];
@@ -72,8 +74,10 @@ export class Gossip {
   readonly #forbidden = new Map<SegmentKey, OwnSegment>();
   /** What is listened on; empty without `bind`. */
   #listenOn: readonly Ip[];
-  /** Subnets of which the operator was told that they are not shared out. */
-  readonly #leftOut = new Set<string>();
+  /** Subnets of this host in which it has no part, because `bind` does not name its address there. */
+  #unbound: readonly OwnSegment[] = [];
+  /** Those of which the log told. */
+  readonly #toldUnbound = new Set<SegmentKey>();
   #configDigest: string;
   #lifetimeMs: number;
   /** What this host is not ready for, as the others are told. */
@@ -208,6 +212,11 @@ export class Gossip {
     this.#step(event);
   }
 
+  /** The subnets of this host in which it has no part, and its own address there, which `bind` does not name. */
+  unbound(): readonly { readonly subnet: string; readonly ip: Ip }[] {
+    return this.#unbound.map(({ segment: { subnet, ip } }) => ({ subnet: segmentKey(subnet), ip }));
+  }
+
   refusals(withinMs: number): ReturnType<Transport['refusals']> {
     return this.#transport.refusals(withinMs);
   }
@@ -338,12 +347,15 @@ export class Gossip {
     const all = ownSegments(local);
     if (bind.length === 0) return all;
     const isBound = ({ segment }: OwnSegment) => bind.some((prefix) => prefixContains(prefix, segment.ip));
-    for (const [key, own] of all) {
-      if (isBound(own) || this.#leftOut.has(key)) continue;
-      this.#leftOut.add(key);
-      logger.warn({ subnet: key, ip: own.segment.ip }, 'gossip.subnet.unbound');
+    const bound = new Map([...all].filter(([, own]) => isBound(own)));
+    this.#unbound = [...all.values()].filter((own) => !isBound(own));
+    for (const { segment } of this.#unbound) {
+      const subnet = segmentKey(segment.subnet);
+      if (this.#toldUnbound.has(subnet)) continue;
+      this.#toldUnbound.add(subnet);
+      logger.warn({ subnet, ip: segment.ip }, 'gossip.subnet.unbound');
     }
-    return new Map([...all].filter(([, own]) => isBound(own)));
+    return bound;
   }
 
   #tellSegments(): void {
@@ -357,7 +369,7 @@ export class Gossip {
     let segments = [...this.#segments.values()].map(({ segment }) => segment);
     const ip = this.#ownAddress(segments);
     const changing = { configDigest: this.#configDigest, lifetimeMs: this.#lifetimeMs };
-    const own = { ...meta, ...changing, endpoint: { ip, port }, drained: false };
+    const own = { ...meta, ...changing, endpoint: { ip, port }, drained: this.#options.drained };
     // Many long v6 subnets do not fit a packet: the last ones are not told, and so not watched.
     while (segments.length > 1 && metaBytes({ ...own, segments }) > MAX_META_BYTES)
       segments = segments.slice(0, -1);

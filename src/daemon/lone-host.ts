@@ -23,7 +23,8 @@ export function splitLone(
   return { here, unserved };
 }
 
-function unservedStatus({ ip, services }: DesiredAddress, reason: string): AddressStatus {
+/** A local address that nobody may announce, and why. */
+export function unservedStatus({ ip, services }: DesiredAddress, reason: string): AddressStatus {
   return {
     ip,
     services,

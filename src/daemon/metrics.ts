@@ -279,6 +279,12 @@ function memberMetrics({ election, statistics }: GossipSources): readonly Metric
       'segment',
       segments.map(({ subnet, mayRenew }) => [subnet, mayRenew]),
     ),
+    metric(
+      'gauge',
+      'lbd_subnets_unbound',
+      'Subnets in which this host takes no address, because gossip.bind does not name its own there.',
+      election.unbound?.length ?? 0,
+    ),
     metric('counter', 'lbd_isolations_total', 'Times that this host was isolated.', statistics.isolations),
     metric(
       'counter',
@@ -336,6 +342,12 @@ function ownershipMetrics(gossip: GossipSources): readonly Metric[] {
       statistics.released,
     ),
     metric('gauge', 'lbd_drained', 'Whether this host is drained.', election.drained),
+    metric(
+      'gauge',
+      'lbd_drain_saved',
+      'Whether a restart of lbd finds this host drained or not as it is.',
+      election.drainProblem === undefined,
+    ),
     metric(
       'gauge',
       'lbd_claims_saved',

@@ -84,6 +84,8 @@ export type DrainStatus = {
   /** Addresses that no host may have now, this one or another; at most 10 of them, and how many there are. */
   readonly homeless: readonly Ip[];
   readonly homelessCount: number;
+  /** Why a restart of lbd would find another state than this; absent when it would not. */
+  readonly problem?: string | undefined;
 };
 
 /** Who is there and who owns what, as this host sees it. */
@@ -95,12 +97,16 @@ export type ElectionOverview = {
   readonly drained: boolean;
   /** Nothing is left on this host. */
   readonly drainDone: boolean;
+  /** Why a restart of lbd would find the host drained or not other than it is now; absent when it would not. */
+  readonly drainProblem?: string | undefined;
   readonly encrypted: boolean;
   /** Why claims and epochs are not in the state directory. */
   readonly stateProblem: string | undefined;
   /** 0 is healthy; up to 8 for a host that is too slow to judge others (Lifeguard). */
   readonly healthScore: number;
   readonly segments: readonly SegmentStatus[];
+  /** Subnets of this host in which it takes no address, because gossip.bind does not name its own there; absent when none. */
+  readonly unbound?: readonly { readonly subnet: string; readonly ip: Ip }[] | undefined;
   readonly members: readonly MemberStatus[];
   /** Where packets came from that call themselves this member; undefined when there were none lately. */
   readonly nameConflict: readonly string[] | undefined;

@@ -15,6 +15,11 @@ import type { Claim, MemberName } from './types.ts';
 
 /** Overflow: a sixteenth of the table goes, what no Service wants before the rest, the oldest first, own claims never. */
 export const CLAIM_LIMIT = 65_536;
+/**
+ * So many addresses are wanted at most, the plan sees to that. Then nothing that is wanted is ever dropped, which would
+ * let two hosts claim it; the rest of the table is for claims that nobody needs any more (`ageing.ts`).
+ */
+export const WANTED_LIMIT = 50_000;
 /** Epochs grow by one per move; one this large is a mistake of its sender, and would leave no room above it. */
 export const MAX_EPOCH = 2 ** 40;
 /** What is heard first of an address leaves room for as many moves again. */
@@ -67,7 +72,7 @@ export class Claims {
     return this.#list;
   }
 
-  /** The highest epoch of a release that was ever known here: a first claim goes above it. */
+  /** The highest epoch of a release, or of a claim that was dropped, that was ever known here: a first claim goes above it. */
   get floor(): number {
     return this.#floor;
   }
@@ -123,7 +128,7 @@ export class Claims {
     this.#entries.delete(ip);
     this.#entries.set(ip, { claim: { ip, owner, epoch }, since: now, digest });
     if (owner === undefined) {
-      this.#floor = Math.max(this.#floor, Math.min(epoch, MAX_FIRST_EPOCH - 1));
+      this.#raiseFloor(epoch);
       return;
     }
     this.#digest = (this.#digest ^ digest) >>> 0;
@@ -147,6 +152,10 @@ export class Claims {
     this.#ownerHashes.delete(owner);
   }
 
+  #raiseFloor(epoch: number): void {
+    this.#floor = Math.max(this.#floor, Math.min(epoch, MAX_FIRST_EPOCH - 1));
+  }
+
   #hashOf(owner: MemberName | undefined): number {
     if (owner === undefined) return 0;
     const known = this.#ownerHashes.get(owner);
@@ -165,6 +174,8 @@ export class Claims {
         if (owner === this.#self || isKept(ip)) continue;
         this.#remove(entry);
         this.#entries.delete(ip);
+        // Who wants it again claims it above what others may still know of it.
+        this.#raiseFloor(entry.claim.epoch);
         surplus -= 1;
       }
     }

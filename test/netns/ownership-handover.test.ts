@@ -66,18 +66,34 @@ describe('hand-over among three hosts', { skip: SKIP }, () => {
     return now;
   }
 
-  test('a drained host gives its addresses away, and takes none until it is undrained', async (context) => {
+  async function restart(host: LabHost): Promise<void> {
+    assert.equal((await cluster.lbd(host).stop('SIGTERM', 10_000)).code, 0);
+    await cluster.startLbd(host);
+    await cluster.joined();
+  }
+
+  test('a drained host gives its addresses away, and takes none until it is undrained, also after a restart', async (context) => {
     const { ip, owner } = await cluster.serve({ name: 'drain' });
     const now = await moves(context, ip, owner, () => cluster.drain(owner));
     const status = await cluster.lbd(now).status();
     assert.equal(status.election?.members.find(({ name }) => name === owner.name)?.drained, true);
-    for (let index = 0; index < 4; index++) {
-      const another = await cluster.serve({ name: `meanwhile-${index}` });
-      assert.notEqual(another.owner, owner);
-    }
+    await takesNothing('drained');
+    await restart(owner);
+    const { election, problems } = await cluster.lbd(owner).status();
+    assert.deepEqual([election?.drained, election?.drainDone], [true, true]);
+    assert.ok(problems.some(({ text }) => text.startsWith('this host is drained: ')));
+    await takesNothing('restarted');
     await cluster.undrain(owner);
-    await sleep(500);
+    await restart(owner);
+    assert.equal((await cluster.lbd(owner).status()).election?.drained, false);
     assert.deepEqual(await cluster.holders(ip), [now]);
+
+    async function takesNothing(when: string): Promise<void> {
+      for (let index = 0; index < 4; index++) {
+        const another = await cluster.serve({ name: `${when}-${index}` });
+        assert.notEqual(another.owner, owner);
+      }
+    }
   });
 
   test('a host that stops with drain_on_stop gives its addresses away first', async (context) => {
@@ -90,6 +106,8 @@ describe('hand-over among three hosts', { skip: SKIP }, () => {
     await cluster.startLbd(owner);
     await cluster.joined();
     assert.deepEqual(await cluster.holders(ip), [now]);
+    // Nobody drained it for good.
+    assert.equal((await cluster.lbd(owner).status()).election?.drained, false);
   });
 
   test("an address follows its Service's endpoints with externalTrafficPolicy Local", async (context) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { inspect } from 'node:util';
 import type { StatusDocument } from '../../src/daemon/types.ts';
 import { aliveMembers, Cluster } from '../support/cluster.ts';
 import type { LabHost } from '../support/lab-host.ts';
@@ -68,11 +69,15 @@ describe('hosts with keys', { skip: SKIP }, () => {
         .map((line) => line.split(/\s+/))
         .map(([protocol, , , , at]) => `${protocol} ${at}`);
       assert.deepEqual(found.sort(), [`tcp ${host.ip}:7946`, `udp ${host.ip}:7946`]);
-      const { election } = await cluster.lbd(host).status();
+      const { election, problems } = await cluster.lbd(host).status();
       assert.deepEqual(
         election?.segments.map(({ subnet }) => subnet),
         [BIND],
       );
+      const unbound = election?.unbound ?? [];
+      assert.ok(unbound.length > 0 && unbound.every(({ subnet }) => subnet !== BIND), inspect(unbound));
+      for (const { subnet } of unbound)
+        assert.ok(problems.some(({ text }) => text.startsWith(`this host takes no address in ${subnet}: `)));
     }
   });
 

@@ -319,6 +319,20 @@ test('lbctl drain tells of addresses that no host may have then', async (context
   );
 });
 
+test('lbctl drain and undrain tell when a restart would not find it so', async (context) => {
+  const socket = await daemon(context, {
+    'POST /v1/drain': () => drained({ problem: 'the drain would not survive a restart: cannot write x' }),
+    'POST /v1/undrain': () => drained({ problem: 'a restart would drain this host again: cannot remove x' }),
+  });
+  for (const [command, expected] of [
+    ['drain', 'lbctl: the drain would not survive a restart: cannot write x\n'],
+    ['undrain', 'lbctl: a restart would drain this host again: cannot remove x\n'],
+  ] as const) {
+    const { status, io } = await run(socket, [command]);
+    assert.deepEqual([status, io.stderr()], [0, expected]);
+  }
+});
+
 test('lbctl undrain and rebalance say what they began', async (context) => {
   const socket = await daemon(context, {
     'POST /v1/undrain': () => drained({ drained: false, done: false }),

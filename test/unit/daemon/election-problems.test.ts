@@ -92,6 +92,18 @@ const CASES: readonly (readonly [Partial<ElectionProblemSources>, string])[] = [
     'warning: claims and epochs would not survive a restart: cannot write /var/lib/lbd/gossip.json: ENOSPC',
   ],
   [
+    electionWith({ drained: true, drainDone: true }),
+    'warning: this host is drained: it takes no address until "lbctl undrain"',
+  ],
+  [
+    electionWith({ drainProblem: 'the drain would not survive a restart: cannot write /x/drained: ENOSPC' }),
+    'warning: the drain would not survive a restart: cannot write /x/drained: ENOSPC',
+  ],
+  [
+    electionWith({ unbound: [{ subnet: '10.0.0.0/24', ip: '10.0.0.7' as Ip }] }),
+    'warning: this host takes no address in 10.0.0.0/24: [gossip] bind does not name 10.0.0.7, its own there, so nobody can watch it',
+  ],
+  [
     electionWith({ healthScore: 5 }),
     'warning: this host answers others too slowly (health score 5 of 8): it waits longer before it judges anybody',
   ],

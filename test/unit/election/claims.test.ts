@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { CLAIM_LIMIT, Claims, MAX_EPOCH } from '../../../src/election/claims.ts';
+import { CLAIM_LIMIT, Claims, MAX_EPOCH, WANTED_LIMIT } from '../../../src/election/claims.ts';
 import { winsTie } from '../../../src/election/rank.ts';
 import type { Claim, MemberName } from '../../../src/election/types.ts';
 import { instant } from '../../../src/lib/time.ts';
@@ -108,6 +108,34 @@ test('beyond CLAIM_LIMIT what is not wanted goes first, the oldest first, own cl
   assert.equal(claims.get(address(3)), undefined, 'the oldest of the others');
   assert.notEqual(claims.get(address(CLAIM_LIMIT + 1)), undefined, 'the newest');
   assert.equal(claims.ownedBy(B).size, claims.size - 1);
+});
+
+test('up to WANTED_LIMIT what is wanted stays, and is the same on all hosts, whatever else they hear', () => {
+  const wanted = new Set(Array.from({ length: WANTED_LIMIT }, (_, index) => address(index)));
+  const left = table(A, (ip) => wanted.has(ip as never));
+  const right = table(B, (ip) => wanted.has(ip as never));
+  const stray = (claims: Claims, from: number) => {
+    for (let index = 0; index < CLAIM_LIMIT; index++) claims.merge(claim(from + index, C, 1), NOW);
+  };
+  stray(left, WANTED_LIMIT);
+  for (const claims of [left, right])
+    for (let index = 0; index < WANTED_LIMIT; index++)
+      claims.merge(claim(index, [A, B, C][index % 3], 1 + (index % 5)), NOW);
+  stray(right, 2 * CLAIM_LIMIT);
+  for (const ip of wanted) {
+    assert.notEqual(left.get(ip), undefined);
+    assert.deepEqual(left.get(ip), right.get(ip));
+  }
+  assert.ok(left.size <= CLAIM_LIMIT && right.size <= CLAIM_LIMIT);
+});
+
+test('what was dropped is claimed anew above what others may still know of it', () => {
+  const claims = table(A, () => false);
+  claims.merge(claim(0, B, 7), NOW);
+  assert.equal(claims.floor, 0);
+  for (let index = 1; index <= CLAIM_LIMIT; index++) claims.merge(claim(index, B, 1), NOW);
+  assert.equal(claims.get(address(0)), undefined);
+  assert.equal(claims.floor, 7);
 });
 
 test('CLAIM_LIMIT holds also when all claims are wanted', () => {
