@@ -1,3 +1,4 @@
+import { SILENCE_WORDS } from '../election/silence.ts';
 import type { AddressStatus } from '../iface/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import type { ElectionStatus, MemberStatus, OwnerStatus, SegmentStatus, ServiceStatus } from './types.ts';
@@ -106,16 +107,11 @@ function unboundSubnet({ subnet, ip }: { readonly subnet: string; readonly ip: I
   return `this host takes no address in ${subnet}: [gossip] bind does not name ${ip}, its own there, so nobody can watch it`;
 }
 
-const SILENCE_WORDS: Readonly<Record<string, string>> = {
-  silent: 'nothing is heard of it',
-  'process-gone': 'its lbd ended',
-  restarting: 'its lbd is restarting',
-  isolated: 'it says that it is isolated',
-};
-
 /** Why a member counts as gone, for people; undefined when nothing is known against it. */
 export function silenceWords(silence: string | undefined): string | undefined {
-  return silence === undefined ? undefined : (SILENCE_WORDS[silence] ?? silence);
+  return silence === undefined
+    ? undefined
+    : ((SILENCE_WORDS as Readonly<Record<string, string>>)[silence] ?? silence);
 }
 
 function memberProblem(member: MemberStatus): readonly string[] {

@@ -373,7 +373,7 @@ function trafficMetrics(counters: TransportCounters): readonly Metric[] {
     metrics(
       'counter',
       'lbd_gossip_refused_packets_total',
-      'UDP packets that were not believed, by why.',
+      'UDP packets and TCP connections that were not believed, by why.',
       'reason',
       Object.entries(counters.refused),
     ),

@@ -117,7 +117,7 @@ export type ElectionOverview = {
     readonly sentBytes: number;
     readonly received: number;
     readonly receivedBytes: number;
-    /** Packets that were not believed, by reason. */
+    /** Packets and connections that were not believed, by reason. */
     readonly refused: Readonly<Record<string, number>>;
   };
 };

@@ -62,7 +62,8 @@ const META_UNREADY_ALL = 0x02;
 const META_UNREADY = 0x04;
 const META_UNREADY_BITS = META_UNREADY_ALL | META_UNREADY;
 const META_FLAGS = META_DRAINED | META_UNREADY_BITS;
-const SILENCE_BYTES = 1 + 4 + 4;
+/** Why, since when, and how long the addresses stay. */
+export const SILENCE_BYTES = 1 + 4 + 4;
 const DIGEST_BYTES = 4;
 const MAX_WEIGHT = 1000;
 

@@ -23,6 +23,7 @@ import {
   readMember,
   readSilence,
   readUpdate,
+  SILENCE_BYTES,
   updateBytes,
   writeClaims,
   writeMember,
@@ -57,7 +58,6 @@ export const CODEC_VERSION = 1;
 export const MAX_STATE_MEMBERS = 4_096;
 export const MAX_STATE_CLAIMS = 65_536;
 const MAX_UPDATES = 255;
-const SILENCE_BYTES = 9;
 
 /** What stands on the wire for each kind; append only. */
 const KINDS = [

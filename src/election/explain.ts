@@ -3,7 +3,8 @@ import type { Instant } from '../lib/time.ts';
 import type { Place } from './eligibility.ts';
 import type { MoveReason } from './hand-over-out.ts';
 import type { OwnershipState } from './ownership-state.ts';
-import type { Grant, LocalState, MemberName, Silence } from './types.ts';
+import { SILENCE_WORDS } from './silence.ts';
+import type { Grant, LocalState, MemberName } from './types.ts';
 import { isReadyFor } from './unready.ts';
 
 /**
@@ -131,15 +132,8 @@ function whyGone(state: OwnershipState, name: MemberName): string | undefined {
   if (member === undefined) return 'it is not known';
   if (!isGone) return undefined;
   if (member.state === 'left') return 'it has left';
-  return silence === undefined ? 'it is dead' : GONE_REASONS[silence.why];
+  return silence === undefined ? 'it is dead' : SILENCE_WORDS[silence.why];
 }
-
-const GONE_REASONS: Readonly<Record<Silence['why'], string>> = {
-  silent: 'nothing is heard of it',
-  'process-gone': 'its lbd ended',
-  restarting: 'its lbd is restarting',
-  isolated: 'it is isolated',
-};
 
 function ownerState(
   state: OwnershipState,

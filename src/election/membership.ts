@@ -37,7 +37,7 @@ export type Outcome = 'nothing' | 'news' | 'outdated';
 export type SwimOptions = {
   readonly name: MemberName;
   readonly meta: MemberMeta;
-  /** Higher than in this host's earlier life if that is remembered; otherwise the others will tell. */
+  /** That of this host's earlier life if it is remembered; otherwise the others will tell. */
   readonly incarnation: number;
   readonly settings: ElectionSettings;
   readonly random: Random;

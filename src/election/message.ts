@@ -57,7 +57,7 @@ export type Heartbeat = {
   readonly leaseLeftMs: number | undefined;
 };
 
-/** SWIM's probe; `via` is set when a third member asks on behalf of it, which gets the answer instead. */
+/** SWIM's probe. */
 export type Ping = {
   readonly kind: 'ping';
   readonly from: MemberName;
@@ -114,7 +114,7 @@ export type HandOver = {
 
 export type HandOverDone = { readonly kind: 'released'; readonly from: MemberName; readonly seq: number };
 
-/** Both sides of a push/pull, and the first message on a watch connection; TCP only, any size up to MAX_STATE_BYTES. */
+/** Both sides of a push/pull; TCP only, any size up to MAX_STATE_BYTES. */
 export type State = {
   readonly kind: 'state';
   readonly from: MemberName;
@@ -152,8 +152,6 @@ export type Message =
 
 /** A packet with everything around it stays below what any path carries unfragmented. */
 export const MAX_PACKET_BYTES = 1_400;
-/** Sealing and framing of a packet: version, label hash, key hint, time, nonce and tag. */
-export const PACKET_OVERHEAD_BYTES = 64;
 /** For the updates of one packet, after the overhead and the message's own fields. */
 export const MAX_UPDATES_BYTES = 1_200;
 export const MAX_META_BYTES = 512;

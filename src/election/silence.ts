@@ -2,6 +2,14 @@ import { after, type Instant, NEVER } from '../lib/time.ts';
 import type { SilenceUpdate } from './message.ts';
 import type { Silence } from './types.ts';
 
+/** Why a member counts as gone, for people. */
+export const SILENCE_WORDS: Readonly<Record<Silence['why'], string>> = {
+  silent: 'nothing is heard of it',
+  'process-gone': 'its lbd ended',
+  restarting: 'its lbd is restarting',
+  isolated: 'it says that it is isolated',
+};
+
 /** A silence as it goes to another member, whose clock is another: ages for instants. */
 export function toSilenceUpdate(silence: Silence, now: Instant): SilenceUpdate {
   const { why, lastHeardAt, leaseEndsAt } = silence;

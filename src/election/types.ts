@@ -136,7 +136,7 @@ export type LocalState = 'absent' | 'taking' | 'held' | 'conflict' | 'failed';
 
 /** What outlives the process, in the state directory. */
 export type PersistentState = {
-  /** The next start begins above it, unless the restart was planned. */
+  /** The next start begins with it: the others raise it when they have seen a higher one. */
   readonly incarnation: number;
   /** The most members ever seen at once: below three, nobody can tell a dead peer from one's own isolation. */
   readonly memberCount: number;

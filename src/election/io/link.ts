@@ -99,7 +99,9 @@ export class Link {
     if (this.#isDone) return;
     this.#isDone = true;
     clearTimeout(this.#timer);
-    this.#socket.destroySoon();
+    // One to a host that is not there would stay until the kernel gives up.
+    if (this.#socket.connecting) this.#socket.destroy();
+    else this.#socket.destroySoon();
   }
 
   /** Ends it because of what the peer said; the event follows. */

@@ -109,12 +109,14 @@ export class Links {
         this.#options.onMessage(message, link);
         if (message.kind === 'state') this.#closeExchange(key, link);
       },
-      onOpen: () => link.expectWithin(EXCHANGE_MS, 'state'),
+      onOpen: () => {
+        link.expectWithin(EXCHANGE_MS, 'state');
+        link.send(encodeMessage(this.#options.state()));
+      },
       onEnd: () => this.#exchanges.delete(key),
     });
     this.#exchanges.set(key, link);
     this.#counters.exchanges++;
-    link.send(encodeMessage(this.#options.state()));
   }
 
   #closeExchange(key: string, link: Link): void {

@@ -34,6 +34,8 @@ export class SealedStream {
   #key = 0;
   #input: Buffer[] = [];
   #inputBytes = 0;
+  /** Of the record that is under way, once its length came. */
+  #recordBytes: number | undefined;
   #parts: Buffer[] = [];
   #partBytes = 0;
 
@@ -112,11 +114,16 @@ export class SealedStream {
 
   /** Undefined until a whole one came. */
   #nextRecord(): Buffer | StreamFailure | undefined {
-    if (this.#inputBytes < LENGTH_BYTES) return undefined;
-    const length = this.#joined().readUInt32BE(0);
-    if (length > MAX_RECORD_BYTES || length < 1 + this.#envelope.tagBytes) return 'length';
-    if (this.#inputBytes < LENGTH_BYTES + length) return undefined;
-    return this.#take(LENGTH_BYTES + length).subarray(LENGTH_BYTES);
+    if (this.#recordBytes === undefined) {
+      if (this.#inputBytes < LENGTH_BYTES) return undefined;
+      const length = this.#take(LENGTH_BYTES).readUInt32BE(0);
+      if (length > MAX_RECORD_BYTES || length < 1 + this.#envelope.tagBytes) return 'length';
+      this.#recordBytes = length;
+    }
+    if (this.#inputBytes < this.#recordBytes) return undefined;
+    const record = this.#take(this.#recordBytes);
+    this.#recordBytes = undefined;
+    return record;
   }
 
   #openRecord(record: Buffer, peerSession: Buffer): Uint8Array | StreamFailure | undefined {

@@ -9,6 +9,7 @@ import {
   type Refusal,
   SESSION_AT,
   SESSION_BYTES,
+  TAG_BYTES,
 } from './envelope.ts';
 import { Sessions } from './sessions.ts';
 
@@ -19,6 +20,8 @@ import { Sessions } from './sessions.ts';
  */
 
 const TIME_BYTES = 4;
+/** What a message gets around it on its way. */
+export const PACKET_OVERHEAD_BYTES = HEADER_BYTES + TIME_BYTES + TAG_BYTES;
 /** Nothing that anybody sends in one datagram is longer. */
 const MAX_PACKET_BYTES = 65_507;
 const ECHO_BYTES = 8;

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encodeMessage } from '../../../src/election/codec.ts';
-import { MAX_PACKET_BYTES, PACKET_OVERHEAD_BYTES } from '../../../src/election/message.ts';
+import { PACKET_OVERHEAD_BYTES } from '../../../src/election/io/sealer.ts';
+import { MAX_PACKET_BYTES } from '../../../src/election/message.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { after } from '../../../src/lib/time.ts';
 import { address, Cluster, Host, SEGMENT, SETTINGS, wantedOf } from './ownership-cluster.ts';

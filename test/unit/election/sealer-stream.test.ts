@@ -52,6 +52,17 @@ test('push() reads records that come with the preamble, byte by byte', () => {
   assert.deepEqual(got, ['hello', 'world']);
 });
 
+test('push() joins a record once, when it is whole: whoever sends it byte by byte costs no more', (context) => {
+  const { client, server } = opened();
+  const text = randomBytes(20_000).toString('hex');
+  const record = client.seal(Buffer.from(text));
+  const { mock } = context.mock.method(Buffer, 'concat');
+  const got = [...record].flatMap((byte) => texts(server.push(Buffer.of(byte))));
+  const joined = mock.calls.reduce((sum, { result }) => sum + (result?.length ?? 0), 0);
+  assert.deepEqual(got, [text]);
+  assert.ok(joined < 2 * record.length, `${joined} bytes were copied`);
+});
+
 test('push() refuses records of another connection, out of their order, twice or changed', () => {
   const record = (text: string, stream: SealedStream): Buffer => stream.seal(Buffer.from(text));
   const first = opened();

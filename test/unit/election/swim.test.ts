@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decodeMessage, encodeMessage, messageBytes } from '../../../src/election/codec.ts';
-import { MAX_PACKET_BYTES, PACKET_OVERHEAD_BYTES } from '../../../src/election/message.ts';
+import { PACKET_OVERHEAD_BYTES } from '../../../src/election/io/sealer.ts';
+import { MAX_PACKET_BYTES } from '../../../src/election/message.ts';
 import { SwimNetwork } from './swim-network.ts';
 
 /** Real members on a virtual network; what each scenario took is printed, because the figures are promises. */

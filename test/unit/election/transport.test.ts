@@ -191,10 +191,16 @@ test('exchange sends the state, and gives the reply as a message', async () => {
   );
 });
 
-test('exchange with a host that is not there is given up, and the next one works', async () => {
-  const alice = await start('alice', ALICE_IP);
+test('exchange with a host that is not there costs no state and is given up, and the next one works', async () => {
+  let states = 0;
+  const state = () => {
+    states += 1;
+    return stateOf('alice' as MemberName, true);
+  };
+  const alice = await start('alice', ALICE_IP, { state });
   alice.transport.perform({ kind: 'exchange', with: { ip: BOB_IP, port: PORT } });
   await waitFor(() => alice.transport.counters().connections.open === 0, { describe: 'a refused exchange' });
+  assert.equal(states, 0);
   const bob = await start('bob', BOB_IP);
   alice.transport.perform({ kind: 'exchange', with: bob.endpoint });
   await bob.message('state');
