@@ -3,7 +3,9 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createLab, type Lab } from '../test/support/lab.ts';
+import type { Lbd } from '../test/support/lab-lbd.ts';
 import { type Figures, median } from './harness.ts';
+import { partsOf, partsOfImports } from './memory.ts';
 import { memoryOf } from './process-figures.ts';
 
 /** What a host pays for lbd: the package, its start, its return after a kill, its memory, and how long lbctl takes. */
@@ -31,6 +33,7 @@ export async function run(figures: Figures): Promise<void> {
   record(figures, `lbctl version, median of ${ROUNDS}`, median(times(LBCTL, ['version'])), 'ms', 80);
   await timeStartAndReturn(figures);
   for (const expected of MEMORY) await recordMemory(figures, expected);
+  for (const { name, mb } of partsOfImports()) record(figures, name, mb, 'MB', undefined);
 }
 
 function recordSizes(figures: Figures): void {
@@ -104,6 +107,21 @@ async function recordMemory(figures: Figures, expected: (typeof MEMORY)[number])
   const { services, anonymousMb, residentMb } = expected;
   await using lab = await startLab();
   await lab.apiServer.load(Array.from({ length: services }, (_, index) => loadBalancer(`web-${index}`)));
+  const lbd = await startServing(lab, services);
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+  const memory = memoryOf(lbd.pid);
+  record(figures, `RssAnon, ${services} Services`, memory.anonymousMb, 'MB', anonymousMb);
+  record(figures, `VmRSS, ${services} Services`, memory.residentMb, 'MB', residentMb);
+  for (const { name, mb } of await partsOf(lbd))
+    record(figures, `${name}, ${services} Services`, mb, 'MB', undefined);
+  await lbd.stop();
+  // Another one: that of the memory has a debugger open.
+  const { host } = await startServing(lab, services);
+  const status = times(LBCTL, ['--socket', host.outside(SOCKET), 'status']);
+  record(figures, `lbctl status, ${services} Services, median of ${ROUNDS}`, median(status), 'ms', 150);
+}
+
+async function startServing(lab: Lab, services: number): Promise<Lbd> {
   const lbd = await lab.startLbd('node1', { toml: CONFIG, binary: BINARY });
   const isServed = (states: readonly { readonly state: string }[]) =>
     states.length === services && states.every(({ state }) => state === 'announced');
@@ -111,12 +129,7 @@ async function recordMemory(figures: Figures, expected: (typeof MEMORY)[number])
     describe: `${services} announced`,
     timeoutMs: 60_000,
   });
-  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
-  const memory = memoryOf(lbd.pid);
-  record(figures, `RssAnon, ${services} Services`, memory.anonymousMb, 'MB', anonymousMb);
-  record(figures, `VmRSS, ${services} Services`, memory.residentMb, 'MB', residentMb);
-  const status = times(LBCTL, ['--socket', lbd.host.outside(SOCKET), 'status']);
-  record(figures, `lbctl status, ${services} Services, median of ${ROUNDS}`, median(status), 'ms', 150);
+  return lbd;
 }
 
 async function startLab(): Promise<Lab> {

@@ -41,8 +41,10 @@ const OLD_GENERATION = `if(process.argv[2]==='run')require('node:v8').setFlagsFr
 
 const { values: options } = parseArgs({
   options: {
-    // For measurements of the bundle itself: another entry, and the list of what weighs most.
+    // For measurements of the bundle itself: another entry, where to put its bundle, which is all that is built then,
+    // and the list of what weighs most.
     entry: { type: 'string', default: 'src/main.ts' },
+    bundle: { type: 'string' },
     weigh: { type: 'boolean', default: false },
   },
 });
@@ -56,6 +58,10 @@ const bundled = await bundle().catch((error) => {
   process.exit(1);
 });
 if (options.weigh) printWeights(bundled.metafile);
+if (options.bundle !== undefined) {
+  writeFileSync(options.bundle, bundled.code);
+  process.exit();
+}
 const stamp = inputsHash([bundled.code, checkedAddon(), readFileSync(import.meta.filename), nodeIdentity()]);
 if (!isBuilt(stamp)) buildExecutable(bundled, stamp);
 
