@@ -121,7 +121,7 @@ export class Daemon {
         this.#gossip?.hostChanged();
         this.#watchSysctls();
         // A NIC that came back under the same name starts over with the kernel's defaults.
-        if (changes.links.present.length > 0) this.#sysctls.check();
+        if (changes.links.present.length > 0) this.#sysctls.checkSoon();
       },
     });
     this.#wire = new Wire({

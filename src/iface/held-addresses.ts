@@ -205,6 +205,16 @@ export class HeldAddresses {
     announcing.every(intervalMs, held, now);
   }
 
+  /** What the kernel took along with the link, nobody removed; and whoever is behind it may have forgotten everything. */
+  bounced(ifIndex: IfIndex, now: Instant): void {
+    for (const [ip, entry] of [...this.#parts.entries.all]) {
+      if (entry.status !== 'held' || entry.target.ifIndex !== ifIndex || entry.aside !== undefined) continue;
+      entry.repairedAt = undefined;
+      this.keep(ip, entry, now);
+    }
+    this.announceAll(ifIndex, now);
+  }
+
   /** The NIC came back, or has another hardware address. */
   announceAll(ifIndex: IfIndex, now: Instant): void {
     const { entries, announcing } = this.#parts;

@@ -168,6 +168,8 @@ export class LocalAddresses {
         return this.#onDesired(event.addresses, event.candidates, now);
       case 'host-changed':
         return this.#onHost(event.host, now);
+      case 'link-bounced':
+        return this.#held.bounced(event.ifIndex, now);
       case 'addresses-changed':
         this.#held.v6OfHost = event.v6OfHost ?? this.#held.v6OfHost;
         return this.#onKernel(event.present, event.gone, now);

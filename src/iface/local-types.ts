@@ -27,6 +27,8 @@ export type Event =
       readonly candidates: readonly Ip[];
     }
   | { readonly kind: 'host-changed'; readonly host: HostView }
+  /** The link was down for a moment and is up for good, of which the host that was told knows nothing. */
+  | { readonly kind: 'link-bounced'; readonly ifIndex: IfIndex }
   /** Kernel notifications about addresses with lbd's tag; `v6OfHost`: how many of v6 the host has, whosever they are. */
   | {
       readonly kind: 'addresses-changed';

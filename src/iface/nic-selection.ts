@@ -10,6 +10,7 @@ import {
   rangeContains,
 } from '../lib/ip.ts';
 import { HostSubnets } from './host-subnets.ts';
+import { isLinkUp } from './link-damping.ts';
 import { type NicRule, type NicRules, nicMatcher } from './nic-rules.ts';
 import {
   type IfIndex,
@@ -26,11 +27,9 @@ import { isVirtualLink } from './virtual-link.ts';
  * of the host's own addresses or of its routes, never for the addresses that lbd itself puts and renews.
  */
 
-const IFF_UP = 0x1;
 const IFF_LOOPBACK = 0x8;
 const IFF_POINTOPOINT = 0x10;
 const IFF_NOARP = 0x80;
-const IFF_LOWER_UP = 0x10000;
 const ARPHRD_ETHER = 1;
 
 /** kube-proxy in IPVS mode binds every Service address here; that is no sign of another holder. */
@@ -142,7 +141,7 @@ export function viewHost(
         });
       continue;
     }
-    const up = (link.flags & IFF_UP) !== 0 && (link.flags & IFF_LOWER_UP) !== 0;
+    const up = isLinkUp(link);
     const displaced = subnets.displaced(link.index);
     nics.push({
       ifIndex: link.index,

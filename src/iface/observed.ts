@@ -1,4 +1,5 @@
 import { familyOf, formatPrefix } from '../lib/ip.ts';
+import { isLinkUp } from './link-damping.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
 import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
 import { ALL_TABLES, type RouteFilter } from './netlink-requests.ts';
@@ -52,6 +53,8 @@ export type Observed = {
 /** What is different since the last changes were taken; of several changes of one thing, only the last counts. */
 export type ObservedChanges = {
   readonly links: { readonly present: readonly Link[]; readonly gone: readonly Link[] };
+  /** How often each link came up or went down, though it may be now as it was before. */
+  readonly linkTurns?: ReadonlyMap<IfIndex, number>;
   /** `present` holds new, altered and renewed ones: a renewal differs by its lifetime. */
   readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
   readonly routesChanged: boolean;
@@ -80,6 +83,7 @@ export class ObservedState implements Observed {
   #touchedLinks = new Map<IfIndex, Link>();
   #touchedAddresses = new Map<AddressKey, KernelAddress>();
   #askedBy = new Map<Subject, number>();
+  #linkTurns = new Map<IfIndex, number>();
 
   /** `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. */
   constructor(ownRoutes?: RouteFilter) {
@@ -185,8 +189,14 @@ export class ObservedState implements Observed {
     this.#touchedAddresses = new Map();
     this.#askedBy = new Map();
     this.#routesChanged = false;
+    const linkTurns = this.#linkTurns;
+    this.#linkTurns = new Map();
     const changes = { links, addresses, routesChanged };
-    return askedBy.size === 0 ? changes : { ...changes, askedBy };
+    return {
+      ...changes,
+      ...(askedBy.size === 0 ? {} : { askedBy }),
+      ...(linkTurns.size === 0 ? {} : { linkTurns }),
+    };
   }
 
   #isRelevant(route: KernelRoute): boolean {
@@ -211,6 +221,8 @@ export class ObservedState implements Observed {
     if (known !== undefined && sameLink(known, link)) return false;
     // Going down or losing the carrier takes routes along.
     if (known !== undefined && known.flags !== link.flags) this.#routesStale = true;
+    if (known !== undefined && isLinkUp(known) !== isLinkUp(link))
+      this.#linkTurns.set(link.index, (this.#linkTurns.get(link.index) ?? 0) + 1);
     this.#links.set(link.index, link);
     this.#touchedLinks.set(link.index, link);
     return true;

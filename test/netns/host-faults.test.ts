@@ -139,6 +139,28 @@ describe('a running lbd', { skip: SKIP }, () => {
     await scenario.ping(ip);
   });
 
+  test('has its addresses within 100 ms of the last of 300 link flaps', async (context) => {
+    const { host } = scenario;
+    // The host's own address of v6 stays, as it does on a host that lost its carrier.
+    await scenario.sysctl('net/ipv6/conf/eth0/keep_addr_on_down', 1);
+    const spec = { ipFamilies: ['IPv4', 'IPv6'], ipFamilyPolicy: 'RequireDualStack' };
+    const pool = ['10.77.0.200-10.77.0.220', 'fd77::200-fd77::220'];
+    const { lbd, ip } = await scenario.startWithService({ pool }, { spec });
+    await held(lbd, 'fd77::200');
+    const script = `for flap in $(seq 300); do ip link set eth0 down; ip link set eth0 up; done
+      from=$(date +%s%3N)
+      until ip -o addr show dev eth0 >/tmp/shown; grep -q '${ip}/32 ' /tmp/shown && grep -q 'fd77::200/128 ' /tmp/shown
+      do :; done
+      echo $(($(date +%s%3N) - from))`;
+    const { stdout } = await host.run(['sh', '-c', script]);
+    context.diagnostic(`there ${stdout.trim()} ms after the last`);
+    assert.ok(Number(stdout) <= 100, `${stdout} ms`);
+    await held(lbd, ip);
+    await held(lbd, 'fd77::200');
+    await scenario.ping(ip);
+    await scenario.sysctl('net/ipv6/conf/eth0/keep_addr_on_down', 0);
+  });
+
   test('follows a NIC that is renamed', async () => {
     const { host } = scenario;
     const { lbd, ip } = await scenario.startWithService();

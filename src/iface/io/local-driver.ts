@@ -22,6 +22,7 @@ import type { WireClaim } from '../wire-claims.ts';
 import type { Ownership } from './ownership.ts';
 import { allowPromotion, type Promotion } from './promotion.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
+import { SteadyLinks } from './steady-links.ts';
 import type { Wire } from './wire.ts';
 
 /** What happened to an address, with names in place of numbers. */
@@ -83,6 +84,10 @@ export class LocalDriver {
   readonly #machine: LocalAddresses;
   #rules: NicRules;
   readonly #names = new NicNames();
+  readonly #steady = new SteadyLinks((bounced) => {
+    this.#viewHost();
+    this.#bounced(bounced);
+  });
   #timer: NodeJS.Timeout | undefined;
   #nics: readonly Nic[] = [];
   readonly #queue = new ProgramQueue();
@@ -120,12 +125,19 @@ export class LocalDriver {
     const hostChanged = foreign.length > 0 || gone.some((address) => !this.#isOurs(address));
     this.#options.ownership.present(present);
     this.#options.ownership.absent(gone);
-    if (linksChanged || changes.routesChanged || hostChanged) this.#viewHost();
+    const bounced = this.#steady.turned(changes.linkTurns, this.#options.rtnetlink.observed().links);
+    const mayDiffer = linksChanged || changes.routesChanged || hostChanged;
+    if (mayDiffer && this.#steady.mayLook()) this.#viewHost();
+    this.#bounced(bounced);
     this.#noteAskers([...present, ...gone], changes.askedBy);
     // An address that lost the tag is somebody else's now.
     const local = present.filter((address) => !this.#isVirtual(address));
     const lost = [...gone, ...foreign].filter((address) => !this.#isVirtual(address));
     this.#addressesChanged(local, lost);
+  }
+
+  #bounced(links: readonly IfIndex[]): void {
+    for (const ifIndex of links) this.#deliver({ kind: 'link-bounced', ifIndex });
   }
 
   #addressesChanged(present: readonly KernelAddress[], gone: readonly KernelAddress[]): void {
@@ -236,6 +248,7 @@ export class LocalDriver {
   /** Stops renewing; what is in the kernel stays there until its lifetime ends. */
   close(): void {
     this.#closed = true;
+    this.#steady.close();
     clearTimeout(this.#timer);
   }
 
@@ -259,7 +272,7 @@ export class LocalDriver {
 
   #viewHost(): void {
     const { links, addresses, routes } = this.#options.rtnetlink.observed();
-    const facts = { links: links.values(), addresses: addresses.values(), routes };
+    const facts = { links: this.#steady.believed(links), addresses: addresses.values(), routes };
     const host = viewHost(facts, this.#rules, (address) => this.#isOurs(address), this.#names.all);
     this.#names.learn(host);
     if (host.signature === this.#machine.host().signature) return;

@@ -21,7 +21,7 @@ import { SysctlWatch } from './sysctl-watch.ts';
  */
 const CHECK_INTERVAL_MS = 1_000;
 /** A first write is looked at at once, more of them together: whoever fights over a value does not fill the day. */
-const CHECK_AFTER_WRITE_MS = 50;
+const CHECK_SOON_INTERVAL_MS = 50;
 
 export type SysctlGuardOptions = {
   readonly logger: Logger;
@@ -49,7 +49,7 @@ export class SysctlGuard {
   #findings: readonly SysctlFinding[] = [];
   #timer: NodeJS.Timeout | undefined;
   readonly #watch: SysctlWatch;
-  /** What was written since the last look is looked at by this one. */
+  /** Of `checkSoon()`. */
   #checkLater: NodeJS.Timeout | undefined;
   #checkedAtMs = Number.NEGATIVE_INFINITY;
 
@@ -59,7 +59,7 @@ export class SysctlGuard {
     this.#root = options.root;
     this.#enforce = options.enforce;
     this.#before = new Map(options.before);
-    this.#watch = new SysctlWatch({ logger: options.logger, onWrite: () => this.#written() });
+    this.#watch = new SysctlWatch({ logger: options.logger, onWrite: () => this.checkSoon() });
   }
 
   /**
@@ -77,10 +77,10 @@ export class SysctlGuard {
     this.#timer.unref();
   }
 
-  /** Somebody wrote to one of the files, which may have been lbd. */
-  #written(): void {
+  /** As `check()`, for something that may come often: that somebody wrote to one of the files, or a link changed. */
+  checkSoon(): void {
     if (this.#checkLater !== undefined) return;
-    const pauseMs = this.#checkedAtMs + CHECK_AFTER_WRITE_MS - performance.now();
+    const pauseMs = this.#checkedAtMs + CHECK_SOON_INTERVAL_MS - performance.now();
     if (pauseMs <= 0) return this.check();
     this.#checkLater = setTimeout(() => this.check(), pauseMs).unref();
   }

@@ -132,6 +132,18 @@ test('apply() says nothing of a link that is as it was, and follows one that is 
   assert.equal(state.takeChanges()?.links.present.length, 1);
 });
 
+test('takeChanges() tells how often a link turned, also when it is as it was', () => {
+  const state = started();
+  const up = { flags: 0x11043 };
+  state.apply(linkMessage('new', link(1, up)));
+  state.takeChanges();
+  for (const flags of [0x1002, 0x11043, 0x1003]) state.apply(linkMessage('new', link(1, { flags })));
+  state.apply(linkMessage('new', link(1, { ...up, mtu: 9_000 })));
+  assert.deepEqual([...(state.takeChanges()?.linkTurns ?? [])], [[1, 4]]);
+  state.apply(linkMessage('new', link(1, up)));
+  assert.equal(state.takeChanges()?.linkTurns, undefined);
+});
+
 test('apply() takes routes for stale only when one that matters may have changed', () => {
   const cases: [NetlinkMessage, boolean][] = [
     [routeMessage(route('0.0.0.0/0', { gateway: '192.0.2.1' as Ip })), true],

@@ -111,6 +111,21 @@ test('a war over a lifetime burns no more than one over an address', () => {
   assert.notEqual(inKernel(host, VIP)?.validSeconds, FOREVER);
 });
 
+test('what went with a link that flapped is back at once when the link is steady, and announced', () => {
+  const host = held(VIP, VIP6);
+  for (let ms = 0; ms < 3_000; ms += 5) {
+    if (host.holds(VIP6)) host.removeByHand(VIP6);
+    host.advance(5);
+  }
+  const announced = host.machine.announcements(VIP as Ip);
+  if (host.holds(VIP6)) host.removeByHand(VIP6);
+  assert.equal(host.holds(VIP6), false, 'it waits');
+  host.deliver({ kind: 'link-bounced', ifIndex: ETH0 });
+  assert.ok(host.holds(VIP6));
+  host.advance(10);
+  assert.ok(host.machine.announcements(VIP as Ip) > announced);
+});
+
 test('an address removed once a second is back at once each time', () => {
   const host = held(VIP);
   for (let round = 0; round < 20; round++) {
