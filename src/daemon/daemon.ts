@@ -286,17 +286,13 @@ export class Daemon {
 
   status(): StatusDocument {
     const now = bootTimeMs();
+    const watched = [this.#metrics, this.#sourceRouting, this.#neighbours, this.#health];
     const config = {
       file: this.#options.configFile,
       digest: this.#digest,
       loadedMsAgo: Math.round(now - this.#loadedAt),
       reloadProblems: this.#reloadProblems,
-      warnings: [
-        ...this.#warnings,
-        ...(this.#metrics?.problems() ?? []),
-        ...this.#sourceRouting.problems(),
-        ...this.#neighbours.problems(),
-      ],
+      warnings: [...this.#warnings, ...watched.flatMap((part) => part?.problems() ?? [])],
     };
     const kubernetes = this.#cluster.status();
     const addresses = this.#addresses();
@@ -365,6 +361,7 @@ export class Daemon {
       addresses: this.#addresses(),
       virtualRepairs: this.#virtual.linkStatus().repairs,
       sysctlDrifts: this.#sysctls.states().reduce((sum, { drifts }) => sum + drifts, 0),
+      kubeProxy: this.#health?.counts(),
       netlink: this.#rtnetlink.counters(),
       lifetimeMs: this.#local.lifetimeMs(),
       renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,

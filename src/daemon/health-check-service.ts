@@ -8,6 +8,7 @@ import type { Ip } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { listed } from './status.ts';
 
 const LOOPBACK = '127.0.0.1' as Ip;
 const LONGEST_TIMER_MS = 60_000;
@@ -60,10 +61,20 @@ export class HealthCheckService {
     const unready = new Map<Ip, string>();
     for (const [service, reason] of this.#checks.unready()) {
       for (const ip of users.get(service) ?? []) {
-        unready.set(ip, `kube-proxy is not ready here for ${service}: its healthCheckNodePort ${reason}`);
+        unready.set(ip, refusalText(service, reason));
       }
     }
     return { ...wanted, unready };
+  }
+
+  /** Services for which kube-proxy is not ready here, and what it answered, for status. */
+  problems(): readonly string[] {
+    return listed([...this.#checks.refused()].map(([service, reason]) => refusalText(service, reason)));
+  }
+
+  /** Services that are checked, by what is known of them. */
+  counts(): ReturnType<HealthChecks['counts']> {
+    return this.#checks.counts();
   }
 
   close(): void {
@@ -116,6 +127,10 @@ export function healthChecksOf(
   return kubernetes.healthCheckNodePorts
     ? new HealthCheckService({ ...options, node: host.node })
     : undefined;
+}
+
+function refusalText(service: ServiceKey, reason: string): string {
+  return `kube-proxy is not ready here for ${service}: its healthCheckNodePort ${reason}`;
 }
 
 function heldOf(addresses: readonly AddressStatus[]): readonly Ip[] {

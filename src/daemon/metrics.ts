@@ -22,6 +22,8 @@ export type MetricSources = {
   readonly announcements: number;
   /** Of virtual addresses, their link and routes. */
   readonly virtualRepairs: number;
+  /** Services that kube-proxy of this host is asked about, by what it said; undefined where it is not asked. */
+  readonly kubeProxy: Readonly<Record<string, number>> | undefined;
   /** Sysctls that somebody else changed back. */
   readonly sysctlDrifts: number;
   readonly netlink: RtnetlinkCounters;
@@ -163,7 +165,7 @@ function poolMetrics({ pools }: MetricSources): readonly Metric[] {
 
 function addressMetrics(sources: MetricSources): readonly Metric[] {
   const { addresses, addressEvents, announcements, renewalAgeMs, lifetimeMs, netlink } = sources;
-  const { virtualRepairs, sysctlDrifts } = sources;
+  const { virtualRepairs, sysctlDrifts, kubeProxy } = sources;
   const states = tally(addresses.map(({ state }) => state));
   // Always there, so that an alert on it needs no special case.
   for (const state of ['held', 'conflict', 'failed'] as const) states.set(state, states.get(state) ?? 0);
@@ -192,6 +194,13 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
         ['virtual', virtualRepairs],
         ['sysctl', sysctlDrifts],
       ],
+    ),
+    metrics(
+      'gauge',
+      'lbd_kube_proxy_services',
+      'Services whose healthCheckNodePort is asked on this host, by whether kube-proxy is ready for them.',
+      'state',
+      Object.entries(kubeProxy ?? {}),
     ),
     metric(
       'counter',

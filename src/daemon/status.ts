@@ -189,7 +189,8 @@ function tokenProblem({ account, expiresInMs, isLate, error }: TokenStatus): Pro
   };
 }
 
-function listed(texts: readonly string[]): readonly string[] {
+/** As many of them as somebody reads, and how many more there are. */
+export function listed(texts: readonly string[]): readonly string[] {
   if (texts.length <= LISTED_MAX) return texts;
   return [...texts.slice(0, LISTED_MAX), `… and ${texts.length - LISTED_MAX} more like the last`];
 }

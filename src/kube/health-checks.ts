@@ -127,6 +127,19 @@ export class HealthChecks {
     return found;
   }
 
+  /** The Services for which kube-proxy said no, or nothing, and what it was. */
+  refused(): ReadonlyMap<ServiceKey, string> {
+    const found = [...this.#checks].filter(([, { state }]) => state === 'unready');
+    return new Map(found.map(([service, { reason }]) => [service, reason]));
+  }
+
+  /** How many are in which state. */
+  counts(): Readonly<Record<Check['state'], number>> {
+    const counts = { unknown: 0, ready: 0, unready: 0 };
+    for (const { state } of this.#checks.values()) counts[state] += 1;
+    return counts;
+  }
+
   /** When `take()` is wanted next; an answer may make it sooner. */
   deadline(): Instant {
     if (this.#underWay >= UNDER_WAY_MAX) return NEVER;

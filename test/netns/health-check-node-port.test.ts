@@ -77,6 +77,14 @@ describe('healthCheckNodePort', { skip: SKIP }, () => {
     const before = await prober.firstAnswer(ip);
     await first.answer(503);
     assert.equal(await cluster.ownerOf(ip, { but: [h1] }), h2);
+    const port = service.spec['healthCheckNodePort'];
+    const problem = `kube-proxy is not ready here for default/web: its healthCheckNodePort 127.0.0.1:${port} answers 503`;
+    const { problems } = await cluster.lbd(h1).status();
+    assert.ok(
+      problems.some(({ text }) => text === problem),
+      JSON.stringify(problems),
+    );
+    assert.match((await cluster.lbd(h1).lbctl(['status'])).stdout, /healthCheckNodePort .* answers 503/);
     const gap = prober.longestGap(ip, { fromMs: before.atMs });
     assert.ok((gap?.ms ?? 0) < 500, `${gap?.ms} ms without an answer`);
     await first.answer(200);

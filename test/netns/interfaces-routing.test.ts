@@ -20,6 +20,21 @@ name = "san"
 addresses = ["${VIP}-10.77.1.210"]
 interfaces = ["eth1"]
 `;
+const VIP6 = 'fd77:1::200';
+const TOML6 = `
+[local]
+interfaces = ["fd77::/16"]
+[[pool]]
+name = "san"
+addresses = ["${VIP6}-fd77:1::210"]
+interfaces = ["eth1"]
+`;
+const WITH_ROUTING6 = `${TOML6}
+[[interface]]
+name = "eth1"
+source_routing = true
+gateways = ["fd77:1::1"]
+`;
 const WITH_ROUTING = `${TOML}
 [[interface]]
 name = "eth1"
@@ -43,11 +58,11 @@ describe('a host with two NICs', { skip: SKIP }, () => {
         },
         router: {
           nics: {
-            eth0: { segment: 'san', addresses: ['10.77.1.1/24'] },
-            eth1: { segment: 'far', addresses: ['10.77.2.1/24'] },
+            eth0: { segment: 'san', addresses: ['10.77.1.1/24', 'fd77:1::1/64'] },
+            eth1: { segment: 'far', addresses: ['10.77.2.1/24', 'fd77:2::1/64'] },
           },
           gateways: null,
-          sysctls: { 'net.ipv4.ip_forward': '1' },
+          sysctls: { 'net.ipv4.ip_forward': '1', 'net.ipv6.conf.all.forwarding': '1' },
         },
         client: { nics: { eth0: { segment: 'far' } } },
       },
@@ -56,12 +71,13 @@ describe('a host with two NICs', { skip: SKIP }, () => {
     client = lab.host('client');
     await lab.startApiServer();
     // The first router, which does not know the client.
-    await lab.host('api').ipBatch(['addr add 10.77.0.1/24 dev eth0']);
+    const first = ['addr add 10.77.0.1/24 dev eth0', 'addr add fd77:0::1/64 dev eth0 nodad'];
+    await lab.host('api').ipBatch(first);
   });
   after(() => lab?.close());
 
-  const pings = async () =>
-    (await client.run(['ping', '-n', '-c', '1', '-W', '1', VIP], { mayFail: true })).code;
+  const pings = async (address = VIP) =>
+    (await client.run(['ping', '-n', '-c', '1', '-W', '1', address], { mayFail: true })).code;
   const ip = async (...argv: readonly string[]) =>
     (await host.run(['ip', ...argv], { mayFail: true })).stdout.replace(/[ \t]+/g, ' ');
   const rules = async () => (await ip('rule')).split('\n').filter((line) => /^1080[01]:/.test(line));
@@ -132,5 +148,47 @@ describe('a host with two NICs', { skip: SKIP }, () => {
     await lbd.stop('SIGINT');
     assert.deepEqual(await rules(), []);
     assert.match(await ip('rule'), /20000:/);
+  });
+
+  test('answers by the NIC of an IPv6 address, too, and its rules go and come with the NIC', async () => {
+    const lbd = await lab.startLbd(host, { binary: BINARY, toml: TOML6 });
+    await lab.api.createService({
+      name: 'web6',
+      spec: { ipFamilies: ['IPv6'], ipFamilyPolicy: 'SingleStack' },
+    });
+    await lab.api.waitForAddresses('web6');
+    await held(lbd, VIP6, 10_000);
+    assert.equal(addressOf(await lbd.status(), VIP6)?.interface, 'eth1');
+    const rules6 = async () => (await ip('-6', 'rule')).split('\n').filter((line) => /^1080[01]:/.test(line));
+    assert.match(await ip('route', 'get', client.ip6, 'from', VIP6), /via fd77::1 dev eth0/);
+    assert.notEqual(await pings(VIP6), 0, 'the answer leaves by the default route and is lost');
+
+    await lbd.reload(WITH_ROUTING6);
+    const answered = () =>
+      waitFor(async () => (await pings(VIP6)) === 0, { describe: 'an answer by the second NIC' });
+    await answered();
+    assert.match(await ip('route', 'get', client.ip6, 'from', VIP6), /via fd77:1::1 dev eth1/);
+    assert.match(
+      await ip('route', 'get', lab.host('api').ip6, 'from', VIP6),
+      /dev eth0/,
+      'main knows that one',
+    );
+    assert.match(await ip('route', 'get', client.ip6), /via fd77::1 dev eth0/, "the host's own traffic");
+    assert.equal((await rules6()).length, 2, 'its link-local subnet needs none');
+
+    for (const priority of ['10800', '10801']) await ip('-6', 'rule', 'del', 'pref', priority);
+    await waitFor(async () => (await rules6()).length === 2, { describe: 'the rules to be there again' });
+    await answered();
+    await host.linkDown('eth1');
+    await waitFor(async () => (await rules6()).length === 0, { describe: 'the rules to go with the NIC' });
+    await host.linkUp('eth1');
+    await held(lbd, VIP6, 10_000);
+    await answered();
+
+    await lbd.stop('SIGKILL');
+    const cleaned = await host.run([...lbdCommand('lbd', BINARY), 'cleanup', '--config', '/nowhere.toml']);
+    assert.match(cleaned.stdout, /removed the rule from fd77:1::\/64 lookup 108\d+\n/);
+    assert.match(cleaned.stdout, /removed the default route via fd77:1::1 in table 108\d+\n/);
+    assert.deepEqual(await rules6(), []);
   });
 });

@@ -85,7 +85,12 @@ test('an answer other than 200 says why, and a server that is gone, too', async 
   bench.status = 503;
   bench.unready(['n1']);
   const answered = `healthCheckNodePort 127.0.0.1:${bench.port} answers 503`;
+  assert.deepEqual([bench.checks.problems(), bench.checks.counts().unknown], [[], 1], 'not known yet');
   await waitFor(() => bench.unready(['n1'])?.includes(answered), { describe: answered });
+  assert.deepEqual(bench.checks.problems(), [
+    `kube-proxy is not ready here for default/web: its ${answered}`,
+  ]);
+  assert.deepEqual(bench.checks.counts(), { unknown: 0, ready: 0, unready: 1 });
   const { port } = bench;
   bench.close();
   const silent = await Bench.start(t);

@@ -85,6 +85,7 @@ function sources(change: Partial<MetricSources> = {}): MetricSources {
     announcements: 21,
     virtualRepairs: 2,
     sysctlDrifts: 1,
+    kubeProxy: { ready: 3, unready: 1 },
     netlink: {
       notifications: 9,
       ignored: 0,
@@ -171,6 +172,7 @@ test('collectMetrics() has the figures of the host, its members and its addresse
     ['lbd_address_announcements_total', '', 21],
     ['lbd_address_renewal_age_seconds', '', 1.5],
     ['lbd_address_lifetime_seconds', '', 30],
+    ['lbd_kube_proxy_services', '{state="unready"}', 1],
     ['lbd_addresses_taken_total', '{how="take-over"}', 0],
     ['lbd_gossip_refused_packets_total', '{reason="key"}', 2],
     ['lbd_gossip_sent_bytes_total', '', 400],
@@ -186,8 +188,9 @@ test('collectMetrics() has the figures of the host, its members and its addresse
 });
 
 test('collectMetrics() leaves out what is not known, and gossip on a host that does not gossip', () => {
-  const parsed = collected({ gossip: undefined, renewalAgeMs: undefined });
+  const parsed = collected({ gossip: undefined, renewalAgeMs: undefined, kubeProxy: undefined });
   assert.equal(parsed.has('lbd_address_renewal_age_seconds'), false);
+  assert.equal(parsed.has('lbd_kube_proxy_services'), false);
   assert.deepEqual(
     [...parsed.keys()].filter((name) => /gossip|member|claim/.test(name)),
     [],
