@@ -80,11 +80,12 @@ function segmentRow(segment: SegmentStatus): readonly Cell[] {
   return [segment.subnet, segment.ip, segmentCell(segment), segment.neighbours.join(', ') || '-'];
 }
 
-function segmentCell({ isolated, confirmed, mayRenew }: SegmentStatus): Cell {
+function segmentCell({ isolated, neverHeard, confirmed, mayRenew }: SegmentStatus): Cell {
   if (isolated) {
     const text = mayRenew ? 'isolated, holds its addresses' : 'isolated, let go of its addresses';
     return { text, style: 'red' };
   }
+  if (neverHeard) return { text: 'nobody heard yet', style: 'yellow' };
   if (!confirmed) return { text: 'to be confirmed by a neighbour', style: 'yellow' };
   return { text: 'heard', style: 'green' };
 }

@@ -37,7 +37,10 @@ export function electionProblems(sources: ElectionProblemSources): ElectionProbl
         .map((owner) => `${owner.ip} has no owner: ${why(owner)}`),
     ],
     warnings: [
-      segments.filter(({ isolated, confirmed }) => !isolated && !confirmed).map(doubt),
+      segments.filter(({ isolated, neverHeard }) => !isolated && neverHeard).map(unheard),
+      segments
+        .filter(({ isolated, neverHeard, confirmed }) => !isolated && !neverHeard && !confirmed)
+        .map(doubt),
       (election.unbound ?? []).map(unboundSubnet),
       members.flatMap(memberProblem),
       owners
@@ -94,9 +97,14 @@ function nameConflict({ name, nameConflict: endpoints }: ElectionStatus): readon
   return [`several hosts call themselves ${name}: ${endpoints.join(', ')}; give each its own host.name`];
 }
 
-function isolation({ subnet, mayRenew }: SegmentStatus): string {
+function isolation({ subnet, mayRenew, neverHeard }: SegmentStatus): string {
   const end = mayRenew ? 'the addresses there are held all the same' : 'the addresses there are let go';
-  return `isolated on ${subnet}: neither a member nor a reference address is heard; ${end}`;
+  if (!neverHeard) return `isolated on ${subnet}: neither a member nor a reference address is heard; ${end}`;
+  return `isolated on ${subnet}: neither a member nor a reference address was heard there since lbd started; ${end}; is the [gossip] port open there, UDP and TCP, and the VLAN the same on every host?`;
+}
+
+function unheard({ subnet }: SegmentStatus): string {
+  return `nobody has been heard on ${subnet} yet: the addresses there wait for a member or a reference address`;
 }
 
 function doubt({ subnet }: SegmentStatus): string {

@@ -48,6 +48,7 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
         subnet: key,
         ip,
         isolated: election.watch.isIsolated(key),
+        neverHeard: election.isNeverHeard(key),
         mayRenew: election.mayRenew(key),
         confirmed: election.watch.isConfirmed(key),
         neighbours: election.watch.neighbours(key),

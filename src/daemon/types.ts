@@ -127,6 +127,8 @@ export type SegmentStatus = {
   readonly ip: Ip;
   /** Nobody is heard there. */
   readonly isolated: boolean;
+  /** Others have a part in it, and nobody was heard there since lbd started or the host has it. */
+  readonly neverHeard: boolean;
   /** Whether addresses there may be renewed and added now. */
   readonly mayRenew: boolean;
   /** False after a pause of this host, until a neighbour knows the same of its claims. */

@@ -183,9 +183,10 @@ export class AddressRules {
     const granted = this.#holdings.grants.get(ip);
     if (granted?.epoch === epoch) return;
     // Before the join settled, only what the kernel has anyway; a host that was paused has to be confirmed first.
-    const { isSettled, isConfirmed } = this.#settling;
+    const place = this.items.get(ip)?.place;
     const isServed = granted !== undefined || this.#holdings.local(ip) === 'held';
-    if (isServed || (isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
+    const isConfirmed = place !== undefined && this.#settling.isConfirmed(this.#host.segmentsOf(place));
+    if (isServed || (this.#settling.isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
   }
 
   /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */
@@ -241,7 +242,8 @@ export class AddressRules {
     const { node } = owner.meta;
     const mayBeThere = (item.place.nodes?.has(node) ?? true) && isReadyFor(owner.meta, item.place);
     const isEntitled = mayBeThere && !this.#eligibility.isExcluded(node);
-    if (isEntitled || !this.#host.isViewFresh || !this.#settling.mayTake || !this.isHeirHere(item)) {
+    const mayTake = this.#settling.mayTake(this.#host.segmentsOf(item.place));
+    if (isEntitled || !this.#host.isViewFresh || !mayTake || !this.isHeirHere(item)) {
       item.requestAt = undefined;
       return;
     }
@@ -257,11 +259,12 @@ export class AddressRules {
 
   /** Whether this host is to take an address that nobody serves; if it is only later, it will be looked at then. */
   #isMyTurn({ place, abstainUntil }: Item, since: Instant, now: Instant): boolean {
-    if (!this.#settling.mayTake || !this.#host.reaches(place)) return false;
+    const keys = this.#host.segmentsOf(place);
+    if (!this.#settling.mayTake(keys)) return false;
     const rank = this.#eligibility.rankOf(this.#host.name, place);
     if (rank === undefined) return false;
     const pauseMs = rank * (this.#settings.settleMs + FALLBACK_MS);
-    const from = after(Math.max(since, this.#settling.openAt) as Instant, pauseMs);
+    const from = after(Math.max(since, this.#settling.openAt(keys)) as Instant, pauseMs);
     const turnAt = rank === 0 ? abstainUntil : (Math.max(from, abstainUntil) as Instant);
     if (now < turnAt) this.wakeUps.set(place.ip, turnAt);
     return now >= turnAt;

@@ -4,7 +4,7 @@ import type { Beats } from './beats.ts';
 import type { Edge } from './edge.ts';
 import type { Isolation } from './isolation.ts';
 import type { Heartbeat } from './message.ts';
-import type { Ring, RingMember } from './ring.ts';
+import type { Ring } from './ring.ts';
 import type { Endpoint, MemberName, SegmentKey } from './types.ts';
 import { ASKS_PER_SLOT, SEGMENT_ASKS } from './watch-timing.ts';
 
@@ -32,7 +32,7 @@ export class Asking {
   readonly #indirect: number;
   readonly #random: Random;
   readonly #releases: () => boolean;
-  readonly #former: RingMember[] = [];
+  readonly #former: { readonly name: MemberName; readonly to: Endpoint }[] = [];
 
   constructor(options: AskingOptions) {
     this.#key = options.key;
@@ -140,13 +140,14 @@ export class Asking {
     }
   }
 
-  /** A member died: it may be the first to be back after an isolation. */
-  remember(member: RingMember): void {
-    if (this.#former.push(member) > FORMER_LIMIT) this.#former.shift();
+  /** A member died, or is cut off: it may be the first to be back after an isolation. */
+  remember(name: MemberName, to: Endpoint | undefined): void {
+    if (to === undefined || this.#former.some((one) => one.name === name && one.to.ip === to.ip)) return;
+    if (this.#former.push({ name, to }) > FORMER_LIMIT) this.#former.shift();
   }
 
-  #urge(member: RingMember, now: Instant): void {
-    this.#beats.send(member.to, this.#key, this.#make(member.name, 0, 0, undefined, true, now));
+  #urge({ name, to }: { readonly name: MemberName; readonly to: Endpoint }, now: Instant): void {
+    this.#beats.send(to, this.#key, this.#make(name, 0, 0, undefined, true, now));
   }
 
   #reference(): void {

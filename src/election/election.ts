@@ -1,5 +1,6 @@
 import type { Ip } from '../lib/ip.ts';
 import { earliest, type Instant } from '../lib/time.ts';
+import { Company } from './company.ts';
 import { Doubts } from './doubts.ts';
 import type { Effect } from './effects.ts';
 import type { ElectionEvent, ElectionOptions } from './election-types.ts';
@@ -23,13 +24,12 @@ import type {
   SegmentKey,
 } from './types.ts';
 import { Watch } from './watch.ts';
+import { verdictMs } from './watch-timing.ts';
 import type { WatchEvent } from './watch-types.ts';
 import { nearby } from './ways.ts';
 
 /** A verdict goes to every member at once while they are no more than this; gossip brings it to the others. */
 const DIRECT_VERDICTS = 128;
-/** Below, nobody can tell whether it is itself or the other that was cut off (design section 5). */
-const MAJORITY_FROM = 3;
 /** Endpoints that are remembered for a start while the seeds are away. */
 const REMEMBERED_PEERS = 64;
 
@@ -39,7 +39,6 @@ const REMEMBERED_PEERS = 64;
  */
 export class Election {
   readonly #name: MemberName;
-  readonly #isolation: ElectionOptions['isolation'];
   readonly #leaseLeftMs: ElectionOptions['leaseLeftMs'];
   readonly #out: Effect[] = [];
   readonly #swim: Swim;
@@ -49,12 +48,12 @@ export class Election {
   /** Where members were in an earlier life. */
   readonly #remembered: readonly Endpoint[];
   #meta: MemberMeta;
-  #memberCount: number;
+  readonly #company: Company;
   /** When `Swim` and `Ownership` want to go on. */
   #restAt: Instant;
   /** The time of the step that is going on, for what is called back within it. */
   #now: Instant;
-  readonly #doubts = new Doubts();
+  readonly #doubts: Doubts;
   readonly #differences = new TableDifferences(this.#out);
 
   constructor(options: ElectionOptions) {
@@ -62,9 +61,9 @@ export class Election {
     this.#name = name;
     this.#now = now;
     this.#meta = meta;
-    this.#isolation = options.isolation;
     this.#leaseLeftMs = options.leaseLeftMs;
-    this.#memberCount = restored?.memberCount ?? 1;
+    this.#company = new Company(options.isolation, restored?.memberCount ?? 1);
+    this.#doubts = new Doubts(Math.max(settings.settleMs, verdictMs(settings)));
     this.#restAt = now;
     const out = this.#out;
     const incarnation = restored?.incarnation ?? 1;
@@ -96,9 +95,9 @@ export class Election {
       leaseLeftMs: options.leaseLeftMs,
       incarnation: () => this.#swim.incarnation,
     });
-    this.#watch.setReleases(this.#releases());
+    this.#watch.setReleases(this.#company.releases);
     this.#watch.segmentsChanged(meta.segments, this.#swim.members(), now);
-    if (this.#hadCompany())
+    if (this.#company.hadCompany)
       for (const { subnet } of meta.segments) this.#doubts.unheard(segmentKey(subnet), now);
     this.#confirmationChanged(now);
     this.#remembered = restored?.peers ?? [];
@@ -115,7 +114,7 @@ export class Election {
     if (!this.#join(now) && isQuiet) return NOTHING;
     // Behind a message there may be more of them, which the silence of somebody would be concluded without.
     if (event.kind !== 'message') this.#advance(now);
-    if (now >= this.#doubts.deadline()) this.#askReferences(now);
+    if (now >= this.#doubts.deadline()) this.#attendDoubts(now);
     this.#rivals.advance(now);
     this.#join(now);
     this.#restAt = earliest(
@@ -161,6 +160,11 @@ export class Election {
     };
   }
 
+  /** Whether somebody should have been heard on that segment, and nobody ever was. */
+  isNeverHeard(segment: SegmentKey): boolean {
+    return this.#doubts.isNeverHeard(segment);
+  }
+
   /** What is to outlive the process. */
   persistent(): PersistentState {
     const peers: Endpoint[] = [];
@@ -171,7 +175,7 @@ export class Election {
     }
     return {
       incarnation: this.#swim.incarnation,
-      memberCount: this.#memberCount,
+      memberCount: this.#company.count,
       peers,
       claims: this.#ownership.persistentClaims(),
     };
@@ -295,8 +299,10 @@ export class Election {
     this.#rivals.claimed(claims, from, now);
   }
 
-  /** The only one of several that is left asks its gateway whether it is cut off. */
-  #askReferences(now: Instant): void {
+  /** The only one of several that is left asks its gateway whether it is cut off, and believes so in the end. */
+  #attendDoubts(now: Instant): void {
+    for (const segment of this.#doubts.overdue(now)) this.#watch.giveUp(segment);
+    this.#join(now);
     for (const segment of this.#doubts.ask(now)) this.#out.push({ kind: 'ask-reference', segment });
   }
 
@@ -311,7 +317,7 @@ export class Election {
 
   /** Who was never heard on a segment cannot confirm anything there: somebody has to be heard first. */
   #onOverrun(now: Instant): void {
-    if (this.#hadCompany()) {
+    if (this.#company.hadCompany) {
       for (const { subnet } of this.#meta.segments)
         if (!this.#watch.hadPeers(segmentKey(subnet))) this.#doubts.unheard(segmentKey(subnet), now);
       if (this.#doubts.anyUnheard) this.#confirmationChanged(now);
@@ -322,14 +328,16 @@ export class Election {
 
   #findLonely(now: Instant): void {
     for (const segment of this.#doubts.lonely(this.#name, this.#swim.members())) {
-      this.#doubts.heard(segment);
-      this.#ownership.returned(segment, now);
-      this.#confirmationChanged(now);
+      if (this.#doubts.isIsolated(segment)) this.#watch.leftAlone(segment);
+      else if (this.#doubts.heard(segment)) {
+        this.#ownership.returned(segment, now);
+        this.#confirmationChanged(now);
+      }
     }
   }
 
   #publicMeta(): MemberMeta {
-    return this.#releases() ? this.#doubts.publicMeta(this.#meta) : this.#meta;
+    return this.#company.releases ? this.#doubts.publicMeta(this.#meta) : this.#meta;
   }
 
   #onMeta(meta: MemberMeta, now: Instant): void {
@@ -346,7 +354,7 @@ export class Election {
 
   /** What of these was there before is known to be cut off; on the others somebody has to be heard, if anybody is there. */
   #doubt(added: ReadonlySet<SegmentKey>, now: Instant): void {
-    if (!this.#hadCompany()) return;
+    if (!this.#company.hadCompany) return;
     for (const key of added) {
       if (this.#doubts.isIsolated(key)) continue;
       this.#doubts.unheard(key, now);
@@ -398,35 +406,14 @@ export class Election {
     const members = this.#swim.members();
     this.#watch.membersChanged(changed, members, now);
     this.#ownership.membersChanged(changed, now);
-    if (this.#doubts.anyUnheard) this.#findLonely(now);
+    if (this.#doubts.anySilent) this.#findLonely(now);
     for (const name of changed) {
       if (members.get(name)?.state === 'alive') this.#rivals.isBack(name, now);
       else this.#differences.over(name);
     }
-    this.#countMembers(
-      members,
-      changed.some((name) => members.get(name)?.state === 'left'),
-    );
-  }
-
-  /** It grows with who is seen, and shrinks when somebody leaves for good; who is dead may be only out of reach. */
-  #countMembers(members: ReadonlyMap<MemberName, Member>, anyLeft: boolean): void {
-    if (!anyLeft && members.size <= this.#memberCount) return;
-    let count = 0;
-    for (const { state } of members.values()) if (state === 'alive' || state === 'suspect') count += 1;
-    if (anyLeft ? count === this.#memberCount : count <= this.#memberCount) return;
-    this.#memberCount = count;
-    this.#watch.setReleases(this.#releases());
+    if (!this.#company.membersChanged(members, changed)) return;
+    this.#watch.setReleases(this.#company.releases);
     this.#out.push({ kind: 'persist' });
-  }
-
-  /** To hear nobody may mean to be cut off, and does not end what a majority goes on with. */
-  #hadCompany(): boolean {
-    return this.#releases() && this.#memberCount >= MAJORITY_FROM;
-  }
-
-  #releases(): boolean {
-    return this.#isolation === 'auto' ? this.#memberCount >= MAJORITY_FROM : this.#isolation === 'release';
   }
 
   #onWatch(event: WatchEvent, now: Instant): void {
@@ -438,7 +425,7 @@ export class Election {
         return this.#swim.vouch(event.name, now);
       case 'isolated':
         this.#doubts.isolated(event.segment);
-        if (this.#releases()) {
+        if (this.#company.releases) {
           this.#ownership.isolated(event.segment, now);
           this.#swim.setMeta(this.#publicMeta(), now);
         }
@@ -461,7 +448,7 @@ export class Election {
   }
 
   #confirmationChanged(now: Instant): void {
-    this.#ownership.confirmationChanged(!this.#doubts.any, now);
+    this.#ownership.doubtsChanged(this.#doubts.all(), now);
     this.#out.push({ kind: 'renewals-changed' });
   }
 

@@ -115,7 +115,7 @@ function whyNot(state: OwnershipState, place: Place, name: MemberName): string |
   const gone = isSelf ? undefined : whyGone(state, name);
   if (gone !== undefined) return gone;
   if (!state.eligibility.reaches(name, place)) return `it has no NIC that is up in a subnet with ${place.ip}`;
-  if (isSelf && !state.reachesHere(place)) return 'it hears nobody on the NIC of that subnet';
+  if (isSelf && state.segmentsHere(place).length === 0) return 'it hears nobody on the NIC of that subnet';
   if (meta.drained) return 'it is drained';
   if (state.eligibility.isExcluded(meta.node)) return `its node ${meta.node} is excluded from load balancing`;
   if (place.nodes?.has(meta.node) === false) {
@@ -150,6 +150,7 @@ function ownerState(
 const SETTLING_REASONS = {
   'cold-start': 'lbd started just now and waits for the other hosts',
   returning: 'this host was isolated and waits for others to return',
+  unheard: 'this host has heard nobody yet on the NIC of that subnet',
   paused: 'this host was paused and waits for a neighbour to confirm its claims',
 } as const;
 
@@ -163,18 +164,23 @@ function addressReason(
   if (view.state === 'mine') {
     if (move !== undefined) return `is ${move.isOffered ? 'being' : 'to be'} handed over to ${move.to}`;
     if (grant !== undefined) return localReason(local);
-    return whyNot(state, place, state.name) ?? settlingReason(state);
+    return whyNot(state, place, state.name) ?? settlingReason(state, place);
   }
   if (view.state === 'theirs') return undefined;
   const isMissing = owner !== undefined && state.members().get(owner) === undefined;
   const lost = isMissing ? 'its owner is not known' : `${owner}: ${owner && whyNot(state, place, owner)}`;
-  const next = heir === state.name ? takingReason(state, grant, local) : `${heir} is to take it`;
+  const next = heir === state.name ? takingReason(state, place, grant, local) : `${heir} is to take it`;
   return owner === undefined ? next : `${lost}; ${next}`;
 }
 
-function takingReason(state: OwnershipState, grant: Grant | undefined, local: LocalState): string {
+function takingReason(
+  state: OwnershipState,
+  place: Place,
+  grant: Grant | undefined,
+  local: LocalState,
+): string {
   if (grant === undefined)
-    return settlingReason(state) ?? 'this host is to take it, and waits after a failure';
+    return settlingReason(state, place) ?? 'this host is to take it, and waits after a failure';
   return localReason(local) ?? 'this host takes it';
 }
 
@@ -194,7 +200,7 @@ function localReason(local: LocalState): string | undefined {
   }
 }
 
-function settlingReason(state: OwnershipState): string | undefined {
-  const reason = state.settling.reason();
+function settlingReason(state: OwnershipState, place: Place): string | undefined {
+  const reason = state.settling.reason(state.segmentsHere(place));
   return reason && SETTLING_REASONS[reason];
 }

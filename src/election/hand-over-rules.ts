@@ -94,8 +94,9 @@ export class HandOverRules {
     const standing = this.#holdings.claims.get(offered.ip);
     if (standing?.owner === this.#host.name && standing.epoch > offered.epoch) return standing;
     if (standing?.owner !== from || standing.epoch !== offered.epoch) return 'decline';
-    if (item === undefined || this.#host.meta.drained || !this.#settling.isConfirmed) return 'decline';
-    if (!this.#host.reaches(item.place)) return 'decline';
+    if (item === undefined || this.#host.meta.drained) return 'decline';
+    // Where it hears nobody it cannot take anything, nor where it may have missed something.
+    if (!this.#settling.isConfirmed(this.#host.segmentsOf(item.place))) return 'decline';
     // The owner's view is the fresher one when ours is not.
     if (!this.#host.isViewFresh || this.#eligibility.isCandidate(this.#host.name, item.place))
       return 'accept';

@@ -34,11 +34,21 @@ export class OwnHost {
     return true;
   }
 
+  /** Its subnets that hear somebody. */
+  heard(): readonly SegmentKey[] {
+    return [...this.#segments].filter((key) => !this.#isolated.has(key));
+  }
+
+  /** Those that hold the address. */
+  segmentsOf(place: Place): readonly SegmentKey[] {
+    const keys: SegmentKey[] = [];
+    for (const { key } of place.groups)
+      if (this.#segments.has(key) && !this.#isolated.has(key)) keys.push(key);
+    return keys;
+  }
+
   /** A NIC of this host that is up and hears somebody is in the address's subnet. */
   reaches(place: Place): boolean {
-    for (const { key } of place.groups) {
-      if (this.#segments.has(key) && !this.#isolated.has(key)) return true;
-    }
-    return false;
+    return this.segmentsOf(place).length > 0;
   }
 }

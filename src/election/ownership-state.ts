@@ -5,7 +5,7 @@ import type { OutgoingHandOvers } from './hand-over-out.ts';
 import type { Holdings } from './holdings.ts';
 import type { Settling } from './settling.ts';
 import type { Standings } from './standings.ts';
-import type { Member, MemberMeta, MemberName } from './types.ts';
+import type { Member, MemberMeta, MemberName, SegmentKey } from './types.ts';
 
 /** What explanations are made of: live, for looking only. */
 export type OwnershipState = {
@@ -18,5 +18,6 @@ export type OwnershipState = {
   readonly settling: Settling;
   readonly outgoing: OutgoingHandOvers;
   readonly members: () => ReadonlyMap<MemberName, Member>;
-  readonly reachesHere: (place: Place) => boolean;
+  /** Of this host, those that hear somebody and hold the address. */
+  readonly segmentsHere: (place: Place) => readonly SegmentKey[];
 };

@@ -15,7 +15,7 @@ import type { ClaimUpdate, HandOver, HandOverDone } from './message.ts';
 import { OwnHost } from './own-host.ts';
 import type { OwnershipState } from './ownership-state.ts';
 import type { ElectionSettings } from './settings.ts';
-import { Settling } from './settling.ts';
+import { type Doubt, Settling } from './settling.ts';
 import { Standings } from './standings.ts';
 import type {
   Claim,
@@ -179,7 +179,7 @@ export class Ownership {
       settling: this.#settling,
       outgoing: this.#outgoing,
       members: this.#members,
-      reachesHere: (place) => this.#host.reaches(place),
+      segmentsHere: (place) => this.#host.segmentsOf(place),
     };
   }
 
@@ -277,7 +277,7 @@ export class Ownership {
   /** This host hears nobody on that segment: its grants there end, its claims stay. */
   isolated(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, true)) return;
-    this.#settling.isolated(this.#standings.livingIn(segment, now));
+    this.#settling.isolated(segment, this.#standings.livingIn(segment, now));
     this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }
@@ -285,18 +285,18 @@ export class Ownership {
   /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
   returned(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, false)) return;
-    this.#settling.returned((name) => !this.#standings.serves(name, segment), now);
+    this.#settling.returned(segment, (name) => !this.#standings.serves(name, segment), now);
     this.#mail.catchUp(segment);
     this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }
 
-  /** A host that was paused grants itself nothing new until a neighbour confirmed what it claims. */
-  confirmationChanged(isConfirmed: boolean, now: Instant): void {
-    if (this.#settling.isConfirmed === isConfirmed) return;
-    this.#settling.setConfirmed(isConfirmed, now);
+  /** Where this host may have missed something it grants itself nothing new until others were heard. */
+  doubtsChanged(doubts: ReadonlyMap<SegmentKey, Doubt>, now: Instant): void {
+    const { isNews, isEnd } = this.#settling.setDoubts(doubts, now);
+    if (!isNews) return;
     this.#rules.settleAll([...this.#rules.unowned], now);
-    if (isConfirmed) this.#rules.settleAll(this.#holdings.ownAddresses(), now);
+    if (isEnd) this.#rules.settleAll(this.#holdings.ownAddresses(), now);
     this.#finish(now);
   }
 
@@ -381,7 +381,7 @@ export class Ownership {
         changed = true;
         if (isGone || member?.meta.drained === true) this.#outgoing.memberGone(name);
       }
-      if (isBack) this.#settling.memberBack(name, now);
+      if (isBack) this.#settling.memberBack(name, (key) => this.#standings.serves(name, key), now);
       if (concernsClaims) concerned.push(name);
     }
     for (const name of concerned) this.#rules.settleAll([...this.#holdings.claims.ownedBy(name)], now);
@@ -389,7 +389,7 @@ export class Ownership {
   }
 
   #candidatesChanged(now: Instant): void {
-    if (this.#settling.mayTake) this.#rules.settleAll([...this.#rules.unowned], now);
+    if (this.#settling.mayTake(this.#host.heard())) this.#rules.settleAll([...this.#rules.unowned], now);
     if (this.#settings.preempt) this.#preemptAt = after(now, PREEMPT_AFTER_MS);
   }
 

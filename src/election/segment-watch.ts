@@ -98,6 +98,12 @@ export class SegmentWatch {
     this.#isolation.begin();
   }
 
+  /** Nobody was ever heard there, for too long. */
+  giveUp(): void {
+    this.#isolation.begin();
+    this.#isolate();
+  }
+
   // --- what is heard ------------------------------------------------------------------------------------------
 
   heartbeat(beat: Heartbeat, from: Endpoint, connection: number | undefined, now: Instant): void {
@@ -298,20 +304,20 @@ export class SegmentWatch {
   }
 
   /**
-   * A member is not there any more, as the members see it. Whoever is isolated sees all others die, and tries these:
-   * they may be back first. Returns whether it was there.
+   * A member is not there any more, as the members see it, or cut off from `to`. Whoever is isolated sees all others die,
+   * and tries these: they may be back first. Returns whether it was there.
    */
-  remove(name: MemberName, left: boolean): boolean {
+  remove(name: MemberName, left: boolean, to: Endpoint | undefined): boolean {
     const member = this.ring.get(name);
+    if (!left) this.#asking.remember(name, member?.to ?? to);
     if (member === undefined) return false;
     this.ring.remove(name);
-    if (left) this.#leftAlone();
-    else this.#asking.remember(member);
+    if (left) this.leftAlone();
     return true;
   }
 
   /** The last peer left in good order. */
-  #leftAlone(): void {
+  leftAlone(): void {
     if (this.ring.size > 0) return;
     const was = this.#isolation.isolated;
     this.#isolation.leftAlone();

@@ -1,36 +1,45 @@
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import type { ElectionSettings } from './settings.ts';
-import type { MemberName } from './types.ts';
+import type { MemberName, SegmentKey } from './types.ts';
 
 /**
- * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join; a
- * return from isolation waits for those who may have been isolated as well, so that a switch that comes up port by port
- * does not give everything to its first port; a host that was paused waits for a neighbour's word.
+ * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join. On each
+ * segment by itself, a return from isolation waits for those who may have been isolated as well, so that a switch that
+ * comes up port by port does not give everything to its first port; and who may have missed something waits for the word
+ * of others. What is wrong on one segment is no reason to leave the addresses of another one unserved.
  */
 
 /** Members that lived before an isolation and are still away put off the end of the wait, but not beyond this. */
 const RETURN_SETTLE_LIMIT_MS = 10_000;
+/** Segments, of those that this host once had, whose members are remembered. */
+const SEGMENTS_REMEMBERED = 64;
+
+/** Why what this host believes of a segment is in doubt: it has heard nobody there yet, or did not run or hear for a while. */
+export type Doubt = 'unheard' | 'paused';
+
+/** A segment that is not as it should be. */
+type SegmentSettling = {
+  /** From then on what was others' may be taken. */
+  openAt: Instant;
+  /** How far `openAt` may still be put off. */
+  limit: Instant;
+  isOpen: boolean;
+  doubt: Doubt | undefined;
+  doubtedAt: Instant;
+  /** Members that lived when this host was isolated; after its return, those of them that are away. */
+  readonly awaited: Set<MemberName>;
+};
 
 export class Settling {
   readonly #settings: ElectionSettings;
   readonly #coldUntil: Instant;
-  /** From then on what was others' may be taken. */
-  #openAt: Instant;
-  /** How far `openAt` may still be put off. */
-  #limit: Instant;
   #isSettled = false;
-  #isOpen = false;
-  #isConfirmed = true;
-  #doubtedAt: Instant;
-  /** Members that lived when this host was isolated; after its return, those of them that are away. */
-  readonly #awaited = new Set<MemberName>();
+  /** Without an entry: open, and not in doubt. */
+  readonly #segments = new Map<SegmentKey, SegmentSettling>();
 
   constructor(settings: ElectionSettings, startedAt: Instant) {
     this.#settings = settings;
     this.#coldUntil = after(startedAt, settings.settleMs);
-    this.#openAt = this.#coldUntil;
-    this.#doubtedAt = startedAt;
-    this.#limit = this.#coldUntil;
   }
 
   /** The cold start is over: own claims that the kernel does not have may be granted. */
@@ -38,73 +47,133 @@ export class Settling {
     return this.#isSettled;
   }
 
-  get isConfirmed(): boolean {
-    return this.#isConfirmed;
+  /** Whether what this host believes is in no doubt on one of these segments. */
+  isConfirmed(keys: readonly SegmentKey[]): boolean {
+    return keys.some((key) => this.#segments.get(key)?.doubt === undefined);
   }
 
-  /** Whether addresses without an owner may be taken. */
-  get mayTake(): boolean {
-    return this.#isOpen && this.#isConfirmed;
+  /** Whether addresses without an owner may be taken on one of these segments. */
+  mayTake(keys: readonly SegmentKey[]): boolean {
+    return this.#isSettled && keys.some((key) => isFree(this.#segments.get(key)));
   }
 
-  /** From when on the wait for others counts: nobody could act before. */
-  get openAt(): Instant {
-    return this.#openAt;
+  /** From when on the wait for others counts there: nobody could act before. */
+  openAt(keys: readonly SegmentKey[]): Instant {
+    let first: Instant = NEVER;
+    for (const key of keys) first = earliest(first, this.#segments.get(key)?.openAt ?? this.#coldUntil);
+    return keys.length === 0 ? this.#coldUntil : first;
   }
 
-  /** Why nothing is taken now; undefined when it may. */
-  reason(): 'cold-start' | 'returning' | 'paused' | undefined {
+  /** Why nothing is taken there now; undefined when it may. */
+  reason(keys: readonly SegmentKey[]): 'cold-start' | 'returning' | Doubt | undefined {
     if (!this.#isSettled) return 'cold-start';
-    if (!this.#isConfirmed) return 'paused';
-    return this.#isOpen ? undefined : 'returning';
+    if (keys.length === 0 || this.mayTake(keys)) return undefined;
+    const doubts = keys.map((key) => this.#segments.get(key)?.doubt);
+    return doubts.includes(undefined) ? 'returning' : doubts[0];
   }
 
-  setConfirmed(isConfirmed: boolean, now: Instant): void {
-    this.#isConfirmed = isConfirmed;
-    if (!isConfirmed) this.#doubtedAt = now;
-    // Who was answered by nobody for so long believes many to be dead that are not.
-    else if (now - this.#doubtedAt >= this.#settings.suspicionMinMs && this.#isSettled)
-      this.returned(() => false, now);
+  /** All that is in doubt now. Returns whether something else was until now, and whether a doubt ended. */
+  setDoubts(
+    doubts: ReadonlyMap<SegmentKey, Doubt>,
+    now: Instant,
+  ): { readonly isNews: boolean; readonly isEnd: boolean } {
+    let isNews = false;
+    let isEnd = false;
+    for (const [key, doubt] of doubts) {
+      const segment = this.#segment(key);
+      if (segment.doubt === undefined) {
+        segment.doubtedAt = now;
+        isNews = true;
+      }
+      segment.doubt = doubt;
+    }
+    for (const [key, segment] of this.#segments) {
+      if (segment.doubt === undefined || doubts.has(key)) continue;
+      segment.doubt = undefined;
+      isNews = true;
+      isEnd = true;
+      // Who was answered by nobody for so long believes many to be dead that are not.
+      if (now - segment.doubtedAt >= this.#settings.suspicionMinMs && this.#isSettled)
+        this.returned(key, () => false, now);
+      this.#forgetIfCalm(key, segment);
+    }
+    return { isNews, isEnd };
   }
 
-  /** Nobody is heard any more; these were there until now. */
-  isolated(living: Iterable<MemberName>): void {
-    for (const name of living) this.#awaited.add(name);
+  /** Nobody is heard there any more; these were until now. */
+  isolated(key: SegmentKey, living: Iterable<MemberName>): void {
+    if (this.#segments.size >= SEGMENTS_REMEMBERED && !this.#segments.has(key)) return;
+    const segment = this.#segment(key);
+    // What was waited for begins anew when somebody is heard again.
+    segment.isOpen = true;
+    segment.doubt = undefined;
+    for (const name of living) segment.awaited.add(name);
+    this.#forgetIfCalm(key, segment);
   }
 
-  /** Somebody is heard again. */
-  returned(isAway: (name: MemberName) => boolean, now: Instant): void {
-    for (const name of this.#awaited) if (!isAway(name)) this.#awaited.delete(name);
-    this.#openAt = Math.max(this.#coldUntil, after(now, this.#settings.returnSettleMs)) as Instant;
-    this.#limit = Math.max(this.#openAt, after(now, RETURN_SETTLE_LIMIT_MS)) as Instant;
-    this.#isOpen = false;
+  /** Somebody is heard there again. */
+  returned(key: SegmentKey, isAway: (name: MemberName) => boolean, now: Instant): void {
+    const segment = this.#segment(key);
+    for (const name of segment.awaited) if (!isAway(name)) segment.awaited.delete(name);
+    segment.openAt = Math.max(this.#coldUntil, after(now, this.#settings.returnSettleMs)) as Instant;
+    segment.limit = Math.max(segment.openAt, after(now, RETURN_SETTLE_LIMIT_MS)) as Instant;
+    segment.isOpen = false;
   }
 
-  /** Another member is there again; it needs a moment to take back what is its own. */
-  memberBack(name: MemberName, now: Instant): void {
-    this.#awaited.delete(name);
-    if (this.#isOpen || !this.#isSettled) return;
-    const put = earliest(this.#limit, after(now, this.#settings.returnSettleMs));
-    if (put > this.#openAt) this.#openAt = put;
+  /** Another member is there again, in these segments; it needs a moment to take back what is its own. */
+  memberBack(name: MemberName, isIn: (key: SegmentKey) => boolean, now: Instant): void {
+    for (const [key, segment] of this.#segments) {
+      if (!isIn(key)) continue;
+      segment.awaited.delete(name);
+      if (segment.isOpen || !this.#isSettled) continue;
+      const put = earliest(segment.limit, after(now, this.#settings.returnSettleMs));
+      if (put > segment.openAt) segment.openAt = put;
+    }
   }
 
   /** Returns what just ended: all addresses are to be looked at, or those without an owner. */
   advance(now: Instant): 'cold-start' | 'return' | undefined {
-    const opens = !this.#isOpen && now >= this.#opensAt();
-    if (opens) this.#awaited.clear();
-    const settles = !this.#isSettled && now >= this.#coldUntil;
-    this.#isOpen ||= opens;
-    this.#isSettled ||= settles;
-    if (settles) return 'cold-start';
+    let opens = false;
+    for (const [key, segment] of this.#segments) {
+      if (segment.isOpen || now < opensAt(segment)) continue;
+      segment.isOpen = true;
+      segment.awaited.clear();
+      opens = true;
+      this.#forgetIfCalm(key, segment);
+    }
+    if (!this.#isSettled && now >= this.#coldUntil) {
+      this.#isSettled = true;
+      return 'cold-start';
+    }
     return opens ? 'return' : undefined;
   }
 
   deadline(): Instant {
-    if (!this.#isSettled) return this.#coldUntil;
-    return this.#isOpen ? NEVER : this.#opensAt();
+    let first = this.#isSettled ? NEVER : this.#coldUntil;
+    for (const segment of this.#segments.values())
+      if (!segment.isOpen) first = earliest(first, opensAt(segment));
+    return first;
   }
 
-  #opensAt(): Instant {
-    return this.#awaited.size > 0 ? this.#limit : this.#openAt;
+  #segment(key: SegmentKey): SegmentSettling {
+    const known = this.#segments.get(key);
+    if (known !== undefined) return known;
+    const at = this.#coldUntil;
+    const awaited = new Set<MemberName>();
+    const segment = { openAt: at, limit: at, isOpen: true, doubt: undefined, doubtedAt: at, awaited };
+    this.#segments.set(key, segment);
+    return segment;
   }
+
+  #forgetIfCalm(key: SegmentKey, { isOpen, doubt, awaited }: SegmentSettling): void {
+    if (isOpen && doubt === undefined && awaited.size === 0) this.#segments.delete(key);
+  }
+}
+
+function isFree(segment: SegmentSettling | undefined): boolean {
+  return segment === undefined || (segment.isOpen && segment.doubt === undefined);
+}
+
+function opensAt({ awaited, limit, openAt }: SegmentSettling): Instant {
+  return awaited.size > 0 ? limit : openAt;
 }

@@ -45,6 +45,12 @@ export const SEGMENT_ASKS = 3;
 /** The least number of rounds of asks before a host calls itself isolated; late timers make it wait for them. */
 export const MIN_SEGMENT_SLOTS = 2;
 
+/** From the last packet of a member to its neighbours' verdict. */
+export function verdictMs(settings: ElectionSettings): number {
+  const { heartbeatMs, missedHeartbeats, heartbeatSlackMs, inquiryMs } = settings;
+  return heartbeatMs * missedHeartbeats + heartbeatSlackMs + inquiryMs;
+}
+
 export function watchTiming(settings: ElectionSettings): WatchTiming {
   const { heartbeatMs, missedHeartbeats, heartbeatSlackMs, inquiryMs, inquiryEveryMs } = settings;
   return {

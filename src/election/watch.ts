@@ -150,6 +150,16 @@ export class Watch {
     return this.#segments.get(segment)?.doubt(now) === true;
   }
 
+  /** Nobody was ever heard there, although others have a part in it: it is cut off, or this host is. */
+  giveUp(segment: SegmentKey): void {
+    this.#segments.get(segment)?.giveUp();
+  }
+
+  /** No other member has a part in that segment any more: to hear nobody there is as it should be. */
+  leftAlone(segment: SegmentKey): void {
+    this.#segments.get(segment)?.leftAlone();
+  }
+
   farewell(message: Farewell, now: Instant): void {
     this.notice(now);
     for (const { watch } of this.#list) watch.farewell(message, now);
@@ -253,8 +263,10 @@ function place(watch: SegmentWatch, own: Segment, name: MemberName, member: Memb
     return watch.ring.put(name, to, endpoint, member.incarnation, member.state === 'alive');
   }
   // Alive, and not here any more: it left this segment, as one that leaves the cluster does. One that is cut off did not.
-  const isCutOff = member?.meta.cutOff?.some((segment) => isSameSubnet(segment, own)) === true;
-  return watch.remove(name, member?.state === 'left' || (member?.state === 'alive' && !isCutOff));
+  const cutOff = member?.meta.cutOff?.find((segment) => isSameSubnet(segment, own));
+  const hasLeft = member?.state === 'left' || (member?.state === 'alive' && cutOff === undefined);
+  const port = member?.meta.endpoint.port;
+  return watch.remove(name, hasLeft, cutOff && port ? { ip: cutOff.ip, port } : undefined);
 }
 
 function isSameSubnet(left: Segment, right: Segment): boolean {

@@ -4,7 +4,7 @@ import type { Report as LocalReport, Program } from '../../../src/iface/local-ty
 import type { Ip } from '../../../src/lib/ip.ts';
 import type { Client } from './client.ts';
 import type { SimHost } from './host.ts';
-import type { Link } from './lan-plan.ts';
+import { type Link, SEGMENTS } from './lan-plan.ts';
 import type { World } from './world.ts';
 
 /**
@@ -134,7 +134,8 @@ export class Invariants {
   reported(host: SimHost, report: ElectionReport | LocalReport): void {
     const ears = this.#ears.get(host);
     if (ears === undefined) return;
-    if (report.kind === 'reconnected') ears.returnedAt = this.#world.now;
+    // Of the segment that carries the addresses: another one that is back says nothing of these.
+    if (report.kind === 'reconnected' && report.segment === SEGMENTS.data) ears.returnedAt = this.#world.now;
     if (report.kind !== 'claimed') return;
     this.#count('claims');
     if (this.#isDeaf(host, ears)) this.#breach(host, report.claim.ip, 'claimed while it hears nobody');

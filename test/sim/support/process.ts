@@ -385,9 +385,9 @@ function watchKey({ peer, segment }: { readonly peer: MemberName; readonly segme
   return `${segment} ${peer}`;
 }
 
-/** Hosts with a network for management gossip there: it is the data network whose loss must be noticed all the same. */
+/** Hosts with a network for management mostly gossip there: it is the data network whose loss must be noticed all the same. */
 function endpointOf(host: SimHost): Endpoint {
-  return { ip: host.managementPort === undefined ? host.ip : host.managementIp, port: PORT };
+  return { ip: host.ipOn(host.world.gossip), port: PORT };
 }
 
 function metaOf(host: SimHost, options: SimProcessOptions): MemberMeta {

@@ -44,9 +44,16 @@ const START_LIMIT_MS = 20_000;
 /** How long a phase of periodic things is, so that what happens meets each of their states. */
 const PHASE_MS = 500;
 
+export type ClusterOptions = WorldOptions & {
+  readonly addresses: number;
+  /** What is so before any lbd starts. */
+  readonly before?: (world: World) => void;
+};
+
 /** Hosts that all run lbd, every address held by exactly one, at a random phase of what is periodic. */
-export function clusterAtRest(options: WorldOptions & { readonly addresses: number }): Cluster {
+export function clusterAtRest(options: ClusterOptions): Cluster {
   const world = new World(options);
+  options.before?.(world);
   const ips = vips(options.addresses);
   world.want(ips);
   for (const host of world.hosts) host.start(seedsOf(world));

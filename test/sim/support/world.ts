@@ -33,6 +33,8 @@ export type WorldOptions = {
   readonly clients?: number;
   /** The hosts gossip on a network beside the one that carries the addresses, which may carry some as well, or not. */
   readonly management?: 'segment' | 'gossip';
+  /** The network over which hosts gossip: that for management, if there is one. */
+  readonly gossip?: Link;
   readonly host?: SimHostOptions;
 };
 
@@ -56,6 +58,7 @@ export class World {
   readonly clients: readonly Client[];
   /** The networks that may carry addresses. */
   readonly segments: readonly Link[];
+  readonly gossip: Link;
   /** Whether isolated hosts hold what they have. */
   readonly holdsIsolated: boolean;
   readonly #gateway: PortId | undefined;
@@ -73,6 +76,7 @@ export class World {
   constructor(options: WorldOptions) {
     this.seed = options.seed;
     this.segments = options.management === 'segment' ? ['data', 'management'] : ['data'];
+    this.gossip = options.gossip ?? (options.management === undefined ? 'data' : 'management');
     this.holdsIsolated = options.host?.isolation === 'hold';
     this.random = seededRandom(options.seed);
     this.lan = new Lan(this.queue, seededRandom(options.seed ^ 0x5bd1e995), { ...QUIET_LAN, ...options.lan });

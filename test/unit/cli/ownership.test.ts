@@ -48,6 +48,7 @@ test('lbctl members lists the members with all that is against them', async (con
     segments: [
       { ...segment(), isolated: true, mayRenew: false, neighbours: [] },
       { ...segment(), subnet: '2001:db8::/64', confirmed: false },
+      { ...segment(), subnet: '2001:db8:1::/64', neverHeard: true, neighbours: [] },
     ],
   });
   const socket = await daemon(context, { 'GET /v1/members': () => ({ version: 1, election }) });
@@ -59,9 +60,10 @@ test('lbctl members lists the members with all that is against them', async (con
     'edge-2              alive  1m5s   13ms   0.1.0    abcd0123  yes      0          UDP to or from it is blocked; its configuration: pool "a" differs',
     'edge-3              dead   1h     0.4ms  0.1.0    abcd0123  -        0          its lbd ended',
     '',
-    'SEGMENT        OWN ADDRESS  STATE                              NEIGHBOURS',
-    '192.0.2.0/24   192.0.2.1    isolated, let go of its addresses  -',
-    '2001:db8::/64  192.0.2.1    to be confirmed by a neighbour     edge-2, edge-3',
+    'SEGMENT          OWN ADDRESS  STATE                              NEIGHBOURS',
+    '192.0.2.0/24     192.0.2.1    isolated, let go of its addresses  -',
+    '2001:db8::/64    192.0.2.1    to be confirmed by a neighbour     edge-2, edge-3',
+    '2001:db8:1::/64  192.0.2.1    nobody heard yet                   -',
     '',
   ]);
   const json = await run(socket, ['members', '--json']);

@@ -66,6 +66,14 @@ const CASES: readonly (readonly [Partial<ElectionProblemSources>, string])[] = [
     'error: isolated on 192.0.2.0/24: neither a member nor a reference address is heard; the addresses there are held all the same',
   ],
   [
+    segmentWith({ isolated: true, neverHeard: true, mayRenew: false }),
+    'error: isolated on 192.0.2.0/24: neither a member nor a reference address was heard there since lbd started; the addresses there are let go; is the [gossip] port open there, UDP and TCP, and the VLAN the same on every host?',
+  ],
+  [
+    segmentWith({ neverHeard: true, mayRenew: false }),
+    'warning: nobody has been heard on 192.0.2.0/24 yet: the addresses there wait for a member or a reference address',
+  ],
+  [
     segmentWith({ confirmed: false }),
     'warning: this host did not run for a moment: a neighbour on 192.0.2.0/24 has yet to confirm what it owns',
   ],

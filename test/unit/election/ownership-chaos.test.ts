@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Claim, Silence, Wanted } from '../../../src/election/types.ts';
+import type { Doubt } from '../../../src/election/settling.ts';
+import type { Claim, SegmentKey, Silence, Wanted } from '../../../src/election/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { seededRandom } from '../../../src/lib/prng.ts';
 import { after } from '../../../src/lib/time.ts';
@@ -49,7 +50,7 @@ class Chaos {
     for (const host of [...cluster.unplugged]) this.#return(host);
     for (const host of cluster.hosts) if (!host.lives) this.#restart(host);
     for (const host of cluster.hosts) {
-      cluster.do(host, () => host.ownership.confirmationChanged(true, cluster.now));
+      cluster.do(host, () => host.ownership.doubtsChanged(new Map(), cluster.now));
       this.#drain(host, false);
     }
     this.#wanted = wantedOf(IPS);
@@ -91,7 +92,8 @@ class Chaos {
   }
 
   #confirm(host: Host, isConfirmed: boolean): void {
-    this.cluster.do(host, () => host.ownership.confirmationChanged(isConfirmed, this.cluster.now));
+    const doubts = new Map<SegmentKey, Doubt>(isConfirmed ? [] : [[SEGMENT, 'paused']]);
+    this.cluster.do(host, () => host.ownership.doubtsChanged(doubts, this.cluster.now));
   }
 
   /** Somebody believes that a living host is gone, for a while. */

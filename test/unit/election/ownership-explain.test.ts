@@ -63,6 +63,17 @@ test('viewAddress() tells what is waited for', () => {
   cold.run(SETTINGS.settleMs);
   assert.equal(view(cold.host(0)).reason, 'this host asks the wire and takes it');
 
+  const deaf = new Cluster({ hosts: 1 });
+  deaf.want(wantedOf([IP]));
+  for (const [doubt, reason] of [
+    ['unheard', 'this host has heard nobody yet on the NIC of that subnet'],
+    ['paused', 'this host was paused and waits for a neighbour to confirm its claims'],
+  ] as const) {
+    deaf.do(deaf.host(0), () => deaf.host(0).ownership.doubtsChanged(new Map([[SEGMENT, doubt]]), deaf.now));
+    deaf.run(SETTINGS.settleMs);
+    assert.equal(view(deaf.host(0)).reason, reason);
+  }
+
   const { cluster, owner, others } = settled();
   const [witness] = others;
   assert.ok(witness !== undefined);

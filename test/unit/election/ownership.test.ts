@@ -364,14 +364,14 @@ test('a host that was paused takes nothing until a neighbour has confirmed its c
   const cluster = settled(3);
   const [host, dead] = [cluster.host(0), cluster.host(1)];
   const own = [...host.held];
-  cluster.do(host, () => host.ownership.confirmationChanged(false, cluster.now));
+  cluster.do(host, () => host.ownership.doubtsChanged(new Map([[SEGMENT, 'paused']]), cluster.now));
   cluster.kill(dead);
   cluster.run(1_000);
   assert.deepEqual([...host.held], own);
   assert.ok([...host.ownership.grants().values()].every(({ entry }) => entry.kind !== 'take-over'));
   const unserved = IPS.filter((ip) => cluster.serving(ip).length === 0);
   assert.ok(unserved.length > 0, 'it is the heir of some');
-  cluster.do(host, () => host.ownership.confirmationChanged(true, cluster.now));
+  cluster.do(host, () => host.ownership.doubtsChanged(new Map(), cluster.now));
   cluster.run(500);
   for (const ip of unserved) assert.deepEqual(cluster.serving(ip), [host.name]);
   cluster.checkAgreement(IPS);

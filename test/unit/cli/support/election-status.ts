@@ -49,6 +49,7 @@ export function overview(fields: Partial<ElectionOverview> = {}): ElectionOvervi
         ip: ip('192.0.2.1'),
         isolated: false,
         mayRenew: true,
+        neverHeard: false,
         confirmed: true,
         neighbours: ['edge-2', 'edge-3'],
       },
