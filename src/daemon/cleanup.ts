@@ -1,6 +1,7 @@
 import { loadConfig } from '../config/io/load.ts';
 import { toAddressRequest } from '../iface/address-request.ts';
 import { Ownership } from '../iface/io/ownership.ts';
+import { allowPromotion, type Promotion } from '../iface/io/promotion.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { ALL_TABLES } from '../iface/netlink-requests.ts';
 import type { Observed } from '../iface/observed.ts';
@@ -10,7 +11,7 @@ import type { IfIndex, KernelAddress, Link } from '../iface/types.ts';
 import { hasMade, isVirtualLink, routeProtocolOf } from '../iface/virtual-link.ts';
 import { occupantOf } from '../iface/virtual-plan.ts';
 import { errorText, LbdError } from '../lib/errors.ts';
-import { formatPrefix } from '../lib/ip.ts';
+import { familyOf, formatPrefix } from '../lib/ip.ts';
 import { SILENT_LOGGER } from '../lib/logger.ts';
 import { readSysctlNumber, writeSysctl } from '../sys/sysctl.ts';
 import { hostLockHolder } from './host-lock.ts';
@@ -143,16 +144,25 @@ async function removeAddresses(
   ownership: Ownership,
   gone: ReadonlySet<IfIndex>,
 ): Promise<Removed> {
-  const ours = [...observed.addresses.values()].filter(
+  const found = [...observed.addresses.values()].filter(
     (address) => ownership.isOurs(address) && !gone.has(address.ifIndex),
   );
+  const nameOf = ({ ifIndex }: KernelAddress) => observed.links.get(ifIndex)?.name ?? `interface ${ifIndex}`;
+  const promotions = allowPromotions(found, nameOf);
+  const ours = found.filter((address) => promotions.get(nameOf(address))?.ok !== false);
   const requests = ours.map((address) => toAddressRequest({ op: 'remove', ...address, lifetimeMs: 0 }));
   const outcomes = await rtnetlink.apply(requests);
-  let failures = 0;
+  let failures = found.length - ours.length;
+  for (const [nic, promotion] of promotions) {
+    if (promotion.ok) promotion.restore();
+    else
+      process.stderr.write(
+        `left the addresses on ${nic}, as the host's own might go with them: ${promotion.error}\n`,
+      );
+  }
   for (const [index, address] of ours.entries()) {
     const outcome = outcomes[index];
-    const name = observed.links.get(address.ifIndex)?.name ?? `interface ${address.ifIndex}`;
-    const what = `${address.ip}/${address.prefixLength} from ${name}`;
+    const what = `${address.ip}/${address.prefixLength} from ${nameOf(address)}`;
     // Expired in the meantime: as gone as if we had done it.
     if (outcome?.ok === true || outcome?.errno === 'EADDRNOTAVAIL') {
       process.stdout.write(`removed ${what}\n`);
@@ -162,7 +172,16 @@ async function removeAddresses(
     process.stderr.write(`cannot remove ${what}: ${outcome?.message ?? 'no answer from the kernel'}\n`);
   }
   ownership.removed(ours.filter((_, index) => outcomes[index]?.ok === true));
-  return { found: ours.length, failures };
+  return { found: found.length, failures };
+}
+
+/** For each NIC with an address that may be the primary one of its subnet: those after it are to stay. */
+function allowPromotions(
+  addresses: readonly KernelAddress[],
+  nameOf: (address: KernelAddress) => string,
+): ReadonlyMap<string, Promotion> {
+  const shared = addresses.filter(({ ip, prefixLength }) => familyOf(ip) === 'v4' && prefixLength < 32);
+  return new Map([...new Set(shared.map(nameOf))].map((nic) => [nic, allowPromotion(nic)]));
 }
 
 /** Returns how many could not be written. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { LabHost } from '../support/lab-host.ts';
-import { held, SKIP } from '../support/scenario.ts';
+import { held, SKIP, shown } from '../support/scenario.ts';
 import { expectOnLink, LINK, onLink, VirtualLab } from '../support/virtual-lab.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -95,6 +95,31 @@ describe('lbd cleanup, when daemon, configuration and state are gone', { skip: S
     assert.match(left, /198\.18\.2\.0\/24/);
     assert.match(left, /198\.18\.3\.0\/24/);
     assert.doesNotMatch(left, /203\.0\.113/);
+    await lab.reset();
+  });
+
+  test('leaves the host its own address when one of lbd came before it in the subnet', async () => {
+    const promote = (value: number) =>
+      h1.run([
+        'sysctl',
+        '-qw',
+        ...['all', 'eth0'].map((nic) => `net.ipv4.conf.${nic}.promote_secondaries=${value}`),
+      ]);
+    const lbd = await lab.startLbd(h1, `${TOML}\n[local]\nprefix = "subnet"\n`);
+    await lab.serve('local', ['10.77.0.200']);
+    await held(lbd, '10.77.0.200');
+    await lbd.stop('SIGKILL');
+    await promote(1);
+    await h1.ipBatch([`addr del ${h1.ip}/24 dev eth0`, `addr add ${h1.ip}/24 dev eth0`]);
+    await promote(0);
+    assert.equal((await shown(h1, h1.ip))?.secondary, true);
+    const { code, stdout } = await lab.command(h1, 'lbd', ['cleanup']);
+    assert.equal(code, 0);
+    assert.match(stdout, /^removed 10\.77\.0\.200\/24 from eth0$/m);
+    const own = await shown(h1, h1.ip);
+    assert.deepEqual([own?.prefixlen, own?.secondary], [24, undefined]);
+    const { stdout: promotes } = await h1.run(['sysctl', '-n', 'net.ipv4.conf.eth0.promote_secondaries']);
+    assert.equal(promotes.trim(), '0');
   });
 
   /** Addresses, routes, rules and links, without what changes by itself. */
