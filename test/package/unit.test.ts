@@ -79,13 +79,18 @@ test('lbd.service starts nothing before lbd, and waits for no network that is "o
   assert.doesNotMatch(unit('lbd.service'), /^After=.*network-online/m);
 });
 
+// The log says which program changed an address, which takes a look at the processes of others.
+test('lbd.service sees the processes of others', () => {
+  for (const directive of ['ProtectProc', 'ProcSubset'])
+    assert.deepEqual(valuesOf('lbd.service', directive), []);
+});
+
 test('lbd-cleanup.service is as closed as lbd.service, and more where it can be', () => {
   const own = directives('lbd-cleanup.service');
   const missing = [...directives('lbd.service')].filter((line) => !own.has(line));
   assert.deepEqual(missing, [
     'AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
     'CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW CAP_NET_BIND_SERVICE',
-    'ReadWritePaths=/proc/sys/net',
     'ExecPaths=/run/lbd',
     'RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET',
   ]);
