@@ -145,13 +145,11 @@ export class Daemon {
     this.#health = healthChecksOf(config, { addresses: () => this.#addresses(), logger, onChange });
     const host = () => this.#local.host();
     this.#virtual = new VirtualService({
-      config: config.virtual,
-      pools: config.pools,
+      config,
       rtnetlink: this.#rtnetlink,
       ownership,
       host,
       election: () => this.#gossip?.election,
-      name: config.host.name,
       logger,
       onChange,
     });
@@ -370,7 +368,7 @@ export class Daemon {
   }
 
   #watchSysctls(): void {
-    this.#sysctls.watch(this.#local.nics().map((nic) => nic.name));
+    this.#sysctls.watch(this.#virtual.nicsToGuard(this.#local.nics()));
     this.#sourceRouting.hostChanged();
   }
 

@@ -1,6 +1,6 @@
 import type { PoolConfig } from '../config/types.ts';
 import { type HostView, localSubnets } from '../iface/nic-selection.ts';
-import { Locality } from '../iface/virtual-locality.ts';
+import { LINGER_MS, Locality, type RememberedSubnet } from '../iface/virtual-locality.ts';
 import {
   broadcastOf,
   FAMILY_BITS,
@@ -12,7 +12,7 @@ import {
   prefixContains,
   prefixOf,
 } from '../lib/ip.ts';
-import type { Instant } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 
 /**
  * For each address whether it is local or virtual, and what routers are told of a virtual one. Remembers what it found
@@ -44,6 +44,9 @@ export class VirtualPlaces {
   #host: HostView | undefined;
   #known = new Map<Ip, VirtualPlace | 'local'>();
   #generation = -1;
+  /** Addresses that some host owned when this one ended. */
+  #claimed: ReadonlySet<Ip> = new Set();
+  #claimedUntil: Instant = NEVER;
 
   setPools(pools: readonly PoolConfig[]): void {
     const all = pools.flatMap(({ name, ranges, aggregate }) =>
@@ -66,9 +69,27 @@ export class VirtualPlaces {
     this.#known.clear();
   }
 
+  /** The subnets that an earlier run knew: local is what was, until it is known to be no more. Before the first update. */
+  restore(subnets: readonly RememberedSubnet[], now: Instant): void {
+    this.#locality.restore(subnets, now);
+  }
+
+  /** Addresses that hosts owned when this one ended: local to somebody, for as long as a subnet that went. */
+  restoreClaimed(ips: Iterable<Ip>, now: Instant): void {
+    this.#claimed = new Set(ips);
+    this.#claimedUntil = this.#claimed.size === 0 ? NEVER : after(now, LINGER_MS);
+    this.#known.clear();
+  }
+
+  /** What the next run is to know. */
+  remembered(): readonly RememberedSubnet[] {
+    return this.#locality.remembered();
+  }
+
   /** What the host is now, and which subnets other members have. */
   update(host: HostView, others: readonly Prefix[], now: Instant): void {
     this.#locality.update([...localSubnets(host), ...others], now);
+    if (now >= this.#claimedUntil) this.restoreClaimed([], now);
     if (host.signature === this.#host?.signature && this.#generation === this.#locality.generation) return;
     this.#host = host;
     this.#generation = this.#locality.generation;
@@ -77,7 +98,7 @@ export class VirtualPlaces {
 
   /** When to update again though nothing changed. */
   deadline(): Instant {
-    return this.#locality.deadline();
+    return earliest(this.#locality.deadline(), this.#claimedUntil);
   }
 
   /** The place of a virtual address; undefined for a local one, which includes those of this very host. */
@@ -98,7 +119,7 @@ export class VirtualPlaces {
     const host = this.#host;
     // Before the host is known, nothing is in no subnet of it.
     if (host === undefined || host.ownAddresses.has(ip) || host.gateways.has(ip)) return undefined;
-    if (this.#locality.isLocal(ip)) return undefined;
+    if (this.#locality.isLocal(ip) || this.#claimed.has(ip)) return undefined;
     const alone: Prefix = { network: ip, length: FAMILY_BITS[familyOf(ip)] };
     const range = this.#rangeOf(ip);
     const common = { isPooled: range !== undefined };

@@ -1,35 +1,35 @@
-import type { PoolConfig, VirtualConfig } from '../config/types.ts';
+import type { Config, PoolConfig } from '../config/types.ts';
 import type { Election } from '../election/election.ts';
 import type { MemberName, Wanted } from '../election/types.ts';
 import type { Ownership } from '../iface/io/ownership.ts';
 import type { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { VirtualDriver } from '../iface/io/virtual-driver.ts';
 import type { WireVerdict } from '../iface/local-types.ts';
-import type { HostView } from '../iface/nic-selection.ts';
+import type { HostView, Nic } from '../iface/nic-selection.ts';
 import type { ObservedChanges } from '../iface/observed.ts';
 import type { AddressStatus, DesiredAddress } from '../iface/types.ts';
 import type { VirtualLinkStatus } from '../iface/virtual-types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
-import { formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
+import { type Family, familyOf, formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
+import type { Instant } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { SubnetRecord } from './subnet-record.ts';
+import { Certainty } from './virtual-certainty.ts';
 import { VirtualPlaces } from './virtual-places.ts';
 import { splitWanted, type VirtualWantedInput } from './virtual-wanted.ts';
 
 /** How often it is looked whether other members have other subnets; their addresses are nowhere in the meantime. */
-const MEMBERS_LOOK_MS = 1_000;
+const LOOK_MS = 1_000;
 
 export type VirtualServiceOptions = {
-  readonly config: VirtualConfig;
-  readonly pools: readonly PoolConfig[];
+  readonly config: Config;
   readonly rtnetlink: Rtnetlink;
   readonly ownership: Ownership;
   /** What this host is. */
   readonly host: () => HostView;
   /** Undefined on a host that does not gossip. */
   readonly election: () => Election | undefined;
-  /** This host's name among members. */
-  readonly name: string;
   readonly logger: Logger;
   /** What is virtual may have changed. */
   readonly onChange: () => void;
@@ -47,17 +47,30 @@ export class VirtualService {
   readonly #options: VirtualServiceOptions;
   readonly #driver: VirtualDriver;
   readonly #places = new VirtualPlaces();
+  readonly #record: SubnetRecord;
+  readonly #certainty: Certainty;
+  /** By name: those that carried addresses, in this run or before, and have no IPv4 subnet now. */
+  #nicsWithout: ReadonlySet<string>;
+  #nicsInUse: readonly string[] = [];
+  /** What there was before this run; undefined until the election is there to tell. */
+  #memberCount: number | undefined;
   readonly #timer: NodeJS.Timeout;
   #homeless: readonly { readonly ip: Ip; readonly reason: string }[] = [];
   /** What the last plan went by, of other members and of this one. */
-  #members = '';
+  #wentBy = '';
 
   constructor(options: VirtualServiceOptions) {
     this.#options = options;
     const { config, rtnetlink, ownership, logger } = options;
-    this.#driver = new VirtualDriver({ rtnetlink, ownership, settings: config, logger });
-    this.#places.setPools(options.pools);
-    this.#timer = setInterval(() => this.#lookAtMembers(), MEMBERS_LOOK_MS).unref();
+    this.#driver = new VirtualDriver({ rtnetlink, ownership, settings: config.virtual, logger });
+    this.#places.setPools(config.pools);
+    const now = bootTimeMs();
+    this.#certainty = new Certainty(now);
+    this.#record = new SubnetRecord({ directory: config.state.directory, logger });
+    const { subnets, nics } = this.#record.load(now);
+    this.#places.restore(subnets, now);
+    this.#nicsWithout = new Set(nics);
+    this.#timer = setInterval(() => this.#look(), LOOK_MS).unref();
   }
 
   setPools(pools: readonly PoolConfig[]): void {
@@ -78,8 +91,12 @@ export class VirtualService {
     isComplete,
   }: VirtualPlan): readonly DesiredAddress[] {
     const election = this.#options.election();
-    this.#members = this.#membersText(election);
-    this.#places.update(this.#options.host(), otherSubnets(election), bootTimeMs());
+    const now = bootTimeMs();
+    if (election !== undefined && this.#memberCount === undefined) this.#learnPast(election, now);
+    const unsure = this.#unsure(election, now);
+    this.#wentBy = this.#textOf(election, unsure);
+    this.#places.update(this.#options.host(), otherSubnets(election), now);
+    this.#save(now);
     const split = splitWanted({
       desired,
       wanted: wanted.addresses,
@@ -89,14 +106,12 @@ export class VirtualService {
       services,
       endpointsSynced,
       isDrained: this.#isDrained(election),
-      unsure: isSettled(election)
-        ? undefined
-        : 'it is not known yet whether it is in a subnet of another host',
+      unsure,
       placeOf: (ip) => this.#places.of(ip),
     });
     const known = new Set(desired.map(({ ip }) => ip));
     this.#places.keepOnly((ip) => known.has(ip));
-    this.#driver.plan(split.virtual, isComplete);
+    this.#driver.plan(split.virtual, isComplete, (ip) => this.#places.of(ip) === undefined);
     this.#homeless = split.homeless;
     return split.local;
   }
@@ -139,22 +154,70 @@ export class VirtualService {
     this.#driver.close();
   }
 
-  #lookAtMembers(): void {
-    if (this.#membersText(this.#options.election()) !== this.#members) this.#options.onChange();
+  /**
+   * The NICs that must answer ARP for nothing but what is on them: those in use, and those that were in an earlier run and
+   * are without their address since the boot.
+   */
+  nicsToGuard(inUse: readonly Nic[]): readonly string[] {
+    const { nics } = this.#options.host();
+    const without = nics.filter(({ subnets }) => !subnets.some(({ network }) => familyOf(network) === 'v4'));
+    const present = new Set(nics.map(({ name }) => name));
+    const isWithout = new Set(without.map(({ name }) => name));
+    this.#nicsInUse = inUse.map(({ name }) => name);
+    const remembered = new Set([...this.#nicsWithout, ...this.#nicsInUse]);
+    this.#nicsWithout = new Set([...remembered].filter((name) => !present.has(name) || isWithout.has(name)));
+    return [...this.#nicsInUse, ...[...this.#nicsWithout].filter((name) => present.has(name))];
   }
 
-  #membersText(election: Election | undefined): string {
+  #look(): void {
+    const now = bootTimeMs();
+    const election = this.#options.election();
+    const isNews = this.#textOf(election, this.#unsure(election, now)) !== this.#wentBy;
+    if (isNews || now >= this.#places.deadline()) this.#options.onChange();
+    this.#save(now);
+  }
+
+  #learnPast(election: Election, now: Instant): void {
+    const { memberCount, claims } = election.persistent();
+    this.#memberCount = memberCount;
+    const owned = claims.filter(({ owner }) => owner !== undefined);
+    this.#places.restoreClaimed(
+      owned.map(({ ip }) => ip),
+      now,
+    );
+  }
+
+  #unsure(election: Election | undefined, now: Instant): Readonly<Record<Family, string | undefined>> {
+    const facts = {
+      host: this.#options.host(),
+      isSettled: election?.ownership.inspect().settling.isSettled ?? true,
+      memberCount: this.#memberCount ?? 1,
+      hasCompany: election !== undefined && this.#hasCompany(election),
+    };
+    return this.#certainty.reasons(facts, now);
+  }
+
+  #hasCompany({ swim }: Election): boolean {
+    const { name: self } = this.#options.config.host;
+    return swim
+      .members()
+      .values()
+      .some(({ name, state }) => name !== self && state === 'alive');
+  }
+
+  #textOf(election: Election | undefined, unsure: Readonly<Record<Family, string | undefined>>): string {
     const subnets = new Set(otherSubnets(election).map(formatPrefix));
-    return JSON.stringify([isSettled(election), this.#isDrained(election), [...subnets].sort()]);
+    return JSON.stringify([unsure.v4, unsure.v6, this.#isDrained(election), [...subnets].sort()]);
   }
 
   #isDrained(election: Election | undefined): boolean {
-    return election?.swim.member(this.#options.name as MemberName)?.meta.drained === true;
+    return election?.swim.member(this.#options.config.host.name as MemberName)?.meta.drained === true;
   }
-}
 
-function isSettled(election: Election | undefined): boolean {
-  return election?.ownership.inspect().settling.isSettled ?? true;
+  #save(now: Instant): void {
+    const nics = [...new Set([...this.#nicsInUse, ...this.#nicsWithout])].sort();
+    this.#record.save({ subnets: this.#places.remembered(), nics }, now);
+  }
 }
 
 function otherSubnets(election: Election | undefined): readonly Prefix[] {

@@ -2,7 +2,7 @@ import type { WantedAddress } from '../election/types.ts';
 import type { DesiredAddress } from '../iface/types.ts';
 import type { DesiredVirtual } from '../iface/virtual-types.ts';
 import type { Service, ServiceKey } from '../kube/types.ts';
-import { FAMILY_BITS, familyOf, type Ip, type Prefix } from '../lib/ip.ts';
+import { FAMILY_BITS, type Family, familyOf, type Ip, type Prefix } from '../lib/ip.ts';
 import { withoutEndpoint } from './endpoint-words.ts';
 import type { VirtualPlace } from './virtual-places.ts';
 
@@ -22,7 +22,7 @@ export type VirtualWantedInput = {
   /** Whether EndpointSlices and Nodes are known. */
   readonly endpointsSynced: boolean;
   /** Why it is too early to tell a virtual address from another host's local one; undefined when it is not. */
-  readonly unsure: string | undefined;
+  readonly unsure: Readonly<Record<Family, string | undefined>>;
   readonly placeOf: (ip: Ip) => VirtualPlace | undefined;
 };
 
@@ -87,6 +87,7 @@ function toVirtual(
     return { ...common, standing: 'kept', reason: 'it is in no pool and in no subnet of a host' };
   const unready = input.unready?.get(ip);
   if (unready !== undefined) return { ...common, standing: 'elsewhere', reason: unready };
-  if (input.unsure !== undefined) return { ...common, standing: 'unknown', reason: input.unsure };
+  const unsure = input.unsure[familyOf(ip)];
+  if (unsure !== undefined) return { ...common, standing: 'unknown', reason: unsure };
   return { ...common, standing: 'here', reason: isBound ? undefined : place.reason };
 }

@@ -41,6 +41,7 @@ export class VirtualAddresses {
   /** Undefined until it is known what is wanted: until then everything stays as it is. */
   #desired: ReadonlyMap<Ip, DesiredVirtual> | undefined;
   #isComplete = false;
+  #isLocal: VirtualInput['isLocal'] = () => false;
   #isStopped = false;
   /** By what was asked. */
   readonly #failures = new Map<string, Failure>();
@@ -66,10 +67,14 @@ export class VirtualAddresses {
   }
 
   /**
-   * What is wanted from now on, whole; of an incomplete list, nothing is concluded from what is not in it. Returns
-   * whether anything has to be done that was not before.
+   * What is wanted from now on, whole; of an incomplete list, nothing is concluded from what is not in it, unless it is
+   * known to be local. Returns whether anything has to be done that was not before.
    */
-  want(desired: readonly DesiredVirtual[], isComplete: boolean): boolean {
+  want(
+    desired: readonly DesiredVirtual[],
+    isComplete: boolean,
+    isLocal: VirtualInput['isLocal'] = () => false,
+  ): boolean {
     const before = this.#desired;
     const isSame =
       before?.size === desired.length &&
@@ -77,6 +82,7 @@ export class VirtualAddresses {
       desired.every((address) => isSameWish(address, before.get(address.ip)));
     this.#desired = new Map(desired.map((address) => [address.ip, address]));
     this.#isComplete = isComplete;
+    this.#isLocal = isLocal;
     if (isSame) return false;
     this.#isSettled = false;
     for (const map of [this.#since, this.#repairsOf])
@@ -166,8 +172,16 @@ export class VirtualAddresses {
     if (this.#desired === undefined) return undefined;
     const { settings, isOurs, kernelTags } = this.#options;
     const desired = this.#desired;
-    const isComplete = this.#isComplete;
-    return planVirtual({ settings, isOurs, kernelTags, desired, isComplete, observed, type: this.#type });
+    return planVirtual({
+      settings,
+      isOurs,
+      kernelTags,
+      desired,
+      isComplete: this.#isComplete,
+      isLocal: this.#isLocal,
+      observed,
+      type: this.#type,
+    });
   }
 
   #isDue(key: string, now: Instant): boolean {

@@ -12,9 +12,17 @@ export const LINGER_MS = 3_600_000;
 export const SUBNETS_MAX = 1_000;
 
 type Subnet = {
+  readonly subnet: Prefix;
   readonly contains: (ip: Ip) => boolean;
   /** When it went; undefined while somebody has it. */
   goneAt: Instant | undefined;
+};
+
+/** A subnet that some host has, or had. */
+export type RememberedSubnet = {
+  readonly subnet: Prefix;
+  /** When it went; undefined while somebody has it. */
+  readonly goneAt: Instant | undefined;
 };
 
 export class Locality {
@@ -31,11 +39,25 @@ export class Locality {
       const known = this.#subnets.get(key);
       if (known !== undefined) known.goneAt = undefined;
       else {
-        this.#subnets.set(key, { contains: containment(subnet), goneAt: undefined });
+        this.#subnets.set(key, { subnet, contains: containment(subnet), goneAt: undefined });
         this.#generation += 1;
       }
     }
     this.#forget(missing, now);
+  }
+
+  /** What an earlier run remembered; what somebody had then counts as gone since `now`. Before the first `update()`. */
+  restore(remembered: readonly RememberedSubnet[], now: Instant): void {
+    const gone = remembered.map(({ subnet, goneAt }) => ({ subnet, goneAt: earliest(goneAt ?? now, now) }));
+    gone.sort((left, right) => left.goneAt - right.goneAt);
+    for (const { subnet, goneAt } of gone)
+      this.#subnets.set(formatPrefix(subnet), { subnet, contains: containment(subnet), goneAt });
+    this.#generation += 1;
+  }
+
+  /** What the next run is to know. */
+  remembered(): readonly RememberedSubnet[] {
+    return Array.from(this.#subnets.values(), ({ subnet, goneAt }) => ({ subnet, goneAt }));
   }
 
   #forget(missing: ReadonlySet<string>, now: Instant): void {

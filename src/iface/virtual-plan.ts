@@ -40,6 +40,8 @@ export type VirtualInput = {
   readonly desired: ReadonlyMap<Ip, DesiredVirtual>;
   /** Whether an address of ours that is not in `desired` is to go. */
   readonly isComplete: boolean;
+  /** Whether an address is known to be local to some host: it goes, also when the list is not complete. */
+  readonly isLocal: (ip: Ip) => boolean;
   readonly observed: Observed;
   readonly isOurs: (address: KernelAddress) => boolean;
   /** Whether this kernel keeps IFA_PROTO. */
@@ -81,13 +83,17 @@ export function planVirtual(input: VirtualInput): VirtualPlan {
 }
 
 /** Everything of ours away, the link with all that is on it. */
-export function planRemoval(input: Omit<VirtualInput, 'desired' | 'isComplete'>): readonly KernelRequest[] {
+export function planRemoval(
+  input: Omit<VirtualInput, 'desired' | 'isComplete' | 'isLocal'>,
+): readonly KernelRequest[] {
   return [...input.observed.links.values()].filter(isVirtualLink).flatMap((link) => {
     if (occupantOf(link, input) === undefined) return [{ kind: 'delete-link', ifIndex: link.index }];
-    const plan = planAddresses(link, { ...input, desired: new Map(), isComplete: true }, []);
+    const plan = planAddresses(link, { ...input, ...NOTHING_WANTED }, []);
     return [...plan.requests];
   });
 }
+
+const NOTHING_WANTED = { desired: new Map(), isComplete: true, isLocal: () => true };
 
 function findLink(input: VirtualInput): LinkState {
   const { settings, observed } = input;
@@ -166,7 +172,7 @@ function compare(link: Link, input: VirtualInput): Changes {
     const isOurs = input.isOurs(address);
     if (wanted === undefined || !mayStay(wanted)) {
       if (!isOurs) continue;
-      if (isComplete || wanted !== undefined) changes.removals.push(address);
+      if (isComplete || wanted !== undefined || input.isLocal(address.ip)) changes.removals.push(address);
       else changes.kept.push(address.ip);
       continue;
     }

@@ -14,7 +14,7 @@ import {
 } from '../types.ts';
 import { VirtualAddresses, type VirtualOutcome } from '../virtual-addresses.ts';
 import { isVirtualLink } from '../virtual-link.ts';
-import type { DesiredVirtual, VirtualLinkStatus, VirtualReport, VirtualSettings } from '../virtual-types.ts';
+import type { VirtualLinkStatus, VirtualReport, VirtualSettings } from '../virtual-types.ts';
 import type { Ownership } from './ownership.ts';
 import type { Rtnetlink } from './rtnetlink.ts';
 
@@ -57,8 +57,8 @@ export class VirtualDriver {
   }
 
   /** What is wanted from now on; see `VirtualAddresses.want()`. */
-  plan(desired: readonly DesiredVirtual[], isComplete: boolean): void {
-    if (!this.#machine.want(desired, isComplete)) return;
+  plan(...wanted: Parameters<VirtualAddresses['want']>): void {
+    if (!this.#machine.want(...wanted)) return;
     this.#isOutdated = true;
     this.#look();
   }

@@ -4,8 +4,9 @@ import type { PoolConfig } from '../../../src/config/types.ts';
 import { VirtualPlaces } from '../../../src/daemon/virtual-places.ts';
 import { EMPTY_HOST, type HostView } from '../../../src/iface/nic-selection.ts';
 import type { IfIndex, Mac } from '../../../src/iface/types.ts';
+import { LINGER_MS } from '../../../src/iface/virtual-locality.ts';
 import { formatPrefix, type Ip, type Prefix, parsePrefix } from '../../../src/lib/ip.ts';
-import type { Instant } from '../../../src/lib/time.ts';
+import { type Instant, NEVER } from '../../../src/lib/time.ts';
 import { pool } from '../ipam/fixtures.ts';
 
 function subnet(text: string): Prefix {
@@ -141,4 +142,38 @@ test('of() tells whether a pool holds the address', () => {
   const found = places([pool('far', ['203.0.113.0/28'])]);
   assert.equal(found.of('203.0.113.15' as Ip)?.isPooled, true);
   assert.equal(found.of('203.0.113.16' as Ip)?.isPooled, false);
+});
+
+test('of() is undefined for what was local to somebody before a restart: in a subnet or by a claim, for an hour', () => {
+  const found = new VirtualPlaces();
+  found.setPools([pool('a', ['203.0.113.0/24', '198.51.100.0/24'])]);
+  const gone = { subnet: subnet('203.0.113.0/25'), goneAt: -1_000 as Instant };
+  found.restore([gone], 0 as Instant);
+  found.restoreClaimed(['198.51.100.7' as Ip], 0 as Instant);
+  // A NIC without its address yet.
+  const update = (now: number) => found.update(host([]), [], now as Instant);
+  update(1);
+  assert.equal(found.deadline(), LINGER_MS - 1_000);
+  assert.equal(routeOf(found, '203.0.113.5'), undefined);
+  assert.equal(routeOf(found, '203.0.113.200'), '203.0.113.200/32');
+  assert.equal(routeOf(found, '198.51.100.7'), undefined);
+  assert.equal(routeOf(found, '198.51.100.8'), '198.51.100.8/32');
+  update(LINGER_MS - 1_000);
+  assert.equal(routeOf(found, '203.0.113.5'), '203.0.113.5/32', 'it had gone before the restart');
+  assert.equal(found.deadline(), LINGER_MS);
+  update(LINGER_MS);
+  assert.equal(routeOf(found, '198.51.100.7'), '198.51.100.7/32');
+  assert.equal(found.deadline(), NEVER);
+});
+
+test('remembered() is what the next run is to know', () => {
+  const found = places([], host(['10.0.0.0/24']), ['10.0.9.0/24']);
+  found.update(host(['10.0.0.0/24']), [], 5 as Instant);
+  assert.deepEqual(
+    found.remembered().map(({ subnet: prefix, goneAt }) => [formatPrefix(prefix), goneAt]),
+    [
+      ['10.0.0.0/24', undefined],
+      ['10.0.9.0/24', 5],
+    ],
+  );
 });

@@ -25,7 +25,7 @@ function input(
     isDrained: false,
     services: new Map([[web.key, web]]),
     endpointsSynced: true,
-    unsure: undefined,
+    unsure: { v4: undefined, v6: undefined },
     placeOf: (ip) =>
       ip === LOCAL
         ? undefined
@@ -98,8 +98,10 @@ test('splitWanted() gives nothing to a drained or excluded host', () => {
 });
 
 test('splitWanted() adds nothing while it is not known whose subnets there are', () => {
-  assert.equal(shown(input({ unsure: 'too early' })), 'unknown 203.0.113.0/24: too early');
-  assert.match(shown(input({ unsure: 'too early', isDrained: true })), /^elsewhere/);
+  const unsure = { v4: 'too early', v6: undefined };
+  assert.equal(shown(input({ unsure })), 'unknown 203.0.113.0/24: too early');
+  assert.match(shown(input({ unsure, isDrained: true })), /^elsewhere/);
+  assert.equal(shown(input({ unsure: { v4: undefined, v6: 'too early' } })), 'here 203.0.113.0/24');
 });
 
 test('splitWanted() takes an address that two Services share for Local when one is', () => {

@@ -203,6 +203,19 @@ test('of an incomplete list, nothing is concluded from what is missing', () => {
   assert.deepEqual(host.addresses(), ['2001:db8::1/64']);
 });
 
+test('of an incomplete list, what is missing and known to be local goes', () => {
+  const host = new Host();
+  host.want(A, B);
+  host.restart().machine.want([SIX], false, (ip) => ip === B.ip);
+  host.settle();
+  assert.deepEqual(host.addresses(), ['203.0.113.1/24', '2001:db8::1/64']);
+  // Learnt later, of an address that is there.
+  host.machine.want([SIX], false, (ip) => ip === A.ip);
+  host.machine.want([], false, (ip) => ip === A.ip);
+  host.settle();
+  assert.deepEqual(host.addresses(), ['2001:db8::1/64']);
+});
+
 test('a link of that name that lbd did not make is left alone, and named until it is gone', () => {
   for (const kind of ['dummy', 'veth', undefined]) {
     const host = new Host();
