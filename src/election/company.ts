@@ -28,15 +28,20 @@ export class Company {
   }
 
   /**
-   * It grows with who is seen, and shrinks when somebody leaves for good; who is dead may be only out of reach. Returns
-   * whether it changed.
+   * It grows with who is seen alive at a time, and shrinks when somebody leaves for good: to all that have not left, dead
+   * or not, as who is dead may be only out of reach. Returns whether it changed.
    */
   membersChanged(members: ReadonlyMap<MemberName, Member>, changed: readonly MemberName[]): boolean {
     const anyLeft = changed.some((name) => members.get(name)?.state === 'left');
     if (!anyLeft && members.size <= this.#count) return false;
-    let count = 0;
-    for (const { state } of members.values()) if (state === 'alive' || state === 'suspect') count += 1;
-    if (anyLeft ? count === this.#count : count <= this.#count) return false;
+    let living = 0;
+    let remaining = 0;
+    for (const { state } of members.values()) {
+      if (state === 'alive' || state === 'suspect') living += 1;
+      if (state !== 'left') remaining += 1;
+    }
+    const count = Math.max(living, anyLeft ? Math.min(this.#count, remaining) : this.#count);
+    if (count === this.#count) return false;
     this.#count = count;
     return true;
   }

@@ -138,7 +138,7 @@ export type LocalState = 'absent' | 'taking' | 'held' | 'conflict' | 'failed';
 export type PersistentState = {
   /** The next start begins with it: the others raise it when they have seen a higher one. */
   readonly incarnation: number;
-  /** The most members ever seen at once: below three, nobody can tell a dead peer from one's own isolation. */
+  /** The most members ever seen at once, less those that left for good: below three, nobody can tell a dead peer from one's own isolation. */
   readonly memberCount: number;
   /** Where members were reached, for a start while the seeds are away. */
   readonly peers: readonly Endpoint[];
