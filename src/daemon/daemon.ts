@@ -256,14 +256,14 @@ export class Daemon {
 
   /** Stops; `addresses` says whether they leave the host now or stay until their lifetime ends or a restart adopts them. */
   async stop(addresses: 'leave' | 'remove'): Promise<void> {
-    if (addresses === 'leave') await this.#gossip?.drainForStop();
+    const why = addresses === 'leave' ? await this.#gossip?.beforeStop() : 'leaving';
     this.#running = false;
     this.#allocator.close();
     if (addresses === 'remove') {
       this.#gossip?.freeze();
       await Promise.all([this.#local, this.#virtual, this.#sourceRouting].map((part) => part.removeAll()));
     }
-    await this.#gossip?.close(addresses === 'remove' ? 'leaving' : 'restarting');
+    await this.#gossip?.close(why ?? 'restarting');
     const parts = [this.#health, this.#local, this.#virtual, this.#sourceRouting, this.#sysctls];
     for (const part of [...parts, this.#neighbours, this.#wire, this.#reportLog]) part?.close();
     this.#rtnetlink.close();

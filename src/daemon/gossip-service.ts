@@ -215,12 +215,18 @@ export class GossipService {
     return this.#isDraining && this.#gossip.election.ownership.drainDone();
   }
 
-  /** With `drain_on_stop`, and not for a restart, which keeps the addresses where they are. */
-  async drainForStop(): Promise<void> {
-    if (!this.#options.config.drainOnStop) return;
-    if (process.env['NOTIFY_SOCKET'] !== undefined && restartFollows(undefined, queuedJobs(UNIT))) return;
-    if (await this.drain(DRAIN_ON_STOP_MS)) return;
-    this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
+  /**
+   * With `drain_on_stop` everything is given away first, but for a restart, which keeps the addresses where they are.
+   * Resolves with what the others are to be told: who has given all away and is not started again leaves for good.
+   */
+  async beforeStop(): Promise<'restarting' | 'leaving'> {
+    const { drainOnStop } = this.#options.config;
+    if (!drainOnStop && !this.#isDraining) return 'restarting';
+    if (process.env['NOTIFY_SOCKET'] !== undefined && restartFollows(undefined, queuedJobs(UNIT)))
+      return 'restarting';
+    if (drainOnStop && !(await this.drain(DRAIN_ON_STOP_MS)))
+      this.#options.logger.warn({ limitMs: DRAIN_ON_STOP_MS }, 'gossip.drain-unfinished');
+    return this.isDrained ? 'leaving' : 'restarting';
   }
 
   /** Gives everything to the others, for this life only; resolves with whether that was done within `limitMs`. */

@@ -5,7 +5,7 @@ import { failuresOf, HttpLoad } from '../support/http-requests.ts';
 import type { LabHost } from '../support/lab-host.ts';
 import { labTimeMs } from '../support/lab-time.ts';
 import { onNic, SKIP } from '../support/scenario.ts';
-import { sleep } from '../support/wait.ts';
+import { sleep, waitFor } from '../support/wait.ts';
 
 const PROBE_MS = 2;
 /** Between two answers to questions every PROBE_MS when nothing is amiss, on a machine that does other things too. */
@@ -96,13 +96,32 @@ describe('hand-over among three hosts', { skip: SKIP }, () => {
     }
   });
 
-  test('a host that stops with drain_on_stop gives its addresses away first', async (context) => {
+  /** The others know that it is not there, and is not to be waited for. */
+  async function hasLeft(host: LabHost): Promise<void> {
+    for (const other of cluster.others(host)) {
+      const lbd = cluster.lbd(other);
+      const { problems } = await lbd.waitForStatus(
+        ({ election }) => election?.members.some(({ name, state }) => name === host.name && state === 'left'),
+        { describe: `${host.name} has left, as ${other.name} sees it`, timeoutMs: 3_000 },
+      );
+      assert.deepEqual(
+        problems.filter(({ text }) => text.startsWith(host.name)),
+        [],
+      );
+      const remembered = async (): Promise<boolean> =>
+        JSON.parse(await other.readFile('/var/lib/lbd/gossip.json')).memberCount === 2;
+      await waitFor(remembered, { describe: `${other.name} counts two hosts`, timeoutMs: 3_000 });
+    }
+  }
+
+  test('a host that stops with drain_on_stop gives its addresses away first, and leaves', async (context) => {
     const { ip, owner } = await cluster.serve({ name: 'stop' });
     const lbd = cluster.lbd(owner);
     const now = await moves(context, ip, owner, async () => {
       const { code } = await lbd.stop('SIGTERM', 10_000);
       assert.equal(code, 0);
     });
+    await hasLeft(owner);
     await cluster.startLbd(owner);
     await cluster.joined();
     assert.deepEqual(await cluster.holders(ip), [now]);
