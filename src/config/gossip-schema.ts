@@ -178,7 +178,7 @@ export const KNOBS = {
     'probeTimeoutMs',
     10,
     MINUTE,
-    [150, 150, 500],
+    [150, 150, 300],
     'How long a probed member may take before others are asked to probe it',
   ),
   suspicion_min: ms(

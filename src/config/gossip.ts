@@ -13,6 +13,8 @@ import type { GossipConfig, GossipKnob, GossipTiming } from './types.ts';
 export const LONGEST_MEMBER_NAME = 63;
 /** What a kernel and a timer take, so that an isolated owner has let go before anybody takes over. */
 const LEAST_MARGIN_MS = 40;
+/** For a connection to a member that no packet reaches, before the probe ends. */
+const LEAST_TCP_MS = 50;
 
 type GossipDocument = NonNullable<ConfigDocument['gossip']>;
 type Problem = { readonly path: KeyPath; readonly message: string };
@@ -33,21 +35,22 @@ export function gossipProblems(written: unknown): readonly Problem[] {
 
 /** Each pair of which one is written, the other as written or as the profile has it. */
 function wrongOrders(timing: Readonly<Record<string, unknown>>, profile: number): readonly Problem[] {
-  return ORDERED.flatMap(([shorter, longer, marginMs, why]) => {
+  return ORDERED.flatMap(([shorter, longer, marginMs, why, times = 1]) => {
     const at = longer in timing ? longer : shorter;
     if (!(at in timing)) return [];
     const [shorterMs, longerMs] = [shorter, longer].map((key) =>
       key in timing ? msOf(timing[key]) : KNOBS[key].values[profile],
     );
-    if (shorterMs === undefined || longerMs === undefined || shorterMs + marginMs <= longerMs) return [];
+    if (shorterMs === undefined || longerMs === undefined || times * shorterMs + marginMs <= longerMs)
+      return [];
     const [bound, other] =
       at === longer
         ? [
-            `at least ${formatFineDuration(shorterMs + marginMs)}`,
+            `at least ${formatFineDuration(times * shorterMs + marginMs)}`,
             `${shorter} = "${formatFineDuration(shorterMs)}"`,
           ]
         : [
-            `at most ${formatFineDuration(longerMs - marginMs)}`,
+            `at most ${formatFineDuration(Math.floor((longerMs - marginMs) / times))}`,
             `${longer} = "${formatFineDuration(longerMs)}"`,
           ];
     const message = `expected ${bound} with ${other}, ${why}, got "${String(timing[at])}"`;
@@ -60,8 +63,8 @@ function profileIndex(profile: unknown): number {
   return Math.max(0, ['lan', 'fast', 'wan'].indexOf(String(profile)));
 }
 
-/** Pairs of knobs, the second at least so much longer than the first, and why. */
-const ORDERED: readonly (readonly [KnobKey, KnobKey, number, string])[] = [
+/** Pairs of knobs, the second at least so much longer than the first, or than so many of it, and why. */
+const ORDERED: readonly (readonly [KnobKey, KnobKey, number, string, number?])[] = [
   [
     'isolation',
     'takeover_floor',
@@ -69,7 +72,13 @@ const ORDERED: readonly (readonly [KnobKey, KnobKey, number, string])[] = [
     'so that an isolated owner has let go before its heir begins',
   ],
   ['suspicion_min', 'suspicion_max', 0, 'as it shrinks from the longer to the shorter one'],
-  ['probe_timeout', 'probe_interval', 0, 'so that a probe ends before the next one'],
+  [
+    'probe_timeout',
+    'probe_interval',
+    LEAST_TCP_MS,
+    'so that a probe has time for other members and then for TCP before the next one',
+    2,
+  ],
   ['inquiry_every', 'inquiry', 0, 'so that an inquiry asks at least once'],
 ];
 

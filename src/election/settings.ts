@@ -89,7 +89,7 @@ export const PROFILES: Readonly<Record<'lan' | 'fast' | 'wan', ElectionSettings>
     isolationMs: 1_200,
     overrunMs: 200,
     probeIntervalMs: 1_000,
-    probeTimeoutMs: 500,
+    probeTimeoutMs: 300,
     suspicionMinMs: 4_000,
     suspicionMaxMs: 20_000,
     gossipIntervalMs: 200,

@@ -15,9 +15,9 @@ import type { ElectionSettings } from './settings.ts';
  *
  * How likely is it that all of this is lost to a healthy neighbour, when each packet is lost with probability p? A
  * heartbeat is lost with p, an ask or its answer with a = 1 - (1-p)^2, an ask through another member with
- * b = 1 - (1-p)^4. With s slots of nudges, i slots of inquiry, k members asked each time, n neighbours of this host:
+ * b = 1 - (1-p)^4. With m missed heartbeats, s slots of nudges, i slots of inquiry, k members asked each time, n neighbours of this host:
  *
- *   false verdict    p^3 · a^(2s) · (a^2 · b^k)^i         lan, p = 0.05, k = 0:  8e-25    p = 0.3, k = 0:  4e-8
+ *   false verdict    p^m · a^(2s) · (a^2 · b^k)^i         lan, p = 0.05, k = 0:  8e-25    p = 0.3, k = 0:  4e-8
  *   false isolation  p^(2n) · a^((3+2n)s)                 lan, p = 0.05, n = 1:  1e-28    p = 0.3, n = 1:  4e-9
  *
  * for each heartbeat that is heard, without counting on the watch connection or a reference.

@@ -7,7 +7,7 @@ import type { ServiceKey } from './types.ts';
  * Pure: the caller asks what is due and tells the answers.
  *
  *   unknown ──good──► ready ──FALL_COUNT bad in a row──► unready ──good in a row──► ready
- *      └────bad──► unready                                  as many as it takes: `goodNeeded()`
+ *      └────bad──► unready                                  as many as it takes: `neededFor()`
  *
  * Between two answers of one kind nothing changes, so that a busy kube-proxy moves no address; one that flaps has to be
  * good for longer each time.

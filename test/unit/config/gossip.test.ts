@@ -173,6 +173,14 @@ test('parseConfig() refuses wrong values of [gossip] and says what was expected'
       'gossip.timing.isolation: expected at most 180ms with takeover_floor = "220ms", so that an isolated owner has let go before its heir begins, got "200ms"',
     ],
     [
+      '[gossip.timing]\nprobe_timeout = "230ms"',
+      'gossip.timing.probe_timeout: expected at most 225ms with probe_interval = "500ms", so that a probe has time for other members and then for TCP before the next one, got "230ms"',
+    ],
+    [
+      '[gossip.timing]\nprobe_interval = "200ms"',
+      'gossip.timing.probe_interval: expected at least 350ms with probe_timeout = "150ms", so that a probe has time for other members and then for TCP before the next one, got "200ms"',
+    ],
+    [
       '[gossip.timing]\nisolation = "1s"\ntakeover_floor = "1s"',
       'gossip.timing.takeover_floor: expected at least 1040ms with isolation = "1s", so that an isolated owner has let go before its heir begins, got "1s"',
     ],

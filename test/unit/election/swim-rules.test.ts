@@ -16,6 +16,7 @@ import { metaAt } from './swim-network.ts';
 
 const T0 = instant(10_000);
 const LAN = PROFILES.lan;
+const ONE_WAY_MS = 40;
 
 function endpoint(number: number): Endpoint {
   return { ip: `10.1.${number >> 8}.${number & 255}` as Ip, port: 7946 };
@@ -50,12 +51,12 @@ class Bench {
   now: Instant = T0;
   #answered = 0;
 
-  constructor(others = 0) {
+  constructor(others = 0, settings = LAN) {
     this.swim = new Swim({
       name: SELF,
       meta: metaAt(endpoint(0)),
       incarnation: 5,
-      settings: LAN,
+      settings,
       random: seededRandom(1),
       out: this.out,
       now: T0,
@@ -161,26 +162,46 @@ test('heard() probes for another: its answer is passed on, or a nack when there 
   assert.equal(passedOn.length, 1, 'late, but once');
 });
 
-test('a member that answers nobody goes through direct, indirect and TCP probe before it is suspect', () => {
-  const bench = new Bench(5);
-  bench.answering = () => false;
-  bench.live(LAN.probeIntervalMs);
-  const first = bench.sent().find((message) => message.kind === 'ping');
-  assert.ok(first?.kind === 'ping');
-  const target = Number(first.target.slice(1));
-  const startedAt = bench.now;
-  bench.live(LAN.probeIntervalMs);
-  const asked = bench.sent().filter((message) => message.kind === 'ping-request');
-  const about = asked.filter((message) => 'target' in message && message.target === first.target);
-  assert.equal(about.length, LAN.indirect);
-  assert.ok(bench.out.some((e) => e.kind === 'exchange' && e.with.ip === endpoint(target).ip));
-  assert.equal(bench.stateOf(target), 'suspect', `${bench.now - startedAt} ms after`);
-  assert.ok(
-    bench.updatesTo(target).some((update) => update.state === 'suspect' && update.name === first.target),
-    'it is told',
-  );
-  assert.equal(bench.swim.healthScore, LAN.indirect, 'that no helper said a word is our own fault');
-});
+for (const [profile, settings] of Object.entries(PROFILES))
+  test(`a member that answers nobody goes through direct, indirect and TCP probe before it is suspect (${profile})`, () => {
+    const bench = new Bench(5, settings);
+    bench.answering = () => false;
+    bench.live(settings.probeIntervalMs);
+    const first = bench.sent().find((message) => message.kind === 'ping');
+    assert.ok(first?.kind === 'ping');
+    const target = Number(first.target.slice(1));
+    const startedAt = bench.now;
+    bench.live(settings.probeIntervalMs);
+    const asked = bench.sent().filter((message) => message.kind === 'ping-request');
+    const about = asked.filter((message) => 'target' in message && message.target === first.target);
+    assert.equal(about.length, settings.indirect);
+    assert.ok(bench.out.some((e) => e.kind === 'exchange' && e.with.ip === endpoint(target).ip));
+    assert.equal(bench.stateOf(target), 'suspect', `${bench.now - startedAt} ms after`);
+    assert.ok(
+      bench.updatesTo(target).some((update) => update.state === 'suspect' && update.name === first.target),
+      'it is told',
+    );
+    assert.equal(bench.swim.healthScore, settings.indirect, 'that no helper said a word is our own fault');
+  });
+
+for (const [profile, settings] of Object.entries(PROFILES)) {
+  test(`helpers have time to say that a dead member is no fault of who probes it (${profile})`, () => {
+    const bench = new Bench(5, settings);
+    bench.answering = () => false;
+    const pings = () => bench.sent().filter((message) => message.kind === 'ping');
+    while (pings().length === 0) bench.live(1);
+    bench.live(settings.probeTimeoutMs);
+    const asked = bench.sent().filter((message) => message.kind === 'ping-request');
+    assert.equal(asked.length, settings.indirect);
+    // A helper waits as long as the probe itself did, from when it was asked.
+    bench.live(settings.probeTimeoutMs + 2 * ONE_WAY_MS);
+    for (const { seq } of asked)
+      bench.swim.heard({ kind: 'nack', from: name(1), seq }, endpoint(1), bench.now);
+    bench.live(settings.probeIntervalMs);
+    assert.ok(pings().length > 1, 'the probe is over');
+    assert.equal(bench.swim.healthScore, 0);
+  });
+}
 
 test('a state that came over TCP answers the probe', () => {
   const bench = new Bench(5);
