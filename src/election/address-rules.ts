@@ -226,6 +226,7 @@ export class AddressRules {
     const keys = this.#eligibility.keysOf(item.place);
     const predecessor = this.#standings.predecessor(owner, keys, this.#settings);
     const unownedSince = this.#markUnowned(item, now);
+    if (this.#host.isDeafTo(item.place) && !this.#standings.hasEnded(owner)) return this.withdraw(ip);
     // Until then the heir may have to wait for the old owner's kernel.
     const leaseEndsAt = predecessor?.leaseEndsAt ?? NEVER;
     const isLeased = leaseEndsAt !== NEVER && leaseEndsAt > unownedSince;

@@ -128,6 +128,12 @@ export class Asking {
     if (former !== undefined) this.#urge(former, now);
   }
 
+  /** While isolated, between two ticks. */
+  seek(edges: readonly Edge[], now: Instant): void {
+    this.sendAll(edges, true, now);
+    this.farAndWide(edges, now);
+  }
+
   /** Up to `count` members at random, if there are such beside the neighbours. */
   strangers(count: number, edges: readonly Edge[], now: Instant): void {
     if (this.#ring.size <= edges.length) return;

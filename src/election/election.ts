@@ -428,7 +428,7 @@ export class Election {
         if (this.#company.releases) {
           this.#ownership.isolated(event.segment, now);
           this.#swim.setMeta(this.#publicMeta(), now);
-        }
+        } else this.#ownership.deafened(event.segment, now);
         break;
       case 'returned':
         this.#doubts.returned(event.segment);

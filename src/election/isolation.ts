@@ -17,6 +17,7 @@ export class Isolation {
   #isolated = false;
   #askAt: Instant = NEVER;
   #slots = 0;
+  #seekAt: Instant = NEVER;
 
   constructor(timing: WatchTiming, now: Instant) {
     this.#timing = timing;
@@ -68,9 +69,19 @@ export class Isolation {
     this.#isolated = false;
   }
 
-  /** What is due: `ask` whoever might answer, or `isolated`, once. */
-  advance(now: Instant): 'ask' | 'isolated' | undefined {
-    if (this.#isolated || !this.#hadPeers) return undefined;
+  /** While isolated, `seek` is due then, once. */
+  seekAt(at: Instant): void {
+    this.#seekAt = at;
+  }
+
+  /** What is due: `ask` whoever might answer, `isolated`, once, or then `seek` whoever may be back. */
+  advance(now: Instant): 'ask' | 'isolated' | 'seek' | undefined {
+    if (this.#isolated) {
+      if (now < this.#seekAt) return undefined;
+      this.#seekAt = NEVER;
+      return 'seek';
+    }
+    if (!this.#hadPeers) return undefined;
     if (now < after(this.#heardAt, this.#timing.isolationAskMs)) return undefined;
     if (now >= after(this.#heardAt, this.#timing.isolationMs) && this.#slots >= MIN_SEGMENT_SLOTS) {
       this.#isolated = true;
@@ -85,7 +96,8 @@ export class Isolation {
   }
 
   deadline(): Instant {
-    if (this.#isolated || !this.#hadPeers) return NEVER;
+    if (this.#isolated) return this.#seekAt;
+    if (!this.#hadPeers) return NEVER;
     if (this.#slots === 0) return after(this.#heardAt, this.#timing.isolationAskMs);
     const end = after(this.#heardAt, this.#timing.isolationMs);
     return this.#slots >= MIN_SEGMENT_SLOTS && end < this.#askAt ? end : this.#askAt;

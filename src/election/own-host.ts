@@ -8,6 +8,7 @@ export class OwnHost {
   /** Whether what the API server said is still current. */
   isViewFresh = false;
   readonly #isolated = new Set<SegmentKey>();
+  readonly #deaf = new Set<SegmentKey>();
   #segments: ReadonlySet<SegmentKey> = new Set();
   #meta: MemberMeta;
 
@@ -32,6 +33,19 @@ export class OwnHost {
     if (isIsolated) this.#isolated.add(segment);
     else this.#isolated.delete(segment);
     return true;
+  }
+
+  /** Nobody is heard there, and what is held is held on. Returns whether that is news. */
+  setDeaf(segment: SegmentKey, isDeaf: boolean): boolean {
+    if (this.#deaf.has(segment) === isDeaf) return false;
+    if (isDeaf) this.#deaf.add(segment);
+    else this.#deaf.delete(segment);
+    return true;
+  }
+
+  /** Whether nobody is heard in any of its subnets that hold the address. */
+  isDeafTo(place: Place): boolean {
+    return this.segmentsOf(place).every((key) => this.#deaf.has(key));
   }
 
   /** Its subnets that hear somebody. */

@@ -278,15 +278,24 @@ export class Ownership {
   isolated(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, true)) return;
     this.#settling.isolated(segment, this.#standings.livingIn(segment, now));
-    this.#rules.settleSegment(segment, now);
-    this.#finish(now);
+    this.#lookAt(segment, now);
+  }
+
+  /** The same where it holds its grants all the same: nothing is taken there from who may only be out of reach. */
+  deafened(segment: SegmentKey, now: Instant): void {
+    if (this.#host.setDeaf(segment, true)) this.#lookAt(segment, now);
   }
 
   /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
   returned(segment: SegmentKey, now: Instant): void {
+    if (this.#host.setDeaf(segment, false)) this.#lookAt(segment, now);
     if (!this.#host.setIsolated(segment, false)) return;
     this.#settling.returned(segment, (name) => !this.#standings.serves(name, segment), now);
     this.#mail.catchUp(segment);
+    this.#lookAt(segment, now);
+  }
+
+  #lookAt(segment: SegmentKey, now: Instant): void {
     this.#rules.settleSegment(segment, now);
     this.#finish(now);
   }

@@ -337,8 +337,10 @@ export class SegmentWatch {
       this.#asking.send(edge, pressing || !edge.armed, now);
       this.#connections.maintain(edge, now);
     }
-    if (this.#isolation.isolated) this.#asking.farAndWide(this.#edges, now);
-    else this.#listenForAnswers(now);
+    if (!this.#isolation.isolated) return this.#listenForAnswers(now);
+    this.#asking.farAndWide(this.#edges, now);
+    // Who holds on may be answering beside another: it finds out twice as soon who is heard again.
+    if (!this.#context.releases()) this.#isolation.seekAt(after(now, this.#timing.heartbeatMs / 2));
   }
 
   #listenForAnswers(now: Instant): void {
@@ -351,21 +353,15 @@ export class SegmentWatch {
 
   advance(now: Instant): void {
     if (!this.#isolation.isolated) for (const edge of this.#edges) this.#attend(edge, now);
-    switch (this.#isolation.advance(now)) {
-      case 'isolated':
-        this.#isolate();
-        break;
-      case 'ask':
-        this.#asking.anybody(this.#edges, now);
-        break;
-      case undefined:
-        break;
-    }
+    const due = this.#isolation.advance(now);
+    if (due === 'isolated') this.#isolate();
+    else if (due === 'ask') this.#asking.anybody(this.#edges, now);
+    else if (due === 'seek') this.#asking.seek(this.#edges, now);
     this.#advanceConfirmation(now);
   }
 
   deadline(): Instant {
-    if (this.#isolation.isolated) return NEVER;
+    if (this.#isolation.isolated) return this.#isolation.deadline();
     let first = this.#isolation.deadline();
     const confirmAt = this.#confirmation.deadline();
     if (confirmAt < first) first = confirmAt;

@@ -49,6 +49,12 @@ export class Standings {
     return member === undefined || this.of(name).isGone;
   }
 
+  /** Whether it said itself that it ends or leaves, or its kernel said so of its process: not only that nothing is heard. */
+  hasEnded(name: MemberName): boolean {
+    const { member, silence } = this.of(name);
+    return member?.state === 'left' || (silence !== undefined && silence.why !== 'silent');
+  }
+
   /** Those that live and are in the subnet `key`, or were until a moment ago: all may have been cut off with this host. */
   *livingIn(key: SegmentKey, now: Instant): Iterable<MemberName> {
     for (const [name, standing] of this.#known) {

@@ -4,6 +4,7 @@ import type { MemberName } from '../../src/election/types.ts';
 import type { SimHost } from './support/host.ts';
 import { cutInTwo, type HealFigures } from './support/partition.ts';
 import {
+  type Cluster,
   clusterAtRest,
   forSeeds,
   IS_FULL,
@@ -22,10 +23,12 @@ import type { World } from './support/world.ts';
  * read: the quick run does it once and kills hosts, and cuts and rejoins 100.
  */
 describe('of 1,000 hosts', () => {
-  test('one dies, and all others agree on that', (t) => {
+  test('nobody dies while packets are lost; one dies, and all others agree on that', (t) => {
     const durations: number[] = [];
     forSeeds(seeds(4, 1), (seed) => {
-      const { world } = clusterAtRest({ seed, hosts: 1_000, addresses: 500, clients: 2 });
+      const cluster = clusterAtRest({ seed, hosts: 1_000, addresses: 500, clients: 2 });
+      const { world } = cluster;
+      loseSome(cluster, 30_000);
       for (const _ of times(10, 3)) {
         const victim = world.host(Math.floor(world.random() * world.hosts.length));
         victim.powerOff();
@@ -59,6 +62,24 @@ describe('of 1,000 hosts', () => {
     assert.ok(percentile(figures.healed, 1) <= 10_000, spread(figures.healed));
   });
 });
+
+/** Scenario 4 in small; `loss.test.ts` has it for longer. */
+function loseSome(cluster: Cluster, forMs: number): void {
+  const { world, ips } = cluster;
+  const { settings } = world.lan;
+  const dead: string[] = [];
+  world.onReport = (host, report) => {
+    if (report.kind === 'died') dead.push(`${report.member.name} to ${host.name}`);
+  };
+  world.lan.settings = { ...settings, loss: 0.05 };
+  world.run(forMs);
+  world.lan.settings = settings;
+  world.onReport = undefined;
+  assert.deepEqual(dead, []);
+  assert.equal(mostMoves(cluster, ips), 0, 'moved for lost packets');
+  assert.equal(longest(cluster, ips, 'longestGapMs'), 0);
+  assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0);
+}
 
 function agreeOnDeath(world: World, victim: SimHost): boolean {
   return world.hosts.every(({ process }) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { Ip } from '../../src/lib/ip.ts';
 import {
   type Cluster,
   clusterAtRest,
@@ -45,8 +46,33 @@ describe('an owner that is cut off', () => {
   }
 });
 
-/** An owner's port goes dead while its carrier stays, and is plugged back after 0 to 30 s. */
-function cutOff(cluster: Cluster, { letGo, doubles, stale }: Figures): void {
+describe('of two hosts, the owner that is cut off', () => {
+  // What they can know (docs/election.md): who is cut off hears no reference, and the other one does.
+  for (const [isolation, what] of [
+    ['auto', 'holds what nobody reaches there'],
+    ['release', 'lets go in time'],
+  ] as const) {
+    test(`${what}, is replaced, and comes back without a second owner (isolation = "${isolation}")`, (t) => {
+      const figures: Figures = { letGo: [], doubles: [], stale: [] };
+      forSeeds(seeds(1_000, 100), (seed) => {
+        const host = { isolation, reference: true };
+        const cluster = clusterAtRest({ seed, hosts: 2, addresses: 4, gateway: true, host });
+        const others = cutOff(cluster, figures);
+        assert.equal(mostMoves(cluster, others), 0, 'who was cut off took what the other one had');
+      });
+      const { letGo, doubles, stale } = figures;
+      if (isolation === 'release') t.diagnostic(`let go after ${spread(letGo)}`);
+      t.diagnostic(`two answered for ${spread(doubles)}`);
+      t.diagnostic(`with an owner, and a warm cache that did not know it, for ${spread(stale)}`);
+      if (isolation === 'release') assert.ok(percentile(letGo, 1) <= 200, spread(letGo));
+      assert.ok(percentile(doubles, 1) <= 50, spread(doubles));
+      assert.ok(percentile(stale, 1) <= 100, spread(stale));
+    });
+  }
+});
+
+/** An owner's port goes dead while its carrier stays, and is plugged back after 0 to 30 s. Returns what others owned. */
+function cutOff(cluster: Cluster, { letGo, doubles, stale }: Figures): readonly Ip[] {
   const { world, ips } = cluster;
   world.measure();
   const owner = ownerOf(world, ips[Math.floor(world.random() * ips.length)] ?? cluster.first);
@@ -66,6 +92,7 @@ function cutOff(cluster: Cluster, { letGo, doubles, stale }: Figures): void {
   doubles.push(longest(cluster, ips, 'longestDoubleMs'));
   stale.push(longest(cluster, ips, 'longestStaleMs'));
   for (const ip of ips) assert.ok(world.client.isServed(ip), `${ip} is not served in the end`);
+  return ips.filter((ip) => !owned.includes(ip));
 }
 
 describe('a switch that reboots', () => {

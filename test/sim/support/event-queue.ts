@@ -7,25 +7,30 @@ export class EventQueue {
   /** Of everything that happened so far and when: equal for two runs that were the same. */
   trace = 0;
   // A binary heap in three parallel arrays: no object for each event beyond its own closure.
-  readonly #times: number[] = [];
-  readonly #orders: number[] = [];
+  #times = new Float64Array(FIRST_SIZE);
+  #orders = new Float64Array(FIRST_SIZE);
   readonly #tasks: (() => void)[] = [];
   #order = 0;
 
   at(time: number, task: () => void): void {
-    const order = this.#order++;
+    const tasks = this.#tasks;
+    let index = tasks.length;
+    tasks.push(task);
+    if (index === this.#times.length) this.#grow();
     const times = this.#times;
-    let index = times.length;
-    times.push(time);
-    this.#orders.push(order);
-    this.#tasks.push(task);
+    const orders = this.#orders;
     while (index > 0) {
       const parent = (index - 1) >> 1;
-      if ((times[parent] ?? 0) <= time) break;
-      this.#move(parent, index);
+      const parentTime = times[parent] as number;
+      if (parentTime <= time) break;
+      times[index] = parentTime;
+      orders[index] = orders[parent] as number;
+      tasks[index] = tasks[parent] as () => void;
       index = parent;
     }
-    this.#set(index, time, order, task);
+    times[index] = time;
+    orders[index] = this.#order++;
+    tasks[index] = task;
   }
 
   in(delay: number, task: () => void): void {
@@ -34,8 +39,7 @@ export class EventQueue {
 
   /** Runs everything that is due until `time`, and is there then. */
   runUntil(time: number): void {
-    const times = this.#times;
-    while (times.length > 0 && (times[0] ?? 0) <= time) {
+    while (this.#tasks.length > 0 && (this.#times[0] as number) <= time) {
       const task = this.#pop();
       this.count += 1;
       this.note(this.now * 4_096);
@@ -49,47 +53,58 @@ export class EventQueue {
     this.trace = Math.imul(this.trace ^ value, 0x01000193);
   }
 
+  /** Takes the first task out; the last one of the heap sinks from there to its place. */
   #pop(): () => void {
+    const tasks = this.#tasks;
     const times = this.#times;
-    const first = this.#tasks[0];
-    if (first === undefined) throw new Error('the queue is empty');
-    this.now = times[0] ?? 0;
-    const time = times.pop() ?? 0;
-    const order = this.#orders.pop() ?? 0;
-    const task = this.#tasks.pop();
-    const size = times.length;
-    if (size === 0 || task === undefined) return first;
+    const orders = this.#orders;
+    const first = tasks[0];
+    const task = tasks.pop();
+    if (first === undefined || task === undefined) throw new Error('the queue is empty');
+    this.now = times[0] as number;
+    const size = tasks.length;
+    if (size === 0) return first;
+    const time = times[size] as number;
+    const order = orders[size] as number;
     let index = 0;
     for (;;) {
       let child = 2 * index + 1;
       if (child >= size) break;
-      if (child + 1 < size && this.#isBefore(child + 1, child)) child += 1;
-      const childTime = times[child] ?? 0;
-      if (childTime > time || (childTime === time && (this.#orders[child] ?? 0) > order)) break;
-      this.#move(child, index);
+      let childTime = times[child] as number;
+      const right = child + 1;
+      if (right < size) {
+        const rightTime = times[right] as number;
+        const isFirst = rightTime < childTime || (rightTime === childTime && isBefore(orders, right, child));
+        if (isFirst) {
+          child = right;
+          childTime = rightTime;
+        }
+      }
+      const childOrder = orders[child] as number;
+      if (childTime > time || (childTime === time && childOrder > order)) break;
+      times[index] = childTime;
+      orders[index] = childOrder;
+      tasks[index] = tasks[child] as () => void;
       index = child;
     }
-    this.#set(index, time, order, task);
+    times[index] = time;
+    orders[index] = order;
+    tasks[index] = task;
     return first;
   }
 
-  #isBefore(left: number, right: number): boolean {
-    const leftTime = this.#times[left] ?? 0;
-    const rightTime = this.#times[right] ?? 0;
-    if (leftTime !== rightTime) return leftTime < rightTime;
-    return (this.#orders[left] ?? 0) < (this.#orders[right] ?? 0);
-  }
-
-  #move(from: number, to: number): void {
-    this.#times[to] = this.#times[from] ?? 0;
-    this.#orders[to] = this.#orders[from] ?? 0;
-    const task = this.#tasks[from];
-    if (task !== undefined) this.#tasks[to] = task;
-  }
-
-  #set(index: number, time: number, order: number, task: () => void): void {
-    this.#times[index] = time;
-    this.#orders[index] = order;
-    this.#tasks[index] = task;
+  #grow(): void {
+    const times = new Float64Array(2 * this.#times.length);
+    const orders = new Float64Array(times.length);
+    times.set(this.#times);
+    orders.set(this.#orders);
+    this.#times = times;
+    this.#orders = orders;
   }
 }
+
+function isBefore(orders: Float64Array, left: number, right: number): boolean {
+  return (orders[left] as number) < (orders[right] as number);
+}
+
+const FIRST_SIZE = 1_024;

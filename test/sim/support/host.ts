@@ -1,5 +1,5 @@
 import type { Message } from '../../../src/election/message.ts';
-import type { PersistentState } from '../../../src/election/types.ts';
+import type { Endpoint, PersistentState } from '../../../src/election/types.ts';
 import type { Mac } from '../../../src/iface/types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { ipFromNumber } from '../../../src/lib/ip.ts';
@@ -12,6 +12,7 @@ import type { Frame, Plan, World } from './world.ts';
 
 export type SimHostOptions = SimProcessOptions;
 
+const PORT = 7946;
 /** A paused process finds this many packets waiting; the kernel drops what comes beyond. */
 const SOCKET_BUFFER_PACKETS = 256;
 const ARP_ANSWER_MS = 0.02;
@@ -31,6 +32,8 @@ export class SimHost {
   readonly managementPort: PortId | undefined;
   readonly managementIp: Ip;
   readonly managementMac: Mac;
+  readonly #endpoint: Endpoint;
+  readonly #managementEndpoint: Endpoint;
   readonly kernel: SimKernel;
   readonly world: World;
   process: SimProcess | undefined;
@@ -59,6 +62,8 @@ export class SimHost {
     this.name = `h${index}`;
     this.ip = ipFromNumber('v4', BigInt(HOSTS_FROM.data + index));
     this.managementIp = ipFromNumber('v4', BigInt(HOSTS_FROM.management + index));
+    this.#endpoint = { ip: this.ip, port: PORT };
+    this.#managementEndpoint = { ip: this.managementIp, port: PORT };
     this.mac = `02:00:00:00:${hex(index >> 8)}:${hex(index & 255)}` as Mac;
     this.managementMac = `02:00:00:01:${hex(index >> 8)}:${hex(index & 255)}` as Mac;
     this.port = world.lan.addPort();
@@ -104,8 +109,8 @@ export class SimHost {
     return this.managementPort;
   }
 
-  ipOn(link: Link): Ip {
-    return link === 'data' ? this.ip : this.managementIp;
+  endpointOn(link: Link): Endpoint {
+    return link === 'data' ? this.#endpoint : this.#managementEndpoint;
   }
 
   /** Of the NIC that carries the Services' addresses, as its kernel shows it. */

@@ -178,7 +178,10 @@ export class Invariants {
       if (kind !== 'first' && kind !== 'take-over') continue;
       this.#count('settling');
       this.#mayTake(host, ip, kind);
-      if (grant.entry.kind === 'take-over') this.#isOverFloor(host, ip, grant.entry.predecessor.name);
+      if (grant.entry.kind !== 'take-over') continue;
+      const { name } = grant.entry.predecessor;
+      this.#hearsSomebody(host, ip, name);
+      this.#isOverFloor(host, ip, name);
     }
   }
 
@@ -242,6 +245,19 @@ export class Invariants {
     if (this.#releases(host) && now - ears.returnedAt < returnSettleMs - TOLERANCE_MS) {
       this.#breach(host, ip, `${kind} ${now - ears.returnedAt} ms after it was isolated`);
     }
+  }
+
+  /** Who is cut off, and holds what it has all the same, takes nothing from an owner that runs. */
+  #hearsSomebody(host: SimHost, ip: Ip, owner: MemberName): void {
+    const ears = this.#ears.get(host);
+    const other = this.#world.hosts.find(({ name }) => name === owner);
+    if (ears === undefined || host.process === undefined || other?.isRunning !== true || this.#releases(host))
+      return;
+    const since = Math.max(ears.heardAt, ears.wokeAt, ears.startedAt);
+    if (!ears.heardPeer || this.#world.now - this.#world.changedAt(other) < ASKED_WITHIN_MS) return;
+    this.#count('deaf');
+    if (this.#world.now - since > host.process.settings.isolationMs + ASKED_WITHIN_MS)
+      this.#breach(host, ip, `taken over from ${owner} while it hears nobody`);
   }
 
   /** Nothing is taken over before its owner was silent for so long that it must have let go. */

@@ -37,7 +37,6 @@ export type SimProcessOptions = {
   readonly reference?: boolean;
 };
 
-const PORT = 7946;
 /** A timer of the event loop fires so late at most, by its rounding and by what else runs. */
 const TIMER_LATE_MS = 1.5;
 const DEFAULT_LIFETIME_MS = 30_000;
@@ -121,9 +120,8 @@ export class SimProcess {
   }
 
   message(message: Message, from: SimHost, link: Link, connection: number | undefined): void {
-    const endpoint = { ip: from.ipOn(link), port: PORT };
     const segment = this.#host.world.segments.includes(link) ? SEGMENTS[link] : undefined;
-    this.#step({ kind: 'message', message, from: endpoint, segment, connection });
+    this.#step({ kind: 'message', message, from: from.endpointOn(link), segment, connection });
   }
 
   /** The host's own NICs changed. */
@@ -387,7 +385,7 @@ function watchKey({ peer, segment }: { readonly peer: MemberName; readonly segme
 
 /** Hosts with a network for management mostly gossip there: it is the data network whose loss must be noticed all the same. */
 function endpointOf(host: SimHost): Endpoint {
-  return { ip: host.ipOn(host.world.gossip), port: PORT };
+  return host.endpointOn(host.world.gossip);
 }
 
 function metaOf(host: SimHost, options: SimProcessOptions): MemberMeta {
