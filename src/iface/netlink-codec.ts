@@ -278,6 +278,7 @@ function decodeAddress(event: 'new' | 'del', header: Header, reader: ByteReader)
   let protocol: number | undefined;
   let preferredSeconds = Number.POSITIVE_INFINITY;
   let validSeconds = Number.POSITIVE_INFINITY;
+  let addedCs: number | undefined;
   const attributes = new Attributes(reader);
   while (attributes.next()) {
     if (attributes.type === IFA_ADDRESS) ip = ipFromBytes(attributes.value());
@@ -287,6 +288,8 @@ function decodeAddress(event: 'new' | 'del', header: Header, reader: ByteReader)
     else if (attributes.type === IFA_CACHEINFO && attributes.length >= 8) {
       preferredSeconds = lifetimeFromWire(reader.u32Host());
       validSeconds = lifetimeFromWire(reader.u32Host());
+      // 0 is what requests have.
+      if (attributes.length >= 12) addedCs = reader.u32Host() || undefined;
     }
   }
   // With a peer, IFA_ADDRESS is the peer's. v6 has IFA_LOCAL only then, v4 always.
@@ -305,6 +308,7 @@ function decodeAddress(event: 'new' | 'del', header: Header, reader: ByteReader)
     protocol,
     preferredSeconds,
     validSeconds,
+    ...(addedCs === undefined ? {} : { addedCs }),
   };
   return { ...header, kind: 'address', event, address };
 }

@@ -1,6 +1,6 @@
 import { assert } from '../lib/assert.ts';
 import type { ByteWriter } from '../lib/bytes.ts';
-import { familyOf, ipToBytes } from '../lib/ip.ts';
+import { type Family, familyOf, ipToBytes } from '../lib/ip.ts';
 import { AF_INET, AF_INET6 } from '../sys/constants.ts';
 import { macToBytes } from './mac.ts';
 import {
@@ -72,16 +72,7 @@ export function writeLinkRequest(
       break;
     case 'configure-link':
       writeHeader(writer, request.ifIndex, 0);
-      writeNested(writer, IFLA_AF_SPEC, () => {
-        writeNested(writer, AF_INET, () =>
-          writeNested(writer, IFLA_INET_CONF, () =>
-            writeU32Attribute(writer, IPV4_DEVCONF_PROMOTE_SECONDARIES, 1),
-          ),
-        );
-        writeNested(writer, AF_INET6, () =>
-          writeAttribute(writer, IFLA_INET6_ADDR_GEN_MODE, Uint8Array.of(IN6_ADDR_GEN_MODE_NONE)),
-        );
-      });
+      writeNested(writer, IFLA_AF_SPEC, () => writeFamilySettings(writer, request.family));
       break;
     case 'raise-link':
       writeHeader(writer, request.ifIndex, IFF_UP);
@@ -93,6 +84,19 @@ export function writeLinkRequest(
       request satisfies never;
   }
   endMessage(writer, start);
+}
+
+function writeFamilySettings(writer: ByteWriter, family: Family): void {
+  if (family === 'v4')
+    writeNested(writer, AF_INET, () =>
+      writeNested(writer, IFLA_INET_CONF, () =>
+        writeU32Attribute(writer, IPV4_DEVCONF_PROMOTE_SECONDARIES, 1),
+      ),
+    );
+  else
+    writeNested(writer, AF_INET6, () =>
+      writeAttribute(writer, IFLA_INET6_ADDR_GEN_MODE, Uint8Array.of(IN6_ADDR_GEN_MODE_NONE)),
+    );
 }
 
 /** struct ifinfomsg; `raise` are the flags to be set, and no other changes. */

@@ -154,8 +154,11 @@ export class ObservedState implements Observed {
       differing.add(key);
       this.#removeAddress(address);
     }
-    for (const address of dump.addresses) {
-      const known = this.#addresses.get(addressKey(address));
+    for (const dumped of dump.addresses) {
+      const known = this.#addresses.get(addressKey(dumped));
+      // Of what happened in between, a dump tells nothing: without its tag it is lbd's only if it was never away.
+      const isSame = known?.addedCs !== undefined && known.addedCs === dumped.addedCs;
+      const address = isSame ? this.#asKnown(dumped) : dumped;
       if (known !== undefined && sameAddress(known, address, lifetimesRun)) continue;
       differing.add(addressKey(address));
       this.#setAddress(address);
@@ -310,6 +313,7 @@ function sameAddress(before: KernelAddress, now: KernelAddress, lifetimesRun: bo
     before.flags === now.flags &&
     before.scope === now.scope &&
     before.protocol === now.protocol &&
+    before.hasLostTag === now.hasLostTag &&
     isSameLifetime(before.preferredSeconds, now.preferredSeconds) &&
     isSameLifetime(before.validSeconds, now.validSeconds)
   );

@@ -1,5 +1,5 @@
 import type { Entry as Entitlement } from '../election/types.ts';
-import type { Ip, Prefix } from '../lib/ip.ts';
+import type { Family, Ip, Prefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 
 export type IfIndex = number & { readonly __brand: 'IfIndex' };
@@ -44,6 +44,8 @@ export type KernelAddress = {
   /** IFA_CACHEINFO; seconds, Infinity for permanent. */
   readonly preferredSeconds: number;
   readonly validSeconds: number;
+  /** When it was added, in hundredths of a second since the boot (IFA_CACHEINFO): it stays when somebody changes it. */
+  readonly addedCs?: number;
 };
 
 /** One change of one address, asked of the kernel. */
@@ -76,8 +78,11 @@ export type AddressRequest =
 export type LinkRequest =
   /** Fails with EEXIST when the name is taken, with EOPNOTSUPP when the kernel has no such kind of link. */
   | { readonly kind: 'create-link'; readonly name: string; readonly type: string; readonly mac: Mac }
-  /** Its sysctls, while it is still down: `promote_secondaries`, and no link-local address. */
-  | { readonly kind: 'configure-link'; readonly ifIndex: IfIndex }
+  /**
+   * Its sysctls, while it is still down: `promote_secondaries` (v4), and no link-local address (v6). The kernel refuses all of
+   * a request with one family that it lacks (EAFNOSUPPORT with `ipv6.disable=1`).
+   */
+  | { readonly kind: 'configure-link'; readonly ifIndex: IfIndex; readonly family: Family }
   | { readonly kind: 'raise-link'; readonly ifIndex: IfIndex }
   | { readonly kind: 'delete-link'; readonly ifIndex: IfIndex };
 

@@ -243,7 +243,9 @@ export class VirtualAddresses {
     const isGone =
       (request.kind === 'delete' && errno === 'EADDRNOTAVAIL') ||
       (request.kind === 'delete-route' && errno === 'ESRCH') ||
-      errno === 'ENODEV';
+      errno === 'ENODEV' ||
+      // A kernel without that family has nothing to configure.
+      (request.kind === 'configure-link' && errno === 'EAFNOSUPPORT');
     if (isGone) return this.#count(keyOf(request), now);
     const isTypeMissing = request.kind === 'create-link' && errno === 'EOPNOTSUPP';
     if (isTypeMissing && this.#options.settings.type === 'auto' && this.#type === 'dummy') {
@@ -319,5 +321,6 @@ function addressKey(kind: string, ip: Ip, prefixLength: number): string {
 function keyOf(request: KernelRequest): string {
   if (isAddressRequest(request)) return addressKey(request.kind, request.ip, request.prefixLength);
   if (isRouteRequest(request)) return `${request.kind} ${formatPrefix(request.destination)}`;
+  if (request.kind === 'configure-link') return `${request.kind} ${request.family}`;
   return request.kind;
 }

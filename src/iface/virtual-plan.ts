@@ -1,4 +1,12 @@
-import { FAMILY_BITS, familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
+import {
+  FAMILY_BITS,
+  type Family,
+  familyOf,
+  formatPrefix,
+  type Ip,
+  type Prefix,
+  prefixContains,
+} from '../lib/ip.ts';
 import { LINK_LOCAL } from './host-subnets.ts';
 import {
   IFA_F_NODAD,
@@ -16,6 +24,7 @@ import {
   type KernelRequest,
   LBD_PROTOCOL,
   type Link,
+  type LinkRequest,
   type RouteRequest,
 } from './types.ts';
 import { isVirtualLink, strangerReason, type VirtualLinkType, virtualMac } from './virtual-link.ts';
@@ -149,8 +158,8 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
   const isUp = (link.flags & IFF_UP) !== 0;
   const requests: readonly KernelRequest[] = [
     ...before,
-    ...(isUp && !needsPromotion ? [] : [{ kind: 'configure-link' as const, ifIndex: link.index }]),
-    ...(isUp ? [] : [{ kind: 'raise-link' as const, ifIndex: link.index }]),
+    ...(isUp && !needsPromotion ? [] : [configuration(link, 'v4')]),
+    ...(isUp ? [] : [configuration(link, 'v6'), { kind: 'raise-link' as const, ifIndex: link.index }]),
     ...routes.filter(({ kind }) => kind === 'delete-route'),
     ...toRemove.map(deletionOf),
     ...toMove.flatMap((address) => moveOf(address, input)),
@@ -160,6 +169,10 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
   ];
   for (const { ip } of moves) present.add(ip);
   return { link: { kind: 'ready', link }, requests, present };
+}
+
+function configuration({ index }: Link, family: Family): LinkRequest {
+  return { kind: 'configure-link', ifIndex: index, family };
 }
 
 function compare(link: Link, input: VirtualInput): Changes {

@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
 import { Rtnetlink, type RtnetlinkOptions } from '../../src/iface/io/rtnetlink.ts';
-import type { ObservedChanges } from '../../src/iface/observed.ts';
+import { addressKey, type ObservedChanges, ObservedState } from '../../src/iface/observed.ts';
 import type { AddressRequest, IfIndex } from '../../src/iface/types.ts';
 import type { Ip } from '../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../src/lib/logger.ts';
@@ -123,6 +123,42 @@ test('start() tells the links, addresses and routes that are there', OPTIONS, as
   );
   assert.deepEqual(changes, [], 'what is there at start is no change');
 });
+
+test(
+  'two dumps tell an address that somebody changed from one that went and came back',
+  OPTIONS,
+  async (t) => {
+    const nic = makeNic(t);
+    const { rtnetlink } = await open(t);
+    const requests = ['192.0.2.10', '192.0.2.11', '2001:db8::10', '2001:db8::11'].map((each) =>
+      add(nic, each),
+    );
+    assert.deepEqual(messages(await rtnetlink.apply(requests)), ['ok', 'ok', 'ok', 'ok']);
+    const dump = async () => {
+      const { links, addresses: known, routes } = (await open(t)).rtnetlink.observed();
+      return { links: [...links.values()], addresses: [...known.values()], routes };
+    };
+    const state = new ObservedState();
+    state.replaceAll(await dump());
+    for (const changed of ['192.0.2.10/32', '2001:db8::10/128'])
+      ip(`addr change ${changed} dev nic0 valid_lft forever preferred_lft forever`);
+    for (const anew of ['192.0.2.11/32', '2001:db8::11/128']) {
+      ip(`addr del ${anew} dev nic0`);
+      ip(`addr add ${anew} dev nic0`);
+    }
+    state.replaceAll(await dump());
+    const tags = requests.map((request) => {
+      const found = state.addresses.get(addressKey(request));
+      return [found?.ip, found?.protocol, found?.hasLostTag];
+    });
+    assert.deepEqual(tags, [
+      ['192.0.2.10', 108, true],
+      ['192.0.2.11', undefined, undefined],
+      ['2001:db8::10', 108, true],
+      ['2001:db8::11', undefined, undefined],
+    ]);
+  },
+);
 
 test('apply() adds addresses with flags, lifetimes and tag, as ip sees them', OPTIONS, async (t) => {
   const nic = makeNic(t);

@@ -204,7 +204,7 @@ const B = { ...A, ip: '203.0.113.2' as Ip };
 /** What each request may fail with, and whether it can be told at all. */
 const VIRTUAL: readonly (readonly [KernelRequest['kind'], readonly string[]])[] = [
   ['create-link', ['EPERM', 'EEXIST', 'ENOMEM', 'ENOBUFS', 'EINVAL', 'EIO']],
-  ['configure-link', ['EPERM', 'ENODEV', 'EOPNOTSUPP', 'EINVAL', 'ENOBUFS', 'EIO']],
+  ['configure-link', ['EPERM', 'ENODEV', 'EOPNOTSUPP', 'EAFNOSUPPORT', 'EINVAL', 'ENOBUFS', 'EIO']],
   ['raise-link', ['EPERM', 'ENODEV', 'ENOBUFS', 'EIO']],
   ['add', ['EPERM', 'EEXIST', 'ENODEV', 'ENOBUFS', 'ENOMEM', 'EADDRNOTAVAIL', 'EOPNOTSUPP', 'EACCES', 'EIO']],
   ['add-route', ['EPERM', 'EEXIST', 'ENODEV', 'ENETDOWN', 'ENOBUFS', 'ENOMEM', 'EIO']],

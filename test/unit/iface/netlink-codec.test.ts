@@ -47,6 +47,7 @@ test('decodeDatagram() reads an address with flags, lifetimes and tag', () => {
       protocol: 108,
       preferredSeconds: 20,
       validSeconds: 30,
+      addedCs: 247_988,
     },
   });
   const gone = only(vectors.vipRemoved);

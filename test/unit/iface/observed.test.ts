@@ -241,3 +241,40 @@ test('an address that is given another tag is no longer known by the old one', (
   state.apply(addressMessage('new', address('192.0.2.13', 32, { protocol: 3 })));
   assert.equal([...state.addresses.values()][0]?.protocol, 3);
 });
+
+test('a dump of an address that was changed has lost its tag like one that a notification told of, unless it is another one', () => {
+  const ours = address('192.0.2.13', 32, { protocol: 108, validSeconds: 30, addedCs: 1_234 });
+  const dumped = (change: Partial<KernelAddress>, from: Partial<KernelAddress> = {}) => {
+    const state = new ObservedState();
+    state.apply(addressMessage('new', { ...ours, ...from }));
+    state.takeChanges();
+    const { protocol: _, ...untagged } = ours;
+    const addresses = [{ ...untagged, protocol: undefined, ...change }];
+    const differing = state.replaceAll({ links: [], addresses, routes: [] });
+    const [known] = state.addresses.values();
+    return [known?.protocol, known?.hasLostTag, differing.size, state.takeChanges() !== undefined];
+  };
+  assert.deepEqual(dumped({}), [108, true, 1, true]);
+  assert.deepEqual(dumped({ validSeconds: Number.POSITIVE_INFINITY }), [108, true, 1, true]);
+  assert.deepEqual(
+    dumped({ addedCs: 1_235 }),
+    [undefined, undefined, 1, true],
+    'it went and somebody added it',
+  );
+  assert.deepEqual(dumped({}, { protocol: undefined }), [undefined, undefined, 0, false], 'it never was');
+  const { addedCs: _, ...unknown } = ours;
+  assert.deepEqual(dumped({}, { ...unknown, addedCs: undefined as never }).slice(0, 2), [
+    undefined,
+    undefined,
+  ]);
+});
+
+test('a lost tag that is known already is no news in the next dump', () => {
+  const state = new ObservedState();
+  const ours = address('192.0.2.13', 32, { protocol: 108, addedCs: 1_234 });
+  state.apply(addressMessage('new', ours));
+  const dump = { links: [], addresses: [{ ...ours, protocol: undefined }], routes: [] };
+  assert.equal(state.replaceAll(dump).size, 1);
+  assert.equal(state.replaceAll(dump).size, 0);
+  assert.equal(state.replaceAll({ ...dump, addresses: [ours] }).size, 1, 'lbd put it right');
+});

@@ -101,7 +101,7 @@ test('the link is made with the first address, configured before it is up, and t
   const asked = host.want(A, SIX);
   assert.deepEqual(
     asked.map(({ kind }) => kind),
-    ['create-link', 'configure-link', 'raise-link', 'add', 'add'],
+    ['create-link', 'configure-link', 'configure-link', 'raise-link', 'add', 'add'],
   );
   assert.deepEqual(host.kernel.linkOf('kube-lb0')?.kind, 'dummy');
   assert.deepEqual(host.kernel.connected(host.link), ['2001:db8::/64', '203.0.113.0/24']);
@@ -112,6 +112,19 @@ test('the link is made with the first address, configured before it is up, and t
     ['configure-link', 'delete', 'delete'],
   );
   assert.ok(host.kernel.linkOf('kube-lb0') !== undefined, 'it stays for the next address');
+});
+
+test('a kernel without IPv6 keeps the link from losing all addresses of an aggregate with the first', () => {
+  const host = new Host();
+  host.kernel.missingFamilies.add('v6');
+  host.want(A, B);
+  assert.ok(host.kernel.promotes.has(host.link));
+  assert.deepEqual(
+    host.reports().filter(({ kind }) => kind === 'failed'),
+    [],
+  );
+  host.advance(60_000);
+  assert.deepEqual(host.settle(), []);
 });
 
 test('addresses are permanent, tagged, and no source for the host', () => {

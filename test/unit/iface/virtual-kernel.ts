@@ -13,7 +13,15 @@ import type {
   RouteRequest,
 } from '../../../src/iface/types.ts';
 import type { VirtualOutcome } from '../../../src/iface/virtual-addresses.ts';
-import { FAMILY_BITS, familyOf, formatPrefix, type Ip, type Prefix, prefixOf } from '../../../src/lib/ip.ts';
+import {
+  FAMILY_BITS,
+  type Family,
+  familyOf,
+  formatPrefix,
+  type Ip,
+  type Prefix,
+  prefixOf,
+} from '../../../src/lib/ip.ts';
 import { link } from '../../support/fake-host.ts';
 
 /**
@@ -28,6 +36,10 @@ export class VirtualKernel implements Observed {
   readonly routes = [];
   /** Kinds of links that it does not know. */
   readonly missing = new Set<string>();
+  /** Without one family, as with `ipv6.disable=1`. */
+  readonly missingFamilies = new Set<Family>();
+  /** Of links that were configured. */
+  readonly promotes = new Set<IfIndex>();
   /** By kind of request. */
   readonly errors = new Map<KernelRequest['kind'], string>();
   readonly asked: KernelRequest[] = [];
@@ -99,6 +111,10 @@ export class VirtualKernel implements Observed {
       return undefined;
     }
     if (!this.links.has(request.ifIndex)) return 'ENODEV';
+    if (request.kind === 'configure-link') {
+      if (this.missingFamilies.has(request.family)) return 'EAFNOSUPPORT';
+      if (request.family === 'v4') this.promotes.add(request.ifIndex);
+    }
     if (request.kind === 'delete-link') this.deleteLink(request.ifIndex);
     if (request.kind === 'raise-link') this.setFlags(request.ifIndex, IFF_UP);
     return undefined;

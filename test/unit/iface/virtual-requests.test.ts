@@ -6,7 +6,7 @@ import { writeRequests } from '../../../src/iface/netlink-requests.ts';
 import type { IfIndex, KernelRequest, Link, Mac } from '../../../src/iface/types.ts';
 import { isVirtualLink, virtualMac } from '../../../src/iface/virtual-link.ts';
 import { ByteWriter } from '../../../src/lib/bytes.ts';
-import type { Ip } from '../../../src/lib/ip.ts';
+import type { Family, Ip } from '../../../src/lib/ip.ts';
 import { link } from '../../support/fake-host.ts';
 
 function written(requests: readonly KernelRequest[]): Uint8Array {
@@ -35,18 +35,25 @@ test('a request that creates a link has name, type and mark in the kernel’s ow
   assert.equal(Buffer.from(bytes).readUInt16LE(6), 0x605);
 });
 
-test('a link is configured by nested attributes, family by family', () => {
-  const hex = Buffer.from(written([{ kind: 'configure-link', ifIndex: LINK }])).toString('hex');
-  const body = [
-    '00000000070000000000000000000000',
-    '20001a00', // IFLA_AF_SPEC
+test('a link is configured by nested attributes, one family in a request', () => {
+  const hex = (family: Family) =>
+    Buffer.from(written([{ kind: 'configure-link', ifIndex: LINK, family }]))
+      .toString('hex')
+      .slice(32);
+  const header = '00000000070000000000000000000000';
+  const v4 = [
+    '14001a00', // IFLA_AF_SPEC
     '10000200', // AF_INET
     '0c000100', // IFLA_INET_CONF
     '0800140001000000', // IPV4_DEVCONF_PROMOTE_SECONDARIES
+  ];
+  assert.equal(hex('v4'), header + v4.join(''));
+  const v6 = [
+    '10001a00', // IFLA_AF_SPEC
     '0c000a00', // AF_INET6
     '0500080001000000', // IFLA_INET6_ADDR_GEN_MODE: none
   ];
-  assert.equal(hex.slice(32), body.join(''));
+  assert.equal(hex('v6'), header + v6.join(''));
 });
 
 test('raising and deleting a link name it by its index and change nothing else', () => {
