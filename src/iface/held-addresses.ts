@@ -13,6 +13,7 @@ import {
   renewRetryMs,
 } from './lifetime.ts';
 import type { Held, Outcome, Report, Target } from './local-types.ts';
+import { isSecondary } from './placement.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
 import type { IfIndex, Mac } from './types.ts';
@@ -93,7 +94,8 @@ export class HeldAddresses {
   keep(ip: Ip, entry: Held, now: Instant): void {
     const { kernel, announcing, wakeAt, report, lost } = this.#parts;
     const { target } = entry;
-    const upkeep = upkeepOf(entry, kernel.get(ip, target), this.lifetimeMs, now);
+    const present = kernel.get(ip, target);
+    const upkeep = upkeepOf(entry, present, isSecondary(ip, target), this.lifetimeMs, now);
     if (upkeep.kind === 'nothing') return;
     if (upkeep.kind === 'lost') return lost(ip, entry, now);
     if (upkeep.kind === 'wait') return wakeAt.set(ip, upkeep.until);
@@ -120,6 +122,7 @@ export class HeldAddresses {
     const { kernel, announcing, lost } = this.#parts;
     const { target } = entry;
     entry.aside = undefined;
+    entry.missingSince = undefined;
     if (now >= renewDeadline(entry)) return lost(ip, entry, now);
     if (!this.renewals.isAllowed(target.ifIndex, ip)) return;
     kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));

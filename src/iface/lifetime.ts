@@ -55,6 +55,7 @@ export function newlyHeld(target: Target, validUntil: Instant, now: Instant): He
     rival: undefined,
     failure: undefined,
     repairs: 0,
+    missingSince: undefined,
     repairedAt: undefined,
     repairPauseMs: 0,
   };

@@ -153,6 +153,8 @@ export type Held = {
   /** Why the last renewal failed. */
   failure: string | undefined;
   repairs: number;
+  /** Since when it is missing from the kernel without a word of lbd's. */
+  missingSince: Instant | undefined;
   repairedAt: Instant | undefined;
   /** How long after a repair the next one waits. */
   repairPauseMs: number;

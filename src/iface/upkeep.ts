@@ -12,6 +12,12 @@ const REPAIR_PAUSE_LAST_MS = 1_000;
 /** Undone so soon after a repair, beyond the time that the next has to wait, is right away. */
 const UNDONE_MS = 100;
 
+/**
+ * Without `promote_secondaries` the kernel removes the secondary addresses of a subnet right before the primary one, and says
+ * so in that order. Put back in between, ours would be the primary one, and the host's own come back as a secondary one.
+ */
+const OWN_GOES_MS = 20;
+
 /** The kernel counts whole seconds, and a notification is read a moment after it was true. */
 const LIFETIME_SLACK_MS = 2_000;
 
@@ -23,20 +29,26 @@ export type Upkeep =
 /**
  * By what the kernel has of it. A held address that the kernel no longer has was removed by somebody, unless its time
  * was up (`repair`); one with another lifetime than it was given, or other properties, was changed by somebody
- * (`restore`). One that could not be renewed, or was given another kind of lifetime than it should have now, is renewed.
+ * (`restore`). `isShared`: it has the length of the host's own subnet. One that could not be renewed, or was given another kind of lifetime than it should have now, is renewed.
  */
 export function upkeepOf(
   entry: Held,
   present: Adopted | undefined,
+  isShared: boolean,
   lifetimeMs: number,
   now: Instant,
 ): Upkeep {
+  if (present !== undefined) entry.missingSince = undefined;
   if (present !== undefined && !isChanged(entry, present, lifetimeMs, now)) {
     const isOfKind = (present.validUntil === NEVER) === (lifetimeMs === 0);
     return { kind: isOfKind && entry.failure === undefined ? 'nothing' : 'renew' };
   }
   if (now >= renewDeadline(entry)) return { kind: 'lost' };
-  const until = entry.repairedAt === undefined ? now : after(entry.repairedAt, entry.repairPauseMs);
+  if (present === undefined) entry.missingSince ??= now;
+  const until = Math.max(
+    entry.repairedAt === undefined ? now : after(entry.repairedAt, entry.repairPauseMs),
+    present === undefined && isShared ? after(entry.missingSince ?? now, OWN_GOES_MS) : now,
+  ) as Instant;
   if (now < until) return { kind: 'wait', until };
   return { kind: present === undefined ? 'repair' : 'restore' };
 }

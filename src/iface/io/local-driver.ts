@@ -1,6 +1,6 @@
 import type { LocalState } from '../../election/types.ts';
 import { errorText } from '../../lib/errors.ts';
-import { type Ip, type Prefix, prefixContains } from '../../lib/ip.ts';
+import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { after, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
@@ -20,7 +20,7 @@ import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from 
 import { isVirtualLink } from '../virtual-link.ts';
 import type { WireClaim } from '../wire-claims.ts';
 import type { Ownership } from './ownership.ts';
-import { allowPromotion, type Promotion } from './promotion.ts';
+import { allowPromotions } from './promotion.ts';
 import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
 import { SteadyLinks } from './steady-links.ts';
 import type { Wire } from './wire.ts';
@@ -387,7 +387,7 @@ export class LocalDriver {
         if (request.op === 'add') failures.push(failure(request, 'EIO', refusal));
       requests = requests.filter(({ op }) => op !== 'add');
     }
-    const promotion = this.#allowPromotion(requests);
+    const promotion = allowPromotions(requests, this.#machine.host().nics);
     if (!promotion.ok) {
       for (const request of requests) failures.push(failure(request, 'EPERM', promotion.error));
       requests = [];
@@ -405,16 +405,6 @@ export class LocalDriver {
           sentAt,
         );
       });
-  }
-
-  /** For removals in a subnet in which the host's own address came second. */
-  #allowPromotion(requests: readonly Program[]): Promotion {
-    for (const { op, ip, ifIndex } of requests) {
-      const nic = this.#machine.host().nics.find((known) => known.ifIndex === ifIndex);
-      const isDisplaced = nic?.displaced?.some((subnet) => prefixContains(subnet, ip)) === true;
-      if (op === 'remove' && isDisplaced) return allowPromotion(nic.name);
-    }
-    return { ok: true, restore: () => {} };
   }
 
   /** Why a request is not sent that was meant when it was decided. */

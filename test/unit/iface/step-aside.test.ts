@@ -48,6 +48,39 @@ test('with the prefix of the subnet an address is taken off while the own one is
   );
 });
 
+test('an address that goes right before the own one is not put back in between', () => {
+  const host = held('subnet');
+  // The kernel tells of the secondary ones first.
+  host.removeByHand(VIP);
+  assert.equal(host.holds(VIP), false);
+  host.advance(5);
+  host.removeByHand(OWN);
+  host.advance(SUBNET_GRACE_MS - 100);
+  assert.equal(host.holds(VIP), false);
+  putOwn(host);
+  assert.equal(host.holds(VIP), true);
+  assert.deepEqual(
+    host.reports.map(({ kind }) => kind),
+    ['held'],
+  );
+});
+
+test('an address that goes alone is back 20 ms later', () => {
+  const host = held('subnet');
+  for (let round = 1; round <= 2; round++) {
+    host.removeByHand(VIP);
+    host.advance(19);
+    assert.equal(host.holds(VIP), false);
+    host.advance(1);
+    assert.equal(host.holds(VIP), true);
+    host.advance(1_000);
+  }
+  assert.deepEqual(
+    host.reports.map(({ kind }) => kind),
+    ['held', 'repaired', 'repaired'],
+  );
+});
+
 test('an own address that stays away ends the holding, and the wire is asked before the next', () => {
   const host = held('subnet');
   const probes = countProbes(host);
