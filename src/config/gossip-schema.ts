@@ -76,10 +76,10 @@ export function gossipKeys() {
         ),
       ),
     reference: z
-      ._default(listOf(ipText(), MAX_ADDRESSES, 'addresses'), [])
+      .optional(listOf(ipText(), MAX_ADDRESSES, 'addresses'))
       .check(
         z.describe(
-          'Addresses whose answer also shows that this host is not isolated; none means the gateway of each subnet.',
+          'Addresses whose answer also shows that this host is not isolated, in place of the gateway of each subnet; with [] only other hosts do.',
         ),
       ),
     drain_on_stop: z

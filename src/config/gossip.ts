@@ -15,6 +15,8 @@ export const LONGEST_MEMBER_NAME = 63;
 const LEAST_MARGIN_MS = 40;
 /** For a connection to a member that no packet reaches, before the probe ends. */
 const LEAST_TCP_MS = 50;
+/** How late a heartbeat may be before anybody asks. */
+const LEAST_QUIET_MS = 10;
 
 type GossipDocument = NonNullable<ConfigDocument['gossip']>;
 type Problem = { readonly path: KeyPath; readonly message: string };
@@ -29,7 +31,9 @@ export function gossipProblems(written: unknown): readonly Problem[] {
     const message = 'expected either gossip.key_file or insecure = true, got both';
     problems.push({ path: ['gossip', 'insecure'], message });
   }
-  problems.push(...wrongOrders(tableOf(gossip['timing']) ?? {}, profileIndex(gossip['profile'])));
+  const timing = tableOf(gossip['timing']) ?? {};
+  const profile = profileIndex(gossip['profile']);
+  problems.push(...wrongOrders(timing, profile), ...tooSlowHeartbeat(timing, profile));
   return problems;
 }
 
@@ -38,9 +42,7 @@ function wrongOrders(timing: Readonly<Record<string, unknown>>, profile: number)
   return ORDERED.flatMap(([shorter, longer, marginMs, why, times = 1]) => {
     const at = longer in timing ? longer : shorter;
     if (!(at in timing)) return [];
-    const [shorterMs, longerMs] = [shorter, longer].map((key) =>
-      key in timing ? msOf(timing[key]) : KNOBS[key].values[profile],
-    );
+    const [shorterMs, longerMs] = [shorter, longer].map((key) => knobMs(timing, profile, key));
     if (shorterMs === undefined || longerMs === undefined || times * shorterMs + marginMs <= longerMs)
       return [];
     const [bound, other] =
@@ -56,6 +58,29 @@ function wrongOrders(timing: Readonly<Record<string, unknown>>, profile: number)
     const message = `expected ${bound} with ${other}, ${why}, got "${String(timing[at])}"`;
     return [{ path: ['gossip', 'timing', at], message }];
   });
+}
+
+/** A host asks whether it is isolated `inquiry` before it is: heartbeats that come later have idle hosts ask all the time. */
+function tooSlowHeartbeat(timing: Readonly<Record<string, unknown>>, profile: number): readonly Problem[] {
+  const keys = ['heartbeat', 'inquiry', 'isolation'] as const;
+  const at = keys.find((key) => key in timing);
+  const [heartbeatMs, inquiryMs, isolationMs] = keys.map((key) => knobMs(timing, profile, key));
+  if (at === undefined || heartbeatMs === undefined || inquiryMs === undefined || isolationMs === undefined)
+    return [];
+  if (heartbeatMs + LEAST_QUIET_MS + inquiryMs <= isolationMs) return [];
+  const values = keys.map((key, index) => {
+    return `${key} = "${formatFineDuration([heartbeatMs, inquiryMs, isolationMs][index] ?? 0)}"`;
+  });
+  const message = `expected heartbeat + inquiry to be at least ${LEAST_QUIET_MS}ms less than isolation, so that hosts that hear each other need not ask whether they are isolated, got ${values.join(', ')}`;
+  return [{ path: ['gossip', 'timing', at], message }];
+}
+
+function knobMs(
+  timing: Readonly<Record<string, unknown>>,
+  profile: number,
+  key: KnobKey,
+): number | undefined {
+  return key in timing ? msOf(timing[key]) : KNOBS[key].values[profile];
 }
 
 /** Where the values of a profile stand in KNOBS. */
@@ -123,7 +148,7 @@ export function toGossip(document: GossipDocument): GossipConfig {
     timing: toTiming(document.timing),
     weight: document.weight,
     isolation: document.isolation,
-    reference: document.reference.map(toIp),
+    reference: document.reference?.map(toIp),
     drainOnStop: document.drain_on_stop,
     preempt: document.preempt,
     excludeLabelledNodes: document.exclude_labelled_nodes,

@@ -100,8 +100,8 @@ export type GossipConfig = {
   readonly timing: GossipTiming;
   readonly weight: number;
   readonly isolation: 'auto' | 'release' | 'hold';
-  /** Empty: the gateways. */
-  readonly reference: readonly Ip[];
+  /** Undefined: the gateways; empty: none. */
+  readonly reference: readonly Ip[] | undefined;
   readonly drainOnStop: boolean;
   readonly preempt: boolean;
   readonly excludeLabelledNodes: boolean;

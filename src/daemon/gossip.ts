@@ -25,6 +25,7 @@ import type { Logger } from '../lib/logger.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { Entitlement } from './entitlement.ts';
+import { referencesOf } from './references.ts';
 
 /** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
 const TIMER_MAX_MS = 0x7fff_ffff;
@@ -44,7 +45,8 @@ export type GossipOptions = {
   readonly isolation: ElectionOptions['isolation'];
   readonly random: ElectionOptions['random'];
   /** Asked when nobody is heard; empty: the gateways of the NIC. */
-  readonly reference: readonly Ip[];
+  /** Undefined: the gateways. */
+  readonly reference: readonly Ip[] | undefined;
   readonly restored: PersistentState | undefined;
   readonly transport: Pick<TransportOptions, 'port' | 'label' | 'keys' | 'allow'>;
   /** Where this host's addresses are that gossip is for; empty: everywhere. */
@@ -317,10 +319,7 @@ export class Gossip {
   }
 
   #references({ segment, ifIndex }: OwnSegment): readonly Ip[] {
-    const configured = this.#options.reference;
-    const all = configured.length > 0 ? configured : this.#options.local.gateways(ifIndex);
-    // A router's v6 address is a link-local one, of no subnet.
-    return all.filter((ip) => prefixContains(segment.subnet, ip) || isLinkLocal(ip, segment.ip));
+    return referencesOf(segment.subnet, this.#options.reference, this.#options.local.gateways(ifIndex));
   }
 
   /** Where others reach this host: what the configuration names first, else an address in a segment, else any. */
@@ -394,10 +393,6 @@ export class Gossip {
       });
     }, pause);
   }
-}
-
-function isLinkLocal(ip: Ip, own: Ip): boolean {
-  return familyOf(own) === 'v6' && prefixContains(LINK_LOCAL, ip);
 }
 
 /** Every subnet of the NICs that carry local addresses, with this host's own address in it. */

@@ -18,9 +18,9 @@ export function unicastProbeFrame(mac: Mac, ip: Ip, to: Mac, source: Ip | undefi
   return source === undefined ? encodeNsProbe(mac, ip, to) : encodeNsRequest(mac, source, ip, to);
 }
 
-/** Asks who has `ip` as any host does that has something to send to it, to everybody or to the station `to` alone. */
-export function requestFrame(mac: Mac, source: Ip, ip: Ip, to: Mac | undefined): Uint8Array {
-  return familyOf(ip) === 'v4' ? encodeArpRequest(mac, source, ip, to) : encodeNsRequest(mac, source, ip, to);
+/** Asks everybody who has `ip`, as any host does that has something to send to it. */
+export function requestFrame(mac: Mac, source: Ip, ip: Ip): Uint8Array {
+  return familyOf(ip) === 'v4' ? encodeArpRequest(mac, source, ip) : encodeNsRequest(mac, source, ip);
 }
 
 /** Tells the segment that `mac` has `ip`: gratuitous ARP in both forms, as hosts differ in which they believe, or in one; or an NA. */

@@ -121,17 +121,14 @@ test('a request from the host’s own address is answered, as a gateway’s is',
   const { nic } = await makeCable(t);
   const { wire, heard } = open(t);
   wire.watch(nic, OUR_MAC);
-  for (const to of [undefined, THEIR_MAC]) {
-    heard.length = 0;
-    wire.send(nic, [
-      requestFrame(OUR_MAC, '192.0.2.1' as Ip, '192.0.2.2' as Ip, to),
-      requestFrame(OUR_MAC, '2001:db8::1' as Ip, '2001:db8::2' as Ip, to),
-    ]);
-    const expected = [`${THEIR_MAC} has 192.0.2.2`, `${THEIR_MAC} has 2001:db8::2`];
-    await waitFor(() => expected.every((claim) => claims(heard).includes(claim)), {
-      describe: 'both answers',
-    });
-  }
+  wire.send(nic, [
+    requestFrame(OUR_MAC, '192.0.2.1' as Ip, '192.0.2.2' as Ip),
+    requestFrame(OUR_MAC, '2001:db8::1' as Ip, '2001:db8::2' as Ip),
+  ]);
+  const expected = [`${THEIR_MAC} has 192.0.2.2`, `${THEIR_MAC} has 2001:db8::2`];
+  await waitFor(() => expected.every((claim) => claims(heard).includes(claim)), {
+    describe: 'both answers',
+  });
 });
 
 test('a probe of another host is heard, one’s own frames are not', OPTIONS, async (t) => {

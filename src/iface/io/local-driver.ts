@@ -206,15 +206,15 @@ export class LocalDriver {
   }
 
   /**
-   * Asks who has these addresses, as any host on that NIC asks; what is answered comes by `onClaim`. Those whose station
-   * is known are asked by unicast, which a switch does not answer in their place. Returns how many requests were sent.
+   * Asks who has these addresses, as any host on that NIC asks; what is answered comes by `onClaim`. Returns how many
+   * requests were sent.
    */
-  askReference(ifIndex: IfIndex, ips: readonly Ip[], stations?: ReadonlyMap<Ip, Mac>): number {
+  askReference(ifIndex: IfIndex, ips: readonly Ip[]): number {
     const nic = this.#nics.find((known) => known.ifIndex === ifIndex);
     if (nic === undefined || this.#closed) return 0;
     const frames = ips.flatMap((ip) => {
       const source = ownAddress(this.#machine.host(), nic, ip);
-      return source === undefined ? [] : [requestFrame(nic.mac, source, ip, stations?.get(ip))];
+      return source === undefined ? [] : [requestFrame(nic.mac, source, ip)];
     });
     return frames.length === 0 ? 0 : this.#options.wire.send(ifIndex, frames).sent;
   }

@@ -44,7 +44,7 @@ test('parseConfig() leaves gossip out without its table, and fills in its defaul
     timing: {},
     weight: 100,
     isolation: 'auto',
-    reference: [],
+    reference: undefined,
     drainOnStop: false,
     preempt: false,
     excludeLabelledNodes: true,
@@ -105,6 +105,10 @@ gossip_fanout = 3
     excludeLabelledNodes: false,
     excludeNetworkUnavailable: false,
   });
+});
+
+test('parseConfig() tells no reference, [], from the gateways, which are meant when nothing is said', () => {
+  assert.deepEqual(gossip('[gossip]\nreference = []\n').reference, []);
 });
 
 test('parseConfig() warns of gossip without keys, and of a host that finds nobody', () => {
@@ -184,12 +188,25 @@ test('parseConfig() refuses wrong values of [gossip] and says what was expected'
       '[gossip.timing]\nisolation = "1s"\ntakeover_floor = "1s"',
       'gossip.timing.takeover_floor: expected at least 1040ms with isolation = "1s", so that an isolated owner has let go before its heir begins, got "1s"',
     ],
+    [
+      '[gossip.timing]\nheartbeat = "100ms"',
+      'gossip.timing.heartbeat: expected heartbeat + inquiry to be at least 10ms less than isolation, so that hosts that hear each other need not ask whether they are isolated, got heartbeat = "100ms", inquiry = "50ms", isolation = "150ms"',
+    ],
+    [
+      '[gossip.timing]\ninquiry = "100ms"',
+      'gossip.timing.inquiry: expected heartbeat + inquiry to be at least 10ms less than isolation, so that hosts that hear each other need not ask whether they are isolated, got heartbeat = "50ms", inquiry = "100ms", isolation = "150ms"',
+    ],
   ];
   for (const [text, message] of cases) {
     const [first = '', ...others] = refusal(`[gossip]\n${text}\n`);
     assert.equal(first.replace(/^f:\d+: /, ''), message);
     assert.deepEqual(others, [], text);
   }
+});
+
+test('parseConfig() takes a slow heartbeat with an isolation that waits for it', () => {
+  const timing = 'heartbeat = "100ms"\nisolation = "160ms"\n';
+  assert.equal(gossip(`[gossip]\n[gossip.timing]\n${timing}`).timing.heartbeatMs, 100);
 });
 
 test('parseConfig() takes knobs that only fit the profile that is given', () => {
