@@ -51,7 +51,7 @@ vm-test: setup-tests binary
 	@LBD_VM=all $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
 
 soak:
-	@SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' $(NODE) test/sim/soak.ts
+	@SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' $(NODE) --min-semi-space-size=64 --max-semi-space-size=64 test/sim/soak.ts
 
 bench: binary
 	@ONLY='$(ONLY)' $(NODE) bench/run.ts $(if $(ONLY),'$(ONLY)')

@@ -7,7 +7,7 @@ export type Figure = {
   readonly value: number;
   readonly unit: string;
   /** Undefined for a figure that is only printed. */
-  readonly target: { readonly atMost: number } | undefined;
+  readonly target: { readonly atMost: number } | { readonly atLeast: number } | undefined;
   readonly against: string;
 };
 
@@ -18,7 +18,8 @@ export class Figures {
   record(figure: Figure): void {
     this.#figures.push(figure);
     const { target, ...rest } = figure;
-    const line = { ...rest, value: round(figure.value), target: target?.atMost ?? null, met: isMet(figure) };
+    const bound = target === undefined ? null : 'atMost' in target ? target.atMost : target.atLeast;
+    const line = { ...rest, value: round(figure.value), target: bound, met: isMet(figure) };
     process.stdout.write(`${JSON.stringify(line)}\n`);
   }
 
@@ -31,7 +32,7 @@ export class Figures {
       figure.bench,
       figure.case,
       `${round(figure.value)} ${figure.unit}`,
-      figure.target === undefined ? '' : `≤ ${figure.target.atMost} ${figure.unit}`,
+      targetText(figure),
       figure.target === undefined ? '' : isMet(figure) ? 'met' : 'MISSED',
       figure.against,
     ]);
@@ -39,8 +40,14 @@ export class Figures {
   }
 }
 
-function isMet(figure: Figure): boolean {
-  return figure.target === undefined || figure.value <= figure.target.atMost;
+function targetText({ target, unit }: Figure): string {
+  if (target === undefined) return '';
+  return 'atMost' in target ? `≤ ${target.atMost} ${unit}` : `≥ ${target.atLeast} ${unit}`;
+}
+
+function isMet({ target, value }: Figure): boolean {
+  if (target === undefined) return true;
+  return 'atMost' in target ? value <= target.atMost : value >= target.atLeast;
 }
 
 function round(value: number): number {

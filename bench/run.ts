@@ -13,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Pr
   'network-v6': async () => ({ run: (await import('./network.ts')).runV6 }),
   ownership: () => import('./ownership.ts'),
   package: () => import('./package.ts'),
+  simulation: () => import('./simulation.ts'),
 };
 
 const only = process.argv[2];

@@ -12,6 +12,7 @@ import { availableParallelism } from 'node:os';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { inspect } from 'node:util';
+import { SIMULATION_FLAGS } from './simulation-flags.ts';
 
 type Suite = {
   readonly directory: string;
@@ -21,6 +22,8 @@ type Suite = {
   readonly printsFigures?: boolean;
   /** Whether the longest file, which is likely to take longest, begins: then those side by side end together. */
   readonly longestFirst?: boolean;
+  /** What its processes are started with, beside what this one was. */
+  readonly flags?: readonly string[];
   /** Why the suite cannot run here, undefined when it can. */
   readonly obstacle: () => string | undefined;
 };
@@ -70,7 +73,13 @@ const LABS_AT_ONCE = Math.max(1, Math.floor(availableParallelism() / 2));
 const SUITES: readonly Suite[] = [
   { directory: 'unit', concurrency: availableParallelism(), fileLimitMs: 120_000, obstacle: none },
   { directory: 'contract', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
-  { directory: 'sim', concurrency: availableParallelism(), fileLimitMs: 600_000, obstacle: none },
+  {
+    directory: 'sim',
+    concurrency: availableParallelism(),
+    fileLimitMs: 600_000,
+    flags: SIMULATION_FLAGS,
+    obstacle: none,
+  },
   { directory: 'binary', concurrency: 1, fileLimitMs: 120_000, obstacle: none },
   { directory: 'package', concurrency: availableParallelism(), fileLimitMs: 300_000, obstacle: none },
   { directory: 'netns', concurrency: LABS_AT_ONCE, fileLimitMs: 600_000, obstacle: namespacesObstacle },
@@ -146,7 +155,7 @@ async function runSuite(
 /** Runs one file and prints its line, and when something failed in it, the failures and all that it printed. */
 async function runFile(
   file: string,
-  { fileLimitMs: limitMs, printsFigures }: Suite,
+  { fileLimitMs: limitMs, printsFigures, flags = [] }: Suite,
   names: RegExp | undefined,
 ): Promise<Outcome> {
   const outcome = emptyOutcome();
@@ -159,6 +168,7 @@ async function runFile(
     files: [join(ROOT, file)],
     cwd: ROOT,
     signal: limit,
+    execArgv: [...flags],
     ...(names === undefined ? {} : { testNamePatterns: [names] }),
   });
   const isTheFile = (data: Finished): boolean => data.name === data.file;
