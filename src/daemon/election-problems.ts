@@ -1,7 +1,15 @@
+import { MAX_SEGMENTS } from '../election/message.ts';
 import { SILENCE_WORDS } from '../election/silence.ts';
 import type { AddressStatus } from '../iface/types.ts';
 import type { Ip } from '../lib/ip.ts';
-import type { ElectionStatus, MemberStatus, OwnerStatus, SegmentStatus, ServiceStatus } from './types.ts';
+import type {
+  AbsentSubnet,
+  ElectionStatus,
+  MemberStatus,
+  OwnerStatus,
+  SegmentStatus,
+  ServiceStatus,
+} from './types.ts';
 
 /** What an operator should know of gossip and of who owns what, in words. Pure. */
 
@@ -41,7 +49,7 @@ export function electionProblems(sources: ElectionProblemSources): ElectionProbl
       segments
         .filter(({ isolated, neverHeard, confirmed }) => !isolated && !neverHeard && !confirmed)
         .map(doubt),
-      (election.unbound ?? []).map(unboundSubnet),
+      (election.absent ?? []).map(absentSubnet),
       members.flatMap(memberProblem),
       owners
         .filter(({ state }) => state === 'orphaned' || state === 'free')
@@ -111,8 +119,12 @@ function doubt({ subnet }: SegmentStatus): string {
   return `this host did not run for a moment: a neighbour on ${subnet} has yet to confirm what it owns`;
 }
 
-function unboundSubnet({ subnet, ip }: { readonly subnet: string; readonly ip: Ip }): string {
-  return `this host takes no address in ${subnet}: [gossip] bind does not name ${ip}, its own there, so nobody can watch it`;
+function absentSubnet({ subnet, ip, why }: AbsentSubnet): string {
+  const reason =
+    why === 'bind'
+      ? `[gossip] bind does not name ${ip}, its own there, so nobody can watch it`
+      : `a host shares out addresses in at most ${MAX_SEGMENTS} subnets, and this is one too many: name fewer NICs in [local] interfaces`;
+  return `this host takes no address in ${subnet}: ${reason}`;
 }
 
 /** Why a member counts as gone, for people; undefined when nothing is known against it. */

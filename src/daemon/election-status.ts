@@ -19,7 +19,7 @@ export type ElectionFacts = {
   readonly nameConflict: readonly string[] | undefined;
   readonly counters: ElectionOverview['traffic'];
   readonly refusedLately?: ElectionOverview['refusedLately'];
-  readonly unbound?: ElectionOverview['unbound'];
+  readonly absent?: ElectionOverview['absent'];
   /** How a member's configuration differs from this host's, by the digest that it tells. */
   readonly drift: (configDigest: string) => string | undefined;
   readonly now: Instant;
@@ -54,7 +54,7 @@ export function electionOverview(election: Election, facts: ElectionFacts): Elec
         neighbours: election.watch.neighbours(key),
       };
     }),
-    unbound: facts.unbound?.length === 0 ? undefined : facts.unbound,
+    absent: facts.absent?.length === 0 ? undefined : facts.absent,
     members,
     nameConflict: facts.nameConflict,
     refusedLately: facts.refusedLately?.length === 0 ? undefined : facts.refusedLately,

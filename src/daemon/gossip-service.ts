@@ -259,7 +259,7 @@ export class GossipService {
       name: this.#options.daemon.host.name as MemberName,
       draining: this.#isDraining,
       drainProblem: this.#drainMark.problem,
-      unbound: this.#gossip.unbound(),
+      absent: this.#gossip.absent(),
       encrypted: this.#options.config.keyFile !== undefined,
       stateProblem: this.#state.problem,
       nameConflict: this.statistics.nameConflict(now),

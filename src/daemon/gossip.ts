@@ -16,20 +16,20 @@ import type {
 import { sameUnready, toldUnready } from '../election/unready.ts';
 import { LINK_LOCAL } from '../iface/host-subnets.ts';
 import type { LocalDriver } from '../iface/io/local-driver.ts';
-import { ownAddress } from '../iface/own-address.ts';
 import type { DesiredAddress, IfIndex } from '../iface/types.ts';
 import type { WireClaim } from '../iface/wire-claims.ts';
 import { LbdError } from '../lib/errors.ts';
-import { compareIps, familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
+import { familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 import { Entitlement } from './entitlement.ts';
+import { type AbsentSegment, chooseSegments, type OwnSegment } from './own-segments.ts';
 import { referencesOf } from './references.ts';
+import type { AbsentSubnet } from './types.ts';
 
 /** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
 const TIMER_MAX_MS = 0x7fff_ffff;
-const MAX_SEGMENTS = 8;
 /** Of a host without any address: nobody reaches it, and it tells so once it has one. */
 const LOOPBACK = '127.0.0.1' as Ip;
 
@@ -60,8 +60,6 @@ export type GossipOptions = {
   readonly onChange: () => void;
 };
 
-type OwnSegment = { readonly segment: Segment; readonly ifIndex: IfIndex };
-
 /**
  * Runs the election on the network and the clock, and hands its grants to the local addresses. What they tell comes
  * back through `localChanged()` and `claimHeard()`. Owns its timer and the transport.
@@ -76,10 +74,10 @@ export class Gossip {
   readonly #forbidden = new Map<SegmentKey, OwnSegment>();
   /** What is listened on; empty without `bind`. */
   #listenOn: readonly Ip[];
-  /** Subnets of this host in which it has no part, because `bind` does not name its address there. */
-  #unbound: readonly OwnSegment[] = [];
+  /** Subnets of this host in which it has no part. */
+  #absent: readonly AbsentSegment[] = [];
   /** Those of which the log told. */
-  readonly #toldUnbound = new Set<SegmentKey>();
+  readonly #toldAbsent = new Set<SegmentKey>();
   #configDigest: string;
   #lifetimeMs: number;
   /** What this host is not ready for, as the others are told. */
@@ -214,9 +212,9 @@ export class Gossip {
     this.#step(event);
   }
 
-  /** The subnets of this host in which it has no part, and its own address there, which `bind` does not name. */
-  unbound(): readonly { readonly subnet: string; readonly ip: Ip }[] {
-    return this.#unbound.map(({ segment: { subnet, ip } }) => ({ subnet: segmentKey(subnet), ip }));
+  /** The subnets of this host in which it has no part, its own address there, and why. */
+  absent(): readonly AbsentSubnet[] {
+    return this.#absent.map(({ segment: { subnet, ip }, why }) => ({ subnet: segmentKey(subnet), ip, why }));
   }
 
   refusals(withinMs: number): ReturnType<Transport['refusals']> {
@@ -340,21 +338,17 @@ export class Gossip {
     );
   }
 
-  /** Where gossip is not wanted nobody can watch this host, and so it has no part in what is shared out there. */
   #ownSegments(): ReadonlyMap<SegmentKey, OwnSegment> {
     const { bind, local, logger } = this.#options;
-    const all = ownSegments(local);
-    if (bind.length === 0) return all;
-    const isBound = ({ segment }: OwnSegment) => bind.some((prefix) => prefixContains(prefix, segment.ip));
-    const bound = new Map([...all].filter(([, own]) => isBound(own)));
-    this.#unbound = [...all.values()].filter((own) => !isBound(own));
-    for (const { segment } of this.#unbound) {
+    const { segments, absent } = chooseSegments(local.host(), local.nics(), bind);
+    this.#absent = absent;
+    for (const { segment, why } of absent) {
       const subnet = segmentKey(segment.subnet);
-      if (this.#toldUnbound.has(subnet)) continue;
-      this.#toldUnbound.add(subnet);
-      logger.warn({ subnet, ip: segment.ip }, 'gossip.subnet.unbound');
+      if (this.#toldAbsent.has(subnet)) continue;
+      this.#toldAbsent.add(subnet);
+      logger.warn({ subnet, ip: segment.ip, why }, 'gossip.subnet.absent');
     }
-    return bound;
+    return segments;
   }
 
   #tellSegments(): void {
@@ -365,13 +359,10 @@ export class Gossip {
 
   #meta(): MemberMeta {
     const { port, ...meta } = this.#options.meta;
-    let segments = [...this.#segments.values()].map(({ segment }) => segment);
+    const segments = [...this.#segments.values()].map(({ segment }) => segment);
     const ip = this.#ownAddress(segments);
     const changing = { configDigest: this.#configDigest, lifetimeMs: this.#lifetimeMs };
     const own = { ...meta, ...changing, endpoint: { ip, port }, drained: this.#options.drained };
-    // Many long v6 subnets do not fit a packet: the last ones are not told, and so not watched.
-    while (segments.length > 1 && metaBytes({ ...own, segments }) > MAX_META_BYTES)
-      segments = segments.slice(0, -1);
     if (this.#unready === undefined) return { ...own, segments };
     const listed = { ...own, segments, unready: this.#unready };
     return metaBytes(listed) > MAX_META_BYTES ? { ...listed, unready: 'all' } : listed;
@@ -393,26 +384,6 @@ export class Gossip {
       });
     }, pause);
   }
-}
-
-/** Every subnet of the NICs that carry local addresses, with this host's own address in it. */
-function ownSegments(local: LocalDriver): ReadonlyMap<SegmentKey, OwnSegment> {
-  const host = local.host();
-  const found = new Map<SegmentKey, OwnSegment>();
-  for (const nic of local.nics()) {
-    if (!nic.up) continue;
-    for (const subnet of nic.subnets) {
-      const ip = ownAddress(host, nic, subnet.network);
-      const key = segmentKey(subnet);
-      const isSelected = host.selected[familyOf(subnet.network)].has(nic.ifIndex);
-      if (ip === undefined || !isSelected || found.has(key)) continue;
-      found.set(key, { segment: { subnet, ip, mac: nic.mac }, ifIndex: nic.ifIndex });
-    }
-  }
-  const sorted = [...found].sort(([, left], [, right]) =>
-    compareIps(left.segment.subnet.network, right.segment.subnet.network),
-  );
-  return new Map(sorted.slice(0, MAX_SEGMENTS));
 }
 
 function describe(segments: ReadonlyMap<SegmentKey, OwnSegment>): string {

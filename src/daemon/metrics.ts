@@ -290,9 +290,9 @@ function memberMetrics({ election, statistics }: GossipSources): readonly Metric
     ),
     metric(
       'gauge',
-      'lbd_subnets_unbound',
-      'Subnets in which this host takes no address, because gossip.bind does not name its own there.',
-      election.unbound?.length ?? 0,
+      'lbd_subnets_absent',
+      'Subnets in which this host takes no address, because gossip.bind does not name its own there, or it has too many.',
+      election.absent?.length ?? 0,
     ),
     metric('counter', 'lbd_isolations_total', 'Times that this host was isolated.', statistics.isolations),
     metric(

@@ -105,8 +105,8 @@ export type ElectionOverview = {
   /** 0 is healthy; up to 8 for a host that is too slow to judge others (Lifeguard). */
   readonly healthScore: number;
   readonly segments: readonly SegmentStatus[];
-  /** Subnets of this host in which it takes no address, because gossip.bind does not name its own there; absent when none. */
-  readonly unbound?: readonly { readonly subnet: string; readonly ip: Ip }[] | undefined;
+  /** Subnets of this host in which it takes no address; undefined when there are none. */
+  readonly absent?: readonly AbsentSubnet[] | undefined;
   readonly members: readonly MemberStatus[];
   /** Where packets came from that call themselves this member; undefined when there were none lately. */
   readonly nameConflict: readonly string[] | undefined;
@@ -120,6 +120,14 @@ export type ElectionOverview = {
     /** Packets and connections that were not believed, by reason. */
     readonly refused: Readonly<Record<string, number>>;
   };
+};
+
+export type AbsentSubnet = {
+  readonly subnet: string;
+  /** This host's own address there. */
+  readonly ip: Ip;
+  /** `bind`: gossip.bind does not name that; `limit`: it has more subnets than a member can tell of. */
+  readonly why: 'bind' | 'limit';
 };
 
 export type SegmentStatus = {

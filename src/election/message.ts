@@ -154,8 +154,9 @@ export type Message =
 export const MAX_PACKET_BYTES = 1_400;
 /** For the updates of one packet, after the overhead and the message's own fields. */
 export const MAX_UPDATES_BYTES = 1_200;
-export const MAX_META_BYTES = 512;
-export const MAX_SEGMENTS = 8;
+/** MAX_SEGMENTS of v6 and the longest names of a host and its Node fit. */
+export const MAX_META_BYTES = 1_024;
+export const MAX_SEGMENTS = 16;
 /** Beyond it a host says that it is unready for all. */
 export const MAX_UNREADY = 64;
 export const MAX_HANDOVER_CLAIMS = 64;

@@ -108,8 +108,12 @@ const CASES: readonly (readonly [Partial<ElectionProblemSources>, string])[] = [
     'warning: the drain would not survive a restart: cannot write /x/drained: ENOSPC',
   ],
   [
-    electionWith({ unbound: [{ subnet: '10.0.0.0/24', ip: '10.0.0.7' as Ip }] }),
+    electionWith({ absent: [{ subnet: '10.0.0.0/24', ip: '10.0.0.7' as Ip, why: 'bind' }] }),
     'warning: this host takes no address in 10.0.0.0/24: [gossip] bind does not name 10.0.0.7, its own there, so nobody can watch it',
+  ],
+  [
+    electionWith({ absent: [{ subnet: '10.9.0.0/24', ip: '10.9.0.7' as Ip, why: 'limit' }] }),
+    'warning: this host takes no address in 10.9.0.0/24: a host shares out addresses in at most 16 subnets, and this is one too many: name fewer NICs in [local] interfaces',
   ],
   [
     electionWith({ healthScore: 5 }),
