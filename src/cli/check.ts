@@ -4,7 +4,7 @@ import { addressRecord } from '../daemon/cleanup.ts';
 import { nicRules } from '../daemon/nic-rules.ts';
 import { Ownership } from '../iface/io/ownership.ts';
 import { Rtnetlink } from '../iface/io/rtnetlink.ts';
-import { type HostView, interfacesInUse, viewHost } from '../iface/nic-selection.ts';
+import { type HostView, interfacesInUse, strictArpNics, viewHost } from '../iface/nic-selection.ts';
 import { planSysctls, type SysctlPlace, type SysctlReading, sysctlName } from '../iface/sysctl-plan.ts';
 import type { KernelRoute, Link } from '../iface/types.ts';
 import { checkAccess } from '../kube/io/access-check.ts';
@@ -56,9 +56,8 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     return [{ title: 'Network', remarks: [unseen(text)] }];
   }
   const { host, defaults, links, routes } = observed;
-  const nics = interfacesInUse(host);
   const plan = planSysctls(
-    nics.map((nic) => nic.name),
+    strictArpNics(host).map((nic) => nic.name),
     readPlace,
   );
   const locked = new Map(plan.writes.flatMap((write) => obstacle(write)));
@@ -67,7 +66,7 @@ async function describeHost(config: Config): Promise<readonly Section[]> {
     describePools(config, host),
     describeVirtual(config, host, links, moduleState),
     describeSysctls(config, host, plan, locked),
-    describeManagers(findManagers(nics), config.local.lifetimeMs),
+    describeManagers(findManagers(interfacesInUse(host)), config.local.lifetimeMs),
   ];
 }
 

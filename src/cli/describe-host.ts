@@ -2,7 +2,7 @@ import { formatDuration } from '../config/duration.ts';
 import type { Config, PoolConfig } from '../config/types.ts';
 import { sourceRoutingSettings } from '../daemon/source-routing-settings.ts';
 import { nicMatcher } from '../iface/nic-rules.ts';
-import { type HostView, interfacesInUse, type Nic } from '../iface/nic-selection.ts';
+import { type HostView, type Nic, strictArpNics } from '../iface/nic-selection.ts';
 import { blockedAddresses, type Placement, placeRange } from '../iface/range-placement.ts';
 import { sourceRouting, unknownGatewayText } from '../iface/source-routing.ts';
 import { isAsExpected, type SysctlPlan, sysctlName } from '../iface/sysctl-plan.ts';
@@ -177,7 +177,7 @@ export function describeSysctls(
   locked: ReadonlyMap<string, string>,
 ): Section {
   const title = 'ARP';
-  if (interfacesInUse(host).length === 0) return { title, remarks: [] };
+  if (strictArpNics(host).length === 0) return { title, remarks: [] };
   const writes = new Map(plan.writes.map((write) => [sysctlName(write), write]));
   const problems = plan.findings.flatMap((finding) =>
     finding.error === undefined ? [] : [error(`${finding.error}.`)],

@@ -368,7 +368,7 @@ export class Daemon {
   }
 
   #watchSysctls(): void {
-    this.#sysctls.watch(this.#virtual.nicsToGuard(this.#local.nics()));
+    this.#sysctls.watch(this.#virtual.nicsToGuard());
     this.#sourceRouting.hostChanged();
   }
 

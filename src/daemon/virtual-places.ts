@@ -8,6 +8,7 @@ import {
   formatPrefix,
   type Ip,
   ipToNumber,
+  overlap,
   type Prefix,
   prefixContains,
   prefixOf,
@@ -168,10 +169,6 @@ function harmOf(aggregate: Prefix, host: HostView): string | undefined {
   for (const [own, name] of host.ownAddresses)
     if (prefixContains(aggregate, own)) return `holds ${own}, which is on ${name}`;
   return undefined;
-}
-
-function overlap(left: Prefix, right: Prefix): boolean {
-  return prefixContains(left, right.network) || prefixContains(right, left.network);
 }
 
 /** What an address is to the kernel besides an address of ours (RFC 919; RFC 4291 2.6.1). */

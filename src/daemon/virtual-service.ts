@@ -5,12 +5,12 @@ import type { Ownership } from '../iface/io/ownership.ts';
 import type { Rtnetlink } from '../iface/io/rtnetlink.ts';
 import { VirtualDriver } from '../iface/io/virtual-driver.ts';
 import type { WireVerdict } from '../iface/local-types.ts';
-import type { HostView, Nic } from '../iface/nic-selection.ts';
+import { type HostView, strictArpNics, v4Subnets } from '../iface/nic-selection.ts';
 import type { ObservedChanges } from '../iface/observed.ts';
 import type { AddressStatus, DesiredAddress } from '../iface/types.ts';
 import type { VirtualLinkStatus } from '../iface/virtual-types.ts';
 import type { PoolUsage } from '../ipam/types.ts';
-import { type Family, familyOf, formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
+import { type Family, formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { Instant } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
@@ -49,7 +49,7 @@ export class VirtualService {
   readonly #places = new VirtualPlaces();
   readonly #record: SubnetRecord;
   readonly #certainty: Certainty;
-  /** By name: those that carried addresses, in this run or before, and have no IPv4 subnet now. */
+  /** By name: those whose ARP had to be strict, in this run or before, and that have no IPv4 subnet now. */
   #nicsWithout: ReadonlySet<string>;
   #nicsInUse: readonly string[] = [];
   /** What there was before this run; undefined until the election is there to tell. */
@@ -154,18 +154,14 @@ export class VirtualService {
     this.#driver.close();
   }
 
-  /**
-   * The NICs that must answer ARP for nothing but what is on them: those in use, and those that were in an earlier run and
-   * are without their address since the boot.
-   */
-  nicsToGuard(inUse: readonly Nic[]): readonly string[] {
-    const { nics } = this.#options.host();
-    const without = nics.filter(({ subnets }) => !subnets.some(({ network }) => familyOf(network) === 'v4'));
-    const present = new Set(nics.map(({ name }) => name));
-    const isWithout = new Set(without.map(({ name }) => name));
-    this.#nicsInUse = inUse.map(({ name }) => name);
+  /** By name: those whose ARP has to be strict, and those where it had to be and that are without their address since the boot. */
+  nicsToGuard(): readonly string[] {
+    const host = this.#options.host();
+    const without = new Set(host.nics.filter((nic) => v4Subnets(nic).length === 0).map(({ name }) => name));
+    const present = new Set(host.nics.map(({ name }) => name));
+    this.#nicsInUse = strictArpNics(host).map(({ name }) => name);
     const remembered = new Set([...this.#nicsWithout, ...this.#nicsInUse]);
-    this.#nicsWithout = new Set([...remembered].filter((name) => !present.has(name) || isWithout.has(name)));
+    this.#nicsWithout = new Set([...remembered].filter((name) => !present.has(name) || without.has(name)));
     return [...this.#nicsInUse, ...[...this.#nicsWithout].filter((name) => present.has(name))];
   }
 

@@ -5,6 +5,7 @@ import {
   formatPrefix,
   type Ip,
   type IpRange,
+  overlap,
   type Prefix,
   prefixContains,
   rangeContains,
@@ -345,12 +346,31 @@ function reservedReason(ip: Ip, subnet: Prefix): string | undefined {
   return subnet.length < 31 ? `${ip} is the network address of ${formatPrefix(subnet)}` : undefined;
 }
 
-/** NICs that carry addresses or may be asked to, and so need strict ARP and somebody who listens on their wire. */
+/** NICs that carry addresses or may be asked to, and so need somebody who listens on their wire. */
 export function interfacesInUse(host: HostView): readonly Nic[] {
-  const selections = [host.selected, ...(host.pools ?? []).map(({ selected }) => selected)];
-  const isSelected = ({ ifIndex }: Nic) =>
-    selections.some(({ v4, v6 }) => v4.has(ifIndex) || v6.has(ifIndex));
-  return host.nics.filter((nic) => isSelected(nic) && nic.subnets.length > 0);
+  return host.nics.filter((nic) => isInUse(nic, 'v4', host) || isInUse(nic, 'v6', host));
+}
+
+/** Selected for a family of which it has a subnet: for the other one it has nothing to carry. */
+function isInUse({ ifIndex, subnets }: Nic, family: Family, { selected, pools = [] }: HostView): boolean {
+  if (!subnets.some(({ network }) => familyOf(network) === family)) return false;
+  return selected[family].has(ifIndex) || pools.some((pool) => pool.selected[family].has(ifIndex));
+}
+
+/**
+ * NICs that must not answer ARP for what is on other devices of the host: those in use for IPv4 and, selected or not,
+ * those that share a subnet with one of them, which says that they are on the same segment.
+ */
+export function strictArpNics(host: HostView): readonly Nic[] {
+  const inUse = host.nics.filter((nic) => isInUse(nic, 'v4', host));
+  const shared = inUse.flatMap(v4Subnets);
+  return host.nics.filter(
+    (nic) => inUse.includes(nic) || v4Subnets(nic).some((own) => shared.some((other) => overlap(own, other))),
+  );
+}
+
+export function v4Subnets({ subnets }: Nic): readonly Prefix[] {
+  return subnets.filter(({ network }) => familyOf(network) === 'v4');
 }
 
 export function isNicUp(host: HostView, ifIndex: IfIndex): boolean {

@@ -105,6 +105,11 @@ export function prefixContains(prefix: Prefix, ip: Ip): boolean {
   return ipToNumber(ip) >> hostBits === ipToNumber(prefix.network) >> hostBits;
 }
 
+/** Whether they have an address in common. */
+export function overlap(left: Prefix, right: Prefix): boolean {
+  return prefixContains(left, right.network) || prefixContains(right, left.network);
+}
+
 export function prefixRange(prefix: Prefix): IpRange {
   const family = familyOf(prefix.network);
   const first = ipToNumber(prefix.network);

@@ -49,6 +49,44 @@ describe('a link', { skip: SKIP }, () => {
     assert.deepEqual(await scenario.tagged(), [`${ip}/32 eth0`]);
   });
 
+  test('that is not used is left alone, unless it is on the segment of one that is', async () => {
+    const { host } = scenario;
+    const sysctl = async (nic: string) => {
+      const at = `/proc/sys/net/ipv4/conf/${nic}`;
+      const { stdout } = await host.run(['cat', `${at}/arp_ignore`, `${at}/arp_announce`]);
+      return stdout.trim().replace('\n', ' ');
+    };
+    await host.ipBatch([
+      // Without a default route of IPv6, every NIC counts for that family.
+      'route del default via fd77::1',
+      'link add docker7 type bridge',
+      'link set docker7 up',
+      'addr add 172.17.7.1/24 dev docker7',
+      'link add mv7 link eth0 type macvlan mode bridge',
+      'link set mv7 up',
+      `addr add 10.77.0.99/24 dev mv7 noprefixroute`,
+    ]);
+    try {
+      const { lbd } = await scenario.startWithService();
+      const { sysctls } = await lbd.status();
+      assert.deepEqual([...new Set(sysctls.map(({ interface: nic }) => nic))].sort(), ['eth0', 'mv7']);
+      assert.deepEqual(
+        [await sysctl('eth0'), await sysctl('mv7'), await sysctl('docker7')],
+        ['1 2', '1 2', '0 0'],
+      );
+      const { stdout } = await host.run(['sh', '-c', 'cut -c 18- /proc/net/packet; ip -o link']);
+      const [, index] = /^(\d+): docker7/m.exec(stdout) ?? [];
+      const [, used] = /^(\d+): eth0/m.exec(stdout) ?? [];
+      const listens = (nic: string | undefined) =>
+        new RegExp(`^ *\\d+ +\\d+ +[0-9a-f]+ +${nic} `, 'm').test(stdout);
+      assert.ok(listens(used), stdout);
+      assert.ok(!listens(index), stdout);
+    } finally {
+      await host.ipBatch(['link del docker7', 'link del mv7']);
+      await host.linkUp();
+    }
+  });
+
   test('that is a macvlan has addresses of Services, which stay when it gets another name', async () => {
     const { host, client } = scenario;
     const ip = '10.99.0.200';

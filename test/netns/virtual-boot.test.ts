@@ -4,7 +4,7 @@ import { Cluster, macOf } from '../support/cluster.ts';
 import type { LabHost } from '../support/lab-host.ts';
 import { labTimeMs } from '../support/lab-time.ts';
 import { Prober } from '../support/prober.ts';
-import { held, SKIP } from '../support/scenario.ts';
+import { held, inState, SKIP } from '../support/scenario.ts';
 import { expectOnLink, LINK, onLink, textsOnLink, VirtualLab } from '../support/virtual-lab.ts';
 import { sleep, waitFor } from '../support/wait.ts';
 
@@ -132,5 +132,33 @@ describe('a host alone', { skip: SKIP }, () => {
       { describe: 'a local address without its NIC' },
     );
     assert.deepEqual(await textsOnLink(host), []);
+  });
+
+  test('takes an address in the subnet of a link that can carry none for no virtual one, and no aggregate of a tunnel’s subnet', async () => {
+    const member = [
+      'link add br9 type bridge',
+      'link add v9 type veth peer name w9',
+      'link set v9 master br9',
+    ];
+    const tunnel = ['link add v8 type veth peer name w8', 'link set v8 arp off up', 'link set w8 up'];
+    await host.ipBatch([...member, 'link set v9 up', 'addr add 203.0.113.250/24 dev v9', ...tunnel]);
+    await host.ipBatch(['addr add 198.51.100.1/24 dev v8']);
+    const pool = '[[pool]]\nname = "default"\naddresses = ["203.0.113.0/24", "198.51.100.128/25"]\n';
+    try {
+      const lbd = await lab.startLbd(host, `${pool}aggregate = { v4 = 25 }\n`);
+      await lab.serve('far', ['198.51.100.130']);
+      await lab.serve('web', ['203.0.113.1']);
+      await expectOnLink(host, ['198.51.100.130/32']);
+      const far = await held(lbd, '198.51.100.130');
+      assert.match(far.reason ?? '', /aggregate 198\.51\.100\.128\/25 .* overlaps 198\.51\.100\.0\/24 of v8/);
+      const { reason } = await inState(lbd, '203.0.113.1', 'no-interface');
+      assert.match(
+        reason ?? '',
+        /v9 has the subnet 203\.0\.113\.0\/24 of 203\.0\.113\.1, but it is a member of br9/,
+      );
+      assert.deepEqual(await textsOnLink(host), ['198.51.100.130/32']);
+    } finally {
+      await host.ipBatch(['link del v9', 'link del br9', 'link del v8']);
+    }
   });
 });

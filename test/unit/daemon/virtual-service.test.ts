@@ -29,6 +29,7 @@ function hostOf(...nics: readonly Nic[]): HostView {
   return {
     ...EMPTY_HOST,
     nics,
+    selected: { v4: new Set([2 as IfIndex]), v6: new Set() },
     ownAddresses: new Map([['10.0.0.1' as Ip, 'eth0']]),
     signature: JSON.stringify(nics),
   };
@@ -87,9 +88,9 @@ test('what was local before a restart is so until its hour is over, and then tha
 });
 
 test('the subnets and NICs of this run are there for the next', async (t) => {
-  const { service, isLocal, shown, file } = setUp(t, undefined);
+  const { service, isLocal, file } = setUp(t, undefined);
   assert.ok(!isLocal());
-  service.nicsToGuard(shown.host.nics);
+  service.nicsToGuard();
   await waitFor(() => readFileSync(file, 'utf8').includes('eth0'), { describe: 'the NIC in the record' });
   assert.deepEqual(JSON.parse(readFileSync(file, 'utf8')), {
     format: 1,
@@ -103,7 +104,7 @@ test('nicsToGuard() has NICs of an earlier run for as long as they have no IPv4 
   const eth0 = nic(2, 'eth0', ['10.0.0.0/24']);
   const guarded = (...nics: readonly Nic[]) => {
     shown.host = hostOf(...nics);
-    return service.nicsToGuard([eth0]);
+    return service.nicsToGuard();
   };
   const [eth1, eth2] = [nic(3, 'eth1', []), nic(4, 'eth2', ['fd00::/64'])];
   assert.deepEqual(guarded(eth0, eth1, eth2, nic(5, 'lxc1', [])), ['eth0', 'eth1', 'eth2']);

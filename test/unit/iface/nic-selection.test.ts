@@ -10,6 +10,7 @@ import {
   isNicUp,
   nicOf,
   selectNic,
+  strictArpNics,
   viewHost,
 } from '../../../src/iface/nic-selection.ts';
 import {
@@ -426,6 +427,42 @@ test('interfacesInUse() are the selected NICs that have a subnet', () => {
   assert.deepEqual(names([]), ['eth0']);
   assert.deepEqual(names(['*']), ['eth0', 'eth1']);
   assert.deepEqual(names(['eth2']), []);
+});
+
+test('interfacesInUse() are selected for a family of which they have a subnet', () => {
+  const links = [...TWO, link(OTHER, 'docker0')];
+  const addresses = [address(ETH0, '192.0.2.2/24'), address(OTHER, '172.17.0.1/16')];
+  // IPv6 has no default route, so that every NIC counts for it.
+  const only4 = view({ links, addresses, routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)] });
+  assert.ok(only4.selected.v6.has(OTHER));
+  const names = (host: HostView) => interfacesInUse(host).map(({ name }) => name);
+  assert.deepEqual(names(only4), ['eth0']);
+  const both = view({
+    links,
+    addresses: [...addresses, address(OTHER, '2001:db8::2/64')],
+    routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
+  });
+  assert.deepEqual(names(both), ['eth0', 'docker0']);
+  assert.deepEqual(
+    strictArpNics(both).map(({ name }) => name),
+    ['eth0'],
+    'no ARP where IPv6 is all that it carries',
+  );
+});
+
+test('strictArpNics() are those in use for IPv4, and others in their subnets, which are on their segment', () => {
+  const links = [...TWO, link(OTHER, 'eth2')];
+  const names = (second: string, third: string) =>
+    strictArpNics(
+      view({
+        links,
+        addresses: [address(ETH0, '192.0.2.2/24'), address(ETH1, second), address(OTHER, third)],
+        patterns: ['eth0'],
+      }),
+    ).map(({ name }) => name);
+  assert.deepEqual(names('192.0.2.3/24', '198.51.100.2/24'), ['eth0', 'eth1']);
+  assert.deepEqual(names('192.0.2.200/28', '192.0.0.9/16'), ['eth0', 'eth1', 'eth2'], 'also in part');
+  assert.deepEqual(names('192.0.3.3/24', '2001:db8::2/64'), ['eth0']);
 });
 
 test('the MACs of all links count as own, also those of members of a bridge', () => {
