@@ -1,7 +1,7 @@
 import { Figures } from './harness.ts';
 
 /**
- * Runs every benchmark, or the one named and its parts: `network` is `network-policy` and `network-v6` as well. JSON lines
+ * Runs every benchmark, or the one named and its parts: `network` is `network-policy`, `network-takeover` and `network-v6` as well. JSON lines
  * as they are measured, then a table.
  * Exit status: 0 when all targets are met, 1 when one is missed, 2 for an unknown name.
  */
@@ -10,6 +10,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ run(figures: Figures): Pr
   'gossip-wire': () => import('./gossip-wire.ts'),
   network: () => import('./network.ts'),
   'network-policy': () => import('./network-policy.ts'),
+  'network-takeover': () => import('./network-takeover.ts'),
   'network-v6': async () => ({ run: (await import('./network.ts')).runV6 }),
   ownership: () => import('./ownership.ts'),
   package: () => import('./package.ts'),

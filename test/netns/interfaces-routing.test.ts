@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { createLab, type Lab } from '../support/lab.ts';
 import type { LabHost } from '../support/lab-host.ts';
@@ -10,6 +11,7 @@ import { waitFor } from '../support/wait.ts';
  * A host with two NICs, whose default route is over the first, and a client behind the router of the second:
  *
  *   h1 eth0 ── lan                 eth1 ── san ── router ── far ── client
+ *      eth2 ── pods ── pod
  */
 const VIP = '10.77.1.200';
 const TOML = `
@@ -49,12 +51,20 @@ describe('a host with two NICs', { skip: SKIP }, () => {
 
   before(async () => {
     lab = await createLab({
-      segments: { lan: {}, san: {}, far: {} },
+      segments: { lan: {}, san: {}, far: {}, pods: { v4: '10.88.0.0/24', v6: null } },
       hosts: {
         api: {},
         h1: {
-          nics: { eth0: {}, eth1: { segment: 'san' } },
-          sysctls: { 'net.ipv4.conf.all.rp_filter': '2', 'net.ipv4.conf.eth1.rp_filter': '2' },
+          nics: {
+            eth0: {},
+            eth1: { segment: 'san' },
+            eth2: { segment: 'pods', addresses: ['10.88.0.1/24'] },
+          },
+          sysctls: {
+            'net.ipv4.ip_forward': '1',
+            'net.ipv4.conf.all.rp_filter': '2',
+            'net.ipv4.conf.eth1.rp_filter': '2',
+          },
         },
         router: {
           nics: {
@@ -65,6 +75,7 @@ describe('a host with two NICs', { skip: SKIP }, () => {
           sysctls: { 'net.ipv4.ip_forward': '1', 'net.ipv6.conf.all.forwarding': '1' },
         },
         client: { nics: { eth0: { segment: 'far' } } },
+        pod: { nics: { eth0: { segment: 'pods', addresses: ['10.88.0.2/24'] } } },
       },
     });
     host = lab.host('h1');
@@ -140,6 +151,38 @@ describe('a host with two NICs', { skip: SKIP }, () => {
     assert.deepEqual(await rules(), []);
     assert.equal((await ip('route', 'show', 'table', table)).trim(), '');
     assert.match(await ip('rule'), /20000: from 10\.77\.1\.0\/24 lookup 100/);
+  });
+
+  test('answers of pods leave by the NIC with the marks of docs/networking.md, and not without', async () => {
+    const lbd = await lab.startLbd(host, { binary: BINARY, toml: WITH_ROUTING });
+    await held(lbd, VIP, 10_000);
+    const server =
+      "require('node:http').createServer((_, response) => response.end('pod')).listen(80, () => console.log('up'))";
+    const web = await lab.host('pod').spawn([process.execPath, '-e', server]);
+    await web.waitForLine(/up/);
+    // As kube-proxy does it.
+    const nft = (text: string) => host.run(['nft', '-f', '-'], { stdin: text });
+    await nft(`table ip proxy { chain nat {
+      type nat hook prerouting priority dstnat; ip daddr ${VIP} tcp dport 80 dnat to 10.88.0.2:80; }; }`);
+    const get = async () =>
+      (await client.run(['curl', '-s', '-m', '1', `http://${VIP}/`], { mayFail: true })).stdout;
+    assert.equal(await get(), '', 'the answer leaves by the default route and is lost');
+
+    const recipe = await readFile(new URL('../../docs/networking.md', import.meta.url), 'utf8');
+    const [, marks = ''] = /```nft\n(.*?)```/s.exec(recipe) ?? [];
+    await nft(marks);
+    const [, table = ''] = /lookup (108\d+)/.exec((await rules()).join('\n')) ?? [];
+    const commands = [...recipe.matchAll(/^ip (rule add .*fwmark.*)$/gm)].map(([, line = '']) => line);
+    assert.equal(commands.length, 2);
+    await host.ipBatch(commands.map((line) => line.replace(/108\d{6}/, table)));
+    await waitFor(async () => (await get()) === 'pod', {
+      describe: 'an answer of the pod by the second NIC',
+    });
+    assert.match(await ip('route', 'get', client.ip), /via 10\.77\.0\.1 dev eth0/, "the host's own traffic");
+    await lbd.stop('SIGINT');
+    assert.equal((await ip('rule')).match(/fwmark/g)?.length, 2, 'what is not lbd’s stays');
+    await host.ipBatch(commands.map((line) => line.replace('add', 'del').replace(/108\d{6}/, table)));
+    await host.run(['nft', 'flush', 'ruleset']);
   });
 
   test('takes its rules along when it stops for good', async () => {
