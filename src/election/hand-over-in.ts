@@ -54,6 +54,11 @@ export class IncomingHandOvers {
     return this.#pending.get(ip)?.from === from;
   }
 
+  /** Until when what was accepted and is not yet held may be taken. */
+  patientUntil(ip: Ip): Instant | undefined {
+    return this.#pending.get(ip)?.expiresAt;
+  }
+
   /**
    * Sorts an offer: `accepted` are to be granted; `taken` are ours already, which is said again; the rest is declined.
    * An offer that is repeated while its batch is under way changes nothing.

@@ -83,7 +83,8 @@ export class HandOverRules {
     const judge = (claim: Claim): 'accept' | 'decline' | Claim => this.#judgeOffer(claim, message.from, now);
     for (const ip of this.#incoming.offered(message, from, now, judge)) {
       const epoch = this.#holdings.claims.get(ip)?.epoch ?? 0;
-      const entry: Entry = { kind: 'hand-over', from: message.from };
+      const until = this.#incoming.patientUntil(ip) ?? now;
+      const entry: Entry = { kind: 'hand-over', from: message.from, until };
       this.#holdings.grant(ip, epoch, entry);
       if (this.#holdings.local(ip) === 'held') this.#ownership.held({ ip, epoch, entry }, now);
     }

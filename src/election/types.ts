@@ -111,8 +111,8 @@ export type Entry =
   | { readonly kind: 'first' }
   /** It was ours until we let go of it, and the claim still stands: ask the wire quickly, believe nothing older. */
   | { readonly kind: 'return' }
-  /** Its owner agreed and still answers: take it at once. */
-  | { readonly kind: 'hand-over'; readonly from: MemberName }
+  /** Its owner agreed and still answers: take it at once, or not any more after `until`, when the owner turns to others. */
+  | { readonly kind: 'hand-over'; readonly from: MemberName; readonly until: Instant }
   /** Its owner is gone: the wire decides when. */
   | { readonly kind: 'take-over'; readonly predecessor: Predecessor };
 

@@ -205,7 +205,7 @@ export class LocalAddresses {
     this.#placement.keepOnly((ip) => this.#desired?.has(ip) === true || this.#candidates.has(ip));
     for (const [ip, { entry }] of this.#desired) {
       const known = this.#entries.get(ip);
-      const isNews = this.#questions.entitle(ip, entry ?? FIRST, known?.status === 'held', now);
+      const isNews = this.#questions.entitle(ip, entry ?? FIRST, known?.status === 'held');
       if (isNews || before?.has(ip) !== true || known === undefined) this.#settle(ip, now);
     }
     for (const ip of [...this.entries().keys()]) if (!this.#desired.has(ip)) this.#settle(ip, now);
@@ -379,7 +379,7 @@ export class LocalAddresses {
       if (!isKnown) this.#report({ kind: 'conflict', ip, mac: word.mac, ifIndex: target.ifIndex });
     } else if (word.kind === 'free' && this.#held.renewals.isAllowed(target.ifIndex, ip)) {
       this.#entries.set(ip, { status: 'adding', target, attempts });
-      const deadline = after(now, this.#questions.addWithinMs(ip));
+      const deadline = this.#questions.addUntil(ip, now);
       this.#kernel.create('add', ip, target, this.#held.lifetimeMs, deadline);
     } else if (entry?.status !== 'conflict') {
       this.#entries.set(ip, { status: 'probing', target, attempts });

@@ -11,7 +11,7 @@ import type { WireClaim } from './wire-claims.ts';
  *
  *   first       silence, which may have been found ahead of time (`probing.ts`)
  *   return      silence found now, by quick probes; what was known from before counts for nothing
- *   hand-over   nothing, for a moment: the owner agreed, and still answers; later as `return`
+ *   hand-over   nothing, for as long as its owner waits, which agreed and still answers; later as `return`
  *   take-over   silence of the owner that is gone (`take-over.ts`); once the address was held, as `return`
  *
  * Whoever else answers is a conflict, asked again after a pause that doubles.
@@ -20,8 +20,6 @@ import type { WireClaim } from './wire-claims.ts';
 export const RETURN_PROBE_INTERVAL_MS = 20;
 /** So long after it was asked for, silence is good for an address that had an owner lately. */
 const RECENT_MS = 300;
-/** An owner that offered waits so long for the new one at most, and keeps its address then. */
-const HAND_OVER_MS = 500;
 const CONFLICT_FIRST_RETRY_MS = 1_000;
 /** So long after its decision an address may still be added; later, the wire is asked again. 10,000 at once take 2 s. */
 const ADD_WITHIN_MS = 5_000;
@@ -32,7 +30,6 @@ export const FIRST: Entitlement = { kind: 'first' };
 
 type Entitled = {
   readonly entry: Entitlement;
-  readonly since: Instant;
   /** It was held since, or the moment is over: from now on as `return`. */
   isSpent: boolean;
   /** Questions in a row that somebody else answered. */
@@ -70,14 +67,14 @@ export class WireQuestions {
   }
 
   /** How `ip` may be taken from now on; an address that is held is not taken again. Returns whether that is news. */
-  entitle(ip: Ip, entry: Entitlement, isHeld: boolean, now: Instant): boolean {
+  entitle(ip: Ip, entry: Entitlement, isHeld: boolean): boolean {
     const known = this.#entitled.get(ip);
     if (known !== undefined && isSame(known.entry, entry)) return false;
     if (known !== undefined && isSamePredecessor(known.entry, entry)) {
       this.#entitled.set(ip, { ...known, entry });
       return true;
     }
-    this.#entitled.set(ip, { entry, since: now, isSpent: isHeld, conflicts: 0, yields: 0 });
+    this.#entitled.set(ip, { entry, isSpent: isHeld, conflicts: 0, yields: 0 });
     if (entry.kind !== 'first' && !isHeld) this.forget(ip);
     return true;
   }
@@ -132,11 +129,11 @@ export class WireQuestions {
     return ASKED;
   }
 
-  /** How long after its decision `ip` may still be added. */
-  addWithinMs(ip: Ip): number {
-    return (this.#entitled.get(ip)?.entry ?? FIRST).kind === 'first'
-      ? ADD_WITHIN_MS
-      : CONTESTED_ADD_WITHIN_MS;
+  /** Until when `ip` may still be added when that is decided now. */
+  addUntil(ip: Ip, now: Instant): Instant {
+    const { entry, isSpent } = this.#entitled.get(ip) ?? { entry: FIRST, isSpent: false };
+    if (entry.kind === 'hand-over' && !isSpent && now <= entry.until) return entry.until;
+    return after(now, entry.kind === 'first' ? ADD_WITHIN_MS : CONTESTED_ADD_WITHIN_MS);
   }
 
   /** The host changed; see `Probing.keepOnly()`. Who waits for a predecessor is looked at by itself. */
@@ -215,15 +212,16 @@ export class WireQuestions {
 
 function mannerOf(entitled: Entitled | undefined, now: Instant): Entitlement['kind'] {
   if (entitled === undefined) return 'first';
-  const { entry, isSpent, since } = entitled;
+  const { entry, isSpent } = entitled;
   if (entry.kind === 'first' || entry.kind === 'return') return entry.kind;
   if (isSpent) return 'return';
-  return entry.kind === 'hand-over' && now > after(since, HAND_OVER_MS) ? 'return' : entry.kind;
+  return entry.kind === 'hand-over' && now > entry.until ? 'return' : entry.kind;
 }
 
 function isSame(left: Entitlement, right: Entitlement): boolean {
   if (left === right) return true;
-  if (left.kind === 'hand-over' && right.kind === 'hand-over') return left.from === right.from;
+  if (left.kind === 'hand-over' && right.kind === 'hand-over')
+    return left.from === right.from && left.until === right.until;
   if (left.kind !== 'take-over' || right.kind !== 'take-over') return left.kind === right.kind;
   const { notBefore, leaseEndsAt } = left.predecessor;
   const isUnchanged =

@@ -170,7 +170,7 @@ test('reported() tells from which host an address came', () => {
     undefined,
     { kind: 'first' },
     { kind: 'return' },
-    { kind: 'hand-over', from: 'edge-2' },
+    { kind: 'hand-over', from: 'edge-2', until: 0 },
     { kind: 'take-over', predecessor },
   ] as Parameters<typeof told.reporter.reported>[2][];
   for (const entry of entries) told.reporter.reported(named, [service('a')], entry);

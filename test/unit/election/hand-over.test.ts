@@ -148,6 +148,22 @@ test('an heir that does not answer is passed over after the timeout, and one tha
   other.checkAgreement(IPS);
 });
 
+test('an heir may take for most of the time for which the owner waits for it, and no longer', () => {
+  for (const handOverTimeoutMs of [500, 3_000]) {
+    const cluster = settled({ hosts: 2, settings: { handOverTimeoutMs } });
+    const [owner, heir] = [cluster.host(0), cluster.host(1)];
+    const [ip] = [...owner.held];
+    assert.ok(ip !== undefined);
+    const startedAt = cluster.now;
+    drain(cluster, owner);
+    while (heir.grant(ip) === undefined) cluster.run(0.1);
+    const entry = heir.grant(ip)?.entry;
+    assert.ok(entry?.kind === 'hand-over');
+    const forMs = entry.until - startedAt;
+    assert.ok(forMs > 0.7 * handOverTimeoutMs && forMs < handOverTimeoutMs, `${forMs} ms`);
+  }
+});
+
 test('an owner whose node lost its last endpoint offers the address to the heir among the others', () => {
   const cluster = settled({ hosts: 4 });
   const [ip] = IPS;

@@ -14,6 +14,7 @@ import type { AddressRequest, KernelAddress, Link, Mac } from '../../../src/ifac
 import type { WireClaim } from '../../../src/iface/wire-claims.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
+import { NEVER } from '../../../src/lib/time.ts';
 import { defaultRoute, ETH0, kernelAddress, link } from '../../support/fake-host.ts';
 import { waitFor } from '../../support/wait.ts';
 
@@ -255,7 +256,7 @@ test('what expired while lbd was away and was put back by somebody else is not o
   assert.ok(kernel.has(X));
 });
 
-const HAND_OVER: Entry = { kind: 'hand-over', from: 'node-a' as MemberName };
+const HAND_OVER: Entry = { kind: 'hand-over', from: 'node-a' as MemberName, until: NEVER };
 const OTHERS = '02:00:00:00:00:99' as Mac;
 
 /** The kernel does not answer until the returned function is called. */

@@ -14,7 +14,10 @@ const OTHER = '192.0.2.11';
 const OLD = '02:00:00:00:00:10' as Mac;
 const OLD_IP = '192.0.2.3' as Ip;
 const RETURN: Entry = { kind: 'return' };
-const HAND_OVER: Entry = { kind: 'hand-over', from: 'node-a' as MemberName };
+
+function handOver(host: FakeHost, forMs = 400): Entry {
+  return { kind: 'hand-over', from: 'node-a' as MemberName, until: after(host.now, forMs) };
+}
 
 function takeOver(host: FakeHost, leaseLeftMs = 10_000): Entry {
   const predecessor = {
@@ -63,7 +66,7 @@ test('return: an answer is a conflict, asked again after 1, 2, 4 … s until it 
 test('hand-over: added at once and announced, though its owner still answers', () => {
   const host = new FakeHost().start();
   host.neighbours.set(VIP as Ip, OLD);
-  host.grant(HAND_OVER, VIP);
+  host.grant(handOver(host), VIP);
   assert.equal(host.holds(VIP), true);
   assert.deepEqual(states(host, VIP), ['taking', 'held']);
   host.advance(0);
@@ -74,14 +77,14 @@ test('hand-over: held only once the segment was told, as its owner lets go at th
   const host = new FakeHost().start();
   const ips = Array.from({ length: 200 }, (_, index) => `192.0.2.${index + 20}`);
   host
-    .grant(HAND_OVER, ...ips)
+    .grant(handOver(host), ...ips)
     .advance(1)
     .plan([], [])
     .advance(1);
   host.states.length = 0;
   host.frames.length = 0;
   // Together more than may be announced at a time.
-  host.grant(HAND_OVER, ...ips).advance(1_000);
+  host.grant(handOver(host), ...ips).advance(1_000);
   const held = host.states.filter(({ state }) => state === 'held');
   assert.equal(held.length, ips.length);
   assert.ok(held.some(({ at }) => at > (held[0]?.at ?? NEVER)));
@@ -94,16 +97,32 @@ test('hand-over: held only once the segment was told, as its owner lets go at th
 test('hand-over: one that was frozen on its way asks the wire', () => {
   const host = new FakeHost().start();
   host.neighbours.set(VIP as Ip, OLD);
-  host.freezeMs = 400;
-  host.grant(HAND_OVER, VIP).advance(200);
+  host.freezeMs = 401;
+  host.grant(handOver(host), VIP).advance(200);
   assert.equal(host.holds(VIP), false);
   assert.equal(host.status(VIP), 'conflict');
+});
+
+test('hand-over: one that takes long is taken all the same while its owner waits, and not later', () => {
+  for (const [waitsMs, isTaken] of [
+    [1_600, true],
+    [1_400, false],
+  ] as const) {
+    const host = new FakeHost();
+    host.links = [link(ETH0, 'eth0', { flags: 0x2 })];
+    host.start().grant(handOver(host, waitsMs), VIP).advance(1_000);
+    host.neighbours.set(VIP as Ip, OLD);
+    host.links = [link(ETH0, 'eth0')];
+    host.freezeMs = 500;
+    host.observe().advance(600);
+    assert.equal(host.holds(VIP), isTaken, `${waitsMs}`);
+  }
 });
 
 test('hand-over: an offer counts for a moment, not when the NIC comes back later', () => {
   const host = new FakeHost();
   host.links = [link(ETH0, 'eth0', { flags: 0x2 })];
-  host.start().grant(HAND_OVER, VIP).advance(1_000);
+  host.start().grant(handOver(host), VIP).advance(1_000);
   host.neighbours.set(VIP as Ip, OLD);
   host.links = [link(ETH0, 'eth0')];
   host.observe().advance(200);
@@ -112,7 +131,8 @@ test('hand-over: an offer counts for a moment, not when the NIC comes back later
 });
 
 test('hand-over: what was lost afterwards is not taken back unasked', () => {
-  const host = new FakeHost().start().grant(HAND_OVER, VIP).advance(100);
+  const host = new FakeHost().start();
+  host.grant(handOver(host), VIP).advance(100);
   host.neighbours.set(VIP as Ip, NEIGHBOUR);
   host.pause(40_000).advance(200);
   assert.equal(host.status(VIP), 'conflict');
@@ -200,7 +220,7 @@ test('an entry that changes for an address that is held changes nothing', () => 
   const host = new FakeHost().start().want(VIP).advance(500);
   host.frames.length = 0;
   host.programs.length = 0;
-  host.grant(RETURN, VIP).grant(HAND_OVER, VIP).grant(takeOver(host), VIP).advance(2_000);
+  host.grant(RETURN, VIP).grant(handOver(host), VIP).grant(takeOver(host), VIP).advance(2_000);
   assert.equal(host.status(VIP), 'held');
   assert.deepEqual(host.programs, []);
   assert.ok(host.frames.every(({ frame }) => frame === 'announce'));
