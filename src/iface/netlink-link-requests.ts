@@ -21,6 +21,8 @@ import {
   RT_TABLE_COMPAT,
   RTA_DST,
   RTA_OIF,
+  RTA_PREFSRC,
+  RTA_PRIORITY,
   RTA_TABLE,
   RTM_DELLINK,
   RTM_DELROUTE,
@@ -121,7 +123,7 @@ export function writeRouteRequest(
   flags: number,
   request: RouteRequest,
 ): void {
-  const { destination, table, protocol, ifIndex } = request;
+  const { destination, table, protocol, ifIndex, source, metric } = request;
   const family = familyOf(destination.network);
   const type = request.kind === 'add-route' ? RTM_NEWROUTE : RTM_DELROUTE;
   const start = beginMessage(writer, type, flags, sequence);
@@ -137,6 +139,8 @@ export function writeRouteRequest(
     .u32Host(0);
   if (destination.length > 0) writeAttribute(writer, RTA_DST, ipToBytes(destination.network));
   writeU32Attribute(writer, RTA_OIF, ifIndex);
+  if (source !== undefined) writeAttribute(writer, RTA_PREFSRC, ipToBytes(source));
+  if (metric !== undefined) writeU32Attribute(writer, RTA_PRIORITY, metric);
   writeU32Attribute(writer, RTA_TABLE, table);
   endMessage(writer, start);
 }

@@ -1,7 +1,13 @@
-import { familyOf, formatPrefix } from '../lib/ip.ts';
+import { FAMILY_BITS, familyOf, formatPrefix, prefixOf } from '../lib/ip.ts';
 import { isLinkUp } from './link-damping.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
-import { RT_TABLE_MAIN, RTN_UNICAST } from './netlink-constants.ts';
+import {
+  IFA_F_NOPREFIXROUTE,
+  IFA_F_SECONDARY,
+  RT_TABLE_MAIN,
+  RTN_UNICAST,
+  RTPROT_KERNEL,
+} from './netlink-constants.ts';
 import { ALL_TABLES, type RouteFilter } from './netlink-requests.ts';
 import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type Link } from './types.ts';
 import { isVirtualLink } from './virtual-link.ts';
@@ -48,6 +54,11 @@ export type Observed = {
   readonly routes: readonly KernelRoute[];
   /** The routes that lbd makes over a link of its own. */
   readonly ownRoutes: readonly KernelRoute[];
+  /**
+   * The routes that the kernel makes over a link of lbd's own for the prefixes of its addresses, without those of one
+   * address alone. Undefined while they may have changed since they were last read.
+   */
+  readonly connectedRoutes: readonly KernelRoute[] | undefined;
 };
 
 /** What is different since the last changes were taken; of several changes of one thing, only the last counts. */
@@ -58,7 +69,10 @@ export type ObservedChanges = {
   /** `present` holds new, altered and renewed ones: a renewal differs by its lifetime. */
   readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
   readonly routesChanged: boolean;
-  /** The netlink ports of those who asked for changes of links and addresses; of some the kernel does not tell. */
+  /**
+   * The netlink ports of those who asked for changes of links, addresses and routes over a link of lbd's own; of some the
+   * kernel does not tell.
+   */
   readonly askedBy?: ReadonlyMap<Subject, number>;
 };
 
@@ -76,6 +90,10 @@ export class ObservedState implements Observed {
   #v6Count = 0;
   #routes: readonly KernelRoute[] = [];
   #ownRoutes: readonly KernelRoute[] = [];
+  #connectedRoutes: readonly KernelRoute[] = [];
+  #connectedPrefixes: ReadonlySet<string> = new Set();
+  /** Nothing has happened since they were last read that may have changed routes. */
+  #routesCurrent = false;
   #routesSignature = '';
   #routesStale = false;
   #routesChanged = false;
@@ -110,6 +128,10 @@ export class ObservedState implements Observed {
     return this.#ownRoutes;
   }
 
+  get connectedRoutes(): readonly KernelRoute[] | undefined {
+    return this.#routesCurrent ? this.#connectedRoutes : undefined;
+  }
+
   /** True when something happened that may have changed routes, until `beginRouteDump()`. */
   get routesStale(): boolean {
     return this.#routesStale;
@@ -131,7 +153,9 @@ export class ObservedState implements Observed {
       if (message.event === 'new') this.#setAddress(this.#asKnown(message.address));
       else this.#removeAddress(message.address);
     } else if (message.kind === 'route' && message.routes.some((route) => this.#isRelevant(route))) {
-      this.#routesStale = true;
+      this.#routesMayDiffer();
+      const isOverOwnLink = message.routes.some((route) => this.#isOverOwnLink(route));
+      if (message.portId !== 0 && isOverOwnLink) this.#askedBy.set('routes', message.portId);
     }
   }
 
@@ -170,10 +194,15 @@ export class ObservedState implements Observed {
 
   /** Returns whether they differ from what was known. */
   replaceRoutes(routes: readonly KernelRoute[]): boolean {
+    this.#routesCurrent = !this.#routesStale;
     const relevant = routes.filter((route) => this.#isRelevant(route));
     const signature = relevant.map(routeSignature).sort().join('\n');
     if (signature === this.#routesSignature) return false;
-    this.#routes = relevant.filter((route) => !this.#isOwn(route));
+    this.#routes = relevant.filter((route) => !this.#isOverOwnLink(route));
+    this.#connectedRoutes = relevant.filter((route) => this.#isConnected(route));
+    this.#connectedPrefixes = new Set(
+      this.#connectedRoutes.map(({ destination }) => formatPrefix(destination)),
+    );
     this.#ownRoutes = relevant.filter((route) => this.#isOwn(route));
     this.#routesSignature = signature;
     this.#routesChanged = true;
@@ -191,6 +220,9 @@ export class ObservedState implements Observed {
     const askedBy = this.#askedBy;
     this.#touchedAddresses = new Map();
     this.#askedBy = new Map();
+    // Whoever changed routes is told with the change, once they have been read.
+    const routesBy = routesChanged ? undefined : askedBy.get('routes');
+    if (routesBy !== undefined) this.#askedBy.set('routes', routesBy);
     this.#routesChanged = false;
     const linkTurns = this.#linkTurns;
     this.#linkTurns = new Map();
@@ -203,7 +235,19 @@ export class ObservedState implements Observed {
   }
 
   #isRelevant(route: KernelRoute): boolean {
-    return this.#isOverOwnLink(route) ? this.#isOwn(route) : isHostRoute(route);
+    if (!this.#isOverOwnLink(route)) return isHostRoute(route);
+    return this.#isOwn(route) || this.#isConnected(route);
+  }
+
+  #isConnected(route: KernelRoute): boolean {
+    const { family, destination, protocol } = route;
+    if (protocol !== RTPROT_KERNEL || destination.length === FAMILY_BITS[family]) return false;
+    return isHostRoute(route) && this.#isOverOwnLink(route);
+  }
+
+  #routesMayDiffer(): void {
+    this.#routesStale = true;
+    this.#routesCurrent = false;
   }
 
   #isOwn(route: KernelRoute): boolean {
@@ -213,7 +257,7 @@ export class ObservedState implements Observed {
     return this.#isOverOwnLink(route);
   }
 
-  #isOverOwnLink({ ifIndex }: KernelRoute): boolean {
+  #isOverOwnLink({ ifIndex }: Pick<KernelRoute, 'ifIndex'>): boolean {
     const link = ifIndex === undefined ? undefined : this.#links.get(ifIndex);
     return link !== undefined && isVirtualLink(link);
   }
@@ -223,7 +267,7 @@ export class ObservedState implements Observed {
     const known = this.#links.get(link.index);
     if (known !== undefined && sameLink(known, link)) return false;
     // Going down or losing the carrier takes routes along.
-    if (known !== undefined && known.flags !== link.flags) this.#routesStale = true;
+    if (known !== undefined && known.flags !== link.flags) this.#routesMayDiffer();
     if (known !== undefined && isLinkUp(known) !== isLinkUp(link))
       this.#linkTurns.set(link.index, (this.#linkTurns.get(link.index) ?? 0) + 1);
     this.#links.set(link.index, link);
@@ -234,7 +278,7 @@ export class ObservedState implements Observed {
   #removeLink(link: Link): void {
     if (!this.#links.delete(link.index)) return;
     this.#touchedLinks.set(link.index, link);
-    this.#routesStale = true;
+    this.#routesMayDiffer();
     for (const address of [...this.#addresses.values()]) {
       if (address.ifIndex === link.index) this.#removeAddress(address);
     }
@@ -245,6 +289,15 @@ export class ObservedState implements Observed {
     if (familyOf(address.ip) === 'v6' && !this.#addresses.has(key)) this.#v6Count += 1;
     this.#addresses.set(key, address);
     this.#touchedAddresses.set(key, address);
+    if (!this.#routesStale && this.#bringsRoute(address)) this.#routesMayDiffer();
+  }
+
+  /** The kernel tells of an address of lbd's link first, and then of the route that it made for it. */
+  #bringsRoute({ ifIndex, ip, prefixLength, flags }: KernelAddress): boolean {
+    if (prefixLength === FAMILY_BITS[familyOf(ip)] || !this.#isOverOwnLink({ ifIndex })) return false;
+    if ((flags & IFA_F_NOPREFIXROUTE) !== 0 || (familyOf(ip) === 'v4' && (flags & IFA_F_SECONDARY) !== 0))
+      return false;
+    return !this.#connectedPrefixes.has(formatPrefix(prefixOf(ip, prefixLength)));
   }
 
   /**
@@ -264,7 +317,7 @@ export class ObservedState implements Observed {
     if (familyOf(address.ip) === 'v6') this.#v6Count -= 1;
     this.#touchedAddresses.set(key, address);
     // lbd's own addresses have no prefix route and are no route's source, and they may be thousands.
-    if (address.protocol !== LBD_PROTOCOL) this.#routesStale = true;
+    if (address.protocol !== LBD_PROTOCOL) this.#routesMayDiffer();
   }
 }
 

@@ -94,6 +94,10 @@ export type RouteRequest = {
   readonly destination: Prefix;
   readonly table: number;
   readonly protocol: number;
+  /** The address that packets by it come from; absent is none. */
+  readonly source?: Ip;
+  /** Absent is the kernel's default: 0 of v4, 1024 of v6. */
+  readonly metric?: number;
 };
 
 export type KernelRequest = AddressRequest | LinkRequest | RouteRequest;

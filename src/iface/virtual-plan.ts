@@ -15,6 +15,8 @@ import {
   IFF_UP,
   RT_SCOPE_LINK,
   RT_SCOPE_UNIVERSE,
+  RT_TABLE_MAIN,
+  RTPROT_KERNEL,
 } from './netlink-constants.ts';
 import type { Observed } from './observed.ts';
 import {
@@ -36,11 +38,14 @@ import type { DesiredVirtual, VirtualSettings } from './virtual-types.ts';
  *
  * Each address is permanent, because virtual addresses harm nobody when they outlive their daemon (safety rule 10), and
  * has its route's prefix length, so that the kernel makes one connected route for all addresses of an aggregate and
- * removes it with the last. With routes of lbd's own, addresses are /32 and /128 without a route, and lbd makes them.
+ * removes it with the last; somebody else may remove it before. With routes of lbd's own, addresses are /32 and /128 without a route, and lbd makes them.
  *
  * v4 keeps the first address of an aggregate as its primary one and the others as secondary. Removing the primary makes
  * another one primary, at a cost that grows with their number (85 µs each, Linux 6.18): secondary ones are removed first.
  */
+
+/** The metric of a prefix's route (net/ipv6/addrconf.c, include/uapi/linux/ipv6_route.h). */
+const IP6_RT_PRIO_ADDRCONF = 256;
 
 export type VirtualInput = {
   readonly settings: VirtualSettings;
@@ -139,6 +144,8 @@ type Changes = {
   readonly present: Set<Ip>;
   /** Of ours and in nobody's list, which may be incomplete. */
   readonly kept: Ip[];
+  /** By prefix: an address of it for which the kernel made the route, and that stays. */
+  readonly connected: Map<string, DesiredVirtual>;
 };
 
 function planAddresses(link: Link, input: VirtualInput, before: readonly KernelRequest[]): VirtualPlan {
@@ -177,7 +184,14 @@ function configuration({ index }: Link, family: Family): LinkRequest {
 
 function compare(link: Link, input: VirtualInput): Changes {
   const { desired, isComplete, settings } = input;
-  const changes: Changes = { removals: [], moves: [], alterations: [], present: new Set(), kept: [] };
+  const changes: Changes = {
+    removals: [],
+    moves: [],
+    alterations: [],
+    present: new Set(),
+    kept: [],
+    connected: new Map(),
+  };
   const misplaced: KernelAddress[] = [];
   for (const address of input.observed.addresses.values()) {
     if (address.ifIndex !== link.index) continue;
@@ -190,8 +204,10 @@ function compare(link: Link, input: VirtualInput): Changes {
       continue;
     }
     const isMisplaced = address.prefixLength !== prefixLengthOf(wanted, settings);
-    if (!isMisplaced && isAsMeant(address, input)) changes.present.add(address.ip);
-    else if (wanted.standing !== 'here') {
+    if (!isMisplaced && isAsMeant(address, input)) {
+      changes.present.add(address.ip);
+      if (bringsRoute(address)) changes.connected.set(formatPrefix(wanted.route), wanted);
+    } else if (wanted.standing !== 'here') {
       // It stays as it is, also under another aggregate, until it is known that the address belongs here.
       if (!isOurs) continue;
       changes.present.add(address.ip);
@@ -280,6 +296,12 @@ function isPrimary({ ip, prefixLength, flags }: KernelAddress): boolean {
   return familyOf(ip) === 'v4' && prefixLength < FAMILY_BITS.v4 && (flags & IFA_F_SECONDARY) === 0;
 }
 
+/** Whether the kernel made a route for this address, which may be that of others as well. */
+function bringsRoute(address: KernelAddress): boolean {
+  if (familyOf(address.ip) === 'v4') return isPrimary(address) && hasOwnRoute(address);
+  return address.prefixLength < FAMILY_BITS.v6 && hasOwnRoute(address);
+}
+
 function secondaryFirst(left: KernelAddress, right: KernelAddress): number {
   return Number(isPrimary(left)) - Number(isPrimary(right));
 }
@@ -313,10 +335,34 @@ function addressRequest(
   };
 }
 
+/**
+ * Routes that the kernel made with an address and that are gone though the address is not: as the kernel makes them, so
+ * that it takes them away with the last address of their prefix, which it finds by protocol, scope and source
+ * (fib_del_ifaddr in net/ipv4/fib_frontend.c, cleanup_prefix_route in net/ipv6/addrconf.c).
+ */
+function missingConnected(link: Link, input: VirtualInput, { connected }: Changes): readonly RouteRequest[] {
+  const { connectedRoutes } = input.observed;
+  if (connectedRoutes === undefined || (link.flags & IFF_UP) === 0) return [];
+  for (const { ifIndex, destination } of connectedRoutes)
+    if (ifIndex === link.index) connected.delete(formatPrefix(destination));
+  return connected
+    .values()
+    .map(({ ip, route }) => ({
+      kind: 'add-route' as const,
+      ifIndex: link.index,
+      destination: route,
+      table: RT_TABLE_MAIN,
+      protocol: RTPROT_KERNEL,
+      ...(familyOf(ip) === 'v4' ? { source: ip } : { metric: IP6_RT_PRIO_ADDRCONF }),
+    }))
+    .toArray();
+}
+
 /** The routes of lbd's own, each once for all its addresses. */
-function planRoutes(link: Link, input: VirtualInput, { present, kept }: Changes): readonly RouteRequest[] {
+function planRoutes(link: Link, input: VirtualInput, changes: Changes): readonly RouteRequest[] {
   const { settings, desired, observed } = input;
-  if (settings.routes === undefined) return [];
+  if (settings.routes === undefined) return missingConnected(link, input, changes);
+  const { present, kept } = changes;
   const wanted = new Map<string, Prefix>();
   for (const { ip, route, standing } of desired.values()) {
     if (standing === 'here' || present.has(ip)) wanted.set(formatPrefix(route), route);

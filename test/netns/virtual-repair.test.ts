@@ -54,6 +54,8 @@ describe('virtual addresses', { skip: SKIP }, () => {
       renamed: ['link', 'set', LINK, 'name', 'lb-renamed'],
       down: ['link', 'set', LINK, 'down'],
       'without its primary address': ['address', 'delete', '203.0.113.1/24', 'dev', LINK],
+      'without the IPv4 route': ['route', 'delete', '203.0.113.0/24', 'dev', LINK],
+      'without the IPv6 route': ['-6', 'route', 'delete', 'fd55::/64', 'dev', LINK],
     };
     for (const [what, args] of Object.entries(faults)) {
       const took: number[] = [];
@@ -80,6 +82,9 @@ describe('virtual addresses', { skip: SKIP }, () => {
     const { stdout } = await h1.run(['ip', '-o', 'link']);
     assert.doesNotMatch(stdout, /lb-renamed/);
     await monitor.stop();
+    for (const name of ['web', 'dns']) await lab.lab.api.deleteService(name);
+    await expectOnLink(h1, []);
+    assert.deepEqual(await routesOverLink(h1), [], 'what was put back goes with the last address, too');
   });
 
   test('are listed by lbctl addresses beside local ones, and status says why the link is no dummy, also after a restart', async () => {

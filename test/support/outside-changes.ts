@@ -68,6 +68,11 @@ const OWN: readonly Make[] = [
   () => [`-6 addr flush dev ${LINK} to fd55::/64`],
 ];
 
+/** Of what the kernel made for what is lbd's: with the last address of the prefix gone, there may be none. */
+const OWN_ROUTES: readonly Make[] = ROUTES.map((route) => () => [
+  `${route.includes(':') ? '-6 ' : ''}route del ${route} dev ${LINK}`,
+]);
+
 /** At the start of a burst: whoever changes an address that is gone makes one of his own. */
 function lifetime(random: Random, address: string): string {
   const seconds = pick(random, ['2', '60', '3600', 'forever']);
@@ -79,7 +84,8 @@ const LINK_BREAKS: readonly (readonly string[])[] = [[`link set ${LINK} down`], 
 
 export function burst(random: Random, count: number): Burst {
   const lines = OURS.filter(() => random() < 0.2).map((address) => lifetime(random, address));
-  while (lines.length < count) lines.push(...pick(random, random() < 0.7 ? FOREIGN : OWN)(random));
+  while (lines.length < count)
+    lines.push(...pick(random, random() < 0.7 ? FOREIGN : [...OWN, ...OWN_ROUTES])(random));
   const breaksLink = random() < 0.2;
   if (breaksLink) lines.push(...pick(random, LINK_BREAKS));
   const sysctls: (readonly [string, number])[] = [

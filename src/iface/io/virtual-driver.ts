@@ -185,7 +185,7 @@ export class VirtualDriver {
   }
 }
 
-/** Who asked for a change on lbd's own link, of all that asked for something. */
+/** Who asked for a change of lbd's own link, or of an address or a route on it, of all that asked for something. */
 function askerOf(
   links: readonly Link[],
   addresses: readonly KernelAddress[],
@@ -201,7 +201,7 @@ function askerOf(
     const port = address.protocol === LBD_PROTOCOL ? askedBy.get(addressKey(address)) : undefined;
     if (port !== undefined) return port;
   }
-  return undefined;
+  return askedBy.get('routes');
 }
 
 function failure(request: KernelRequest, message: string): VirtualOutcome {

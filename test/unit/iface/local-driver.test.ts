@@ -53,6 +53,7 @@ class OldKernel {
       addresses: this.addresses,
       routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
       ownRoutes: [],
+      connectedRoutes: [],
       v6Count: 0,
     });
     const apply = async (requests: readonly AddressRequest[]) => {

@@ -209,6 +209,40 @@ test('replaceRoutes() keeps default and connected routes of the main table and i
   assert.deepEqual(state.routes, []);
 });
 
+test('routes that the kernel made over lbd’s link are kept apart, and unknown while they may have changed', () => {
+  const state = new ObservedState();
+  const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const over = { ifIndex: own.index };
+  const aggregate = route('203.0.113.0/24', over);
+  const alone = route('2001:db8::1/128', { ...over, family: 'v6' });
+  const foreign = route('198.18.0.0/24', { ...over, protocol: 4 });
+  const virtual = address('203.0.113.1', 24, { ...over, protocol: 108 });
+  state.replaceAll({ links: [link(1), own], addresses: [virtual], routes: [aggregate, alone, foreign] });
+  assert.deepEqual([state.connectedRoutes, state.routes, state.ownRoutes], [[aggregate], [], []]);
+  state.takeChanges();
+
+  state.apply(routeMessage(alone));
+  state.apply(routeMessage(foreign));
+  state.apply(addressMessage('new', address('203.0.113.2', 24, { ...over, protocol: 108, flags: 0x81 })));
+  state.apply(addressMessage('new', address('2001:db8::1', 128, { ...over, protocol: 108 })));
+  assert.equal(state.routesStale, false, 'neither says anything of a route that is kept');
+  state.takeChanges();
+
+  state.apply({ ...HEADER, portId: 77, kind: 'route', event: 'del', routes: [aggregate] });
+  assert.deepEqual([state.routesStale, state.connectedRoutes], [true, undefined]);
+  state.apply(addressMessage('new', address('192.0.2.7')));
+  assert.deepEqual([...(state.takeChanges()?.askedBy ?? [])], [['routes', 77]]);
+  state.beginRouteDump();
+  assert.equal(state.connectedRoutes, undefined, 'nor while they are being read');
+  state.replaceRoutes([alone, foreign]);
+  assert.deepEqual(state.connectedRoutes, []);
+  const changes = state.takeChanges();
+  assert.deepEqual([changes?.routesChanged, changes?.askedBy?.get('routes')], [true, 77]);
+
+  state.apply(addressMessage('new', address('198.51.100.1', 24, { ...over, protocol: 108 })));
+  assert.equal(state.connectedRoutes, undefined, 'the first of its prefix brings a route');
+});
+
 test('beginRouteDump() lets what happens during the dump count', () => {
   const state = started();
   state.apply(linkMessage('del', link(2)));

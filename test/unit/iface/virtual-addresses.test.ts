@@ -463,6 +463,36 @@ test('with routes of lbd’s own, one that is missing comes back and one of an a
   assert.equal(familyOf(A.ip), 'v4');
 });
 
+test('the route of an aggregate that somebody took away comes back as the kernel made it, and counts', () => {
+  const host = new Host();
+  host.want(A, B, SIX);
+  host.reports();
+  host.kernel.lostRoutes.add('203.0.113.0/24').add('2001:db8::/64');
+  host.kernel.routesKnown = false;
+  assert.deepEqual(host.settle(), [], 'not while routes may have changed since they were read');
+  host.kernel.routesKnown = true;
+  const common = { kind: 'add-route', ifIndex: host.link, table: 254, protocol: 2 } as const;
+  assert.deepEqual(host.settle(), [
+    { ...common, destination: prefix('203.0.113.0/24'), source: A.ip },
+    { ...common, destination: prefix('2001:db8::/64'), metric: 256 },
+  ]);
+  assert.deepEqual(host.reports(), [
+    { kind: 'repaired', link: false, addresses: 0, routes: 2, example: undefined },
+  ]);
+  assert.equal(host.machine.linkStatus(host.kernel).repairs, 2);
+});
+
+test('a route that goes with its last address, or is nobody’s to make, is not asked for', () => {
+  const host = new Host();
+  const alone = here('203.0.113.9/32');
+  host.want(A, alone);
+  host.kernel.lostRoutes.add('203.0.113.0/24');
+  assert.deepEqual(
+    host.want(alone).map(({ kind }) => kind),
+    ['configure-link', 'delete'],
+  );
+});
+
 test('a link with another mark is of another configuration', () => {
   const host = new Host();
   host.kernel.addLink('kube-lb0', 'dummy', '02:6c:62:64:6c:e8' satisfies string as Mac);

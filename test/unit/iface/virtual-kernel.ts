@@ -1,4 +1,10 @@
-import { IFA_F_SECONDARY, IFF_UP, RT_SCOPE_LINK } from '../../../src/iface/netlink-constants.ts';
+import {
+  IFA_F_SECONDARY,
+  IFF_UP,
+  RT_SCOPE_LINK,
+  RT_TABLE_MAIN,
+  RTPROT_KERNEL,
+} from '../../../src/iface/netlink-constants.ts';
 import { isAddressRequest, isRouteRequest } from '../../../src/iface/netlink-requests.ts';
 import { type AddressKey, addressKey, type Observed } from '../../../src/iface/observed.ts';
 import type {
@@ -32,6 +38,9 @@ export class VirtualKernel implements Observed {
   readonly links = new Map<IfIndex, Link>();
   readonly addresses = new Map<AddressKey, KernelAddress>();
   ownRoutes: KernelRoute[] = [];
+  /** Routes of prefixes that somebody took away. */
+  readonly lostRoutes = new Set<string>();
+  routesKnown = true;
   readonly v6Count = 0;
   readonly routes = [];
   /** Kinds of links that it does not know. */
@@ -77,6 +86,14 @@ export class VirtualKernel implements Observed {
 
   put(address: KernelAddress): void {
     this.addresses.set(addressKey(address), this.#withRank(address));
+    const { ip, prefixLength, ifIndex } = address;
+    // A new subnet's first address brings its route anew.
+    const route = formatPrefix(prefixOf(ip, prefixLength));
+    if (
+      this.on(ifIndex).filter((other) => formatPrefix(prefixOf(other.ip, other.prefixLength)) === route)
+        .length === 1
+    )
+      this.lostRoutes.delete(route);
   }
 
   on(index: IfIndex): readonly KernelAddress[] {
@@ -86,7 +103,26 @@ export class VirtualKernel implements Observed {
   /** What `ip route` shows of the link, as a routing daemon sees it. */
   connected(index: IfIndex): readonly string[] {
     const routes = this.on(index).map(({ ip, prefixLength }) => formatPrefix(prefixOf(ip, prefixLength)));
-    return [...new Set(routes)].sort();
+    return [...new Set(routes)].filter((text) => !this.lostRoutes.has(text)).sort();
+  }
+
+  get connectedRoutes(): readonly KernelRoute[] | undefined {
+    if (!this.routesKnown) return undefined;
+    return [...this.links.keys()].flatMap((ifIndex) =>
+      this.connected(ifIndex)
+        .map(prefix)
+        .filter(({ network, length }) => length < FAMILY_BITS[familyOf(network)])
+        .map((destination) => ({
+          family: familyOf(destination.network),
+          destination,
+          gateway: undefined,
+          ifIndex,
+          metric: 0,
+          table: RT_TABLE_MAIN,
+          protocol: RTPROT_KERNEL,
+          type: 1,
+        })),
+    );
   }
 
   apply(requests: readonly KernelRequest[]): readonly VirtualOutcome[] {
@@ -144,8 +180,12 @@ export class VirtualKernel implements Observed {
     return undefined;
   }
 
-  #applyRoute({ kind, ifIndex, destination, table, protocol }: RouteRequest): string | undefined {
+  #applyRoute({ kind, ifIndex, destination, table, protocol, source }: RouteRequest): string | undefined {
     if (((this.links.get(ifIndex)?.flags ?? 0) & IFF_UP) === 0) return 'ENETDOWN';
+    if (protocol === RTPROT_KERNEL) {
+      if (source !== undefined && !this.on(ifIndex).some(({ ip }) => ip === source)) return 'EINVAL';
+      return this.lostRoutes.delete(formatPrefix(destination)) ? undefined : 'EEXIST';
+    }
     const isSame = (route: KernelRoute) =>
       route.table === table && formatPrefix(route.destination) === formatPrefix(destination);
     const isKnown = this.ownRoutes.some(isSame);

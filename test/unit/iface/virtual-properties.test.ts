@@ -34,7 +34,7 @@ type Action =
   /** Outside changes of what is lbd's. */
   | { readonly kind: 'lose'; readonly pick: number }
   | { readonly kind: 'alter'; readonly pick: number; readonly change: Partial<KernelAddress> }
-  | { readonly kind: 'link-down' | 'link-gone' }
+  | { readonly kind: 'link-down' | 'link-gone' | 'routes-gone' }
   /** Outside things that lbd has to live with. */
   | { readonly kind: 'foreign-address'; readonly text: string }
   | { readonly kind: 'foreign-gone' }
@@ -72,7 +72,7 @@ const action: fc.Arbitrary<Action> = fc.oneof(
       ),
     })
     .map((drawn): Action => ({ kind: 'alter', ...drawn })),
-  fc.constantFrom<Action>({ kind: 'link-down' }, { kind: 'link-gone' }),
+  fc.constantFrom<Action>({ kind: 'link-down' }, { kind: 'link-gone' }, { kind: 'routes-gone' }),
   fc
     .constantFrom('192.0.2.1/32', '192.0.2.1/24', '2001:db8:ffff::1/64')
     .map((text): Action => ({ kind: 'foreign-address', text })),
@@ -134,6 +134,11 @@ class World {
       case 'link-down':
         if (own !== undefined) this.kernel.setFlags(own, 0);
         this.#forgetFlushed();
+        break;
+      case 'routes-gone':
+        if (own !== undefined)
+          for (const { destination } of this.kernel.connectedRoutes ?? [])
+            this.kernel.lostRoutes.add(formatPrefix(destination));
         break;
       case 'link-gone':
         if (own !== undefined) this.kernel.deleteLink(own);
