@@ -138,6 +138,12 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
     (address) => address.state === 'conflict' || address.state === 'failed',
   );
   errors.push(...listed(unwell.map((address) => unwellText(address, sources.election))));
+  const disputed = sources.addresses.flatMap(({ ip, disputed }) =>
+    disputed === undefined ? [] : [{ ip, disputed }],
+  );
+  warnings.push(
+    ...listed(disputed.map(({ ip, disputed: text }) => `${ip}: ${withMember(text, sources.election)}`)),
+  );
   const election = electionProblems({ ...sources, allocator: kubernetes.allocator });
   for (const texts of election.errors) errors.push(...listed(texts));
   for (const texts of election.warnings) warnings.push(...listed(texts));
@@ -164,8 +170,12 @@ export function findProblems(sources: ProblemSources): readonly Problem[] {
 }
 
 function unwellText({ ip, state, reason = '' }: AddressStatus, election: ElectionStatus | undefined): string {
-  const member = memberOfMac(reason, election);
-  return `${ip}: ${state}: ${reason}${member === undefined ? '' : ` (a NIC of ${member})`}`;
+  return `${ip}: ${state}: ${withMember(reason, election)}`;
+}
+
+function withMember(text: string, election: ElectionStatus | undefined): string {
+  const member = memberOfMac(text, election);
+  return member === undefined ? text : `${text} (a NIC of ${member})`;
 }
 
 /** The server's own failure and that of each resource, each once. */

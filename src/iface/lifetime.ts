@@ -53,6 +53,7 @@ export function newlyHeld(target: Target, validUntil: Instant, now: Instant): He
     graceUntil: undefined,
     aside: undefined,
     rival: undefined,
+    member: undefined,
     failure: undefined,
     repairs: 0,
     missingSince: undefined,

@@ -439,7 +439,7 @@ export class LocalAddresses {
     if (entry === undefined) return;
     this.#forget(ip);
     // Whoever else had it would have been heard while we did: it can be given again at once.
-    if (entry.status === 'held' && entry.rival === undefined)
+    if (entry.status === 'held' && entry.rival === undefined && entry.member === undefined)
       this.#questions.probing.trust(ip, entry.target.ifIndex, now);
     this.#report({ kind: 'dropped', ip, wasHeld: entry.status === 'held' });
   }

@@ -2,7 +2,7 @@ import type { Ip } from '../lib/ip.ts';
 import { type Instant, NEVER } from '../lib/time.ts';
 import type { LocalAddresses } from './local-addresses.ts';
 import type { Entry, WireVerdict } from './local-types.ts';
-import { RIVAL_SHOWN_MS } from './rivals.ts';
+import { MEMBER_SHOWN_MS, RIVAL_SHOWN_MS } from './rivals.ts';
 import type { AddressStatus, IfIndex } from './types.ts';
 
 /** What people and the allocator are told about the local addresses; reads the machine, never moves it. */
@@ -28,6 +28,9 @@ export function addressStatuses(local: LocalAddresses, now: Instant): readonly A
   return [...local.entries()].map(([ip, entry]) => addressStatus(local, ip, entry, now));
 }
 
+/** A hand-over, or a host that was away and has not heard yet, is no dispute. */
+const DISPUTE_MS = 500;
+
 function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant): AddressStatus {
   const target = 'target' in entry ? entry.target : undefined;
   const common = {
@@ -49,7 +52,8 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
         state: rivalReason(entry, now) === undefined ? 'held' : 'conflict',
         lifetimeLeftMs: entry.validUntil === NEVER ? 'permanent' : Math.max(0, entry.validUntil - now),
         heldSinceMs: now - entry.since,
-        reason: rivalReason(entry, now) ?? entry.aside ?? entry.failure,
+        disputed: disputed(entry, now),
+        reason: rivalReason(entry, now) ?? disputed(entry, now) ?? entry.aside ?? entry.failure,
       };
     case 'waiting':
       return { ...common, state: entry.why, reason: entry.reason };
@@ -73,6 +77,13 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
 function rivalReason(entry: Extract<Entry, { status: 'held' }>, now: Instant): string | undefined {
   if (entry.rival === undefined || now - entry.rival.heardAt > RIVAL_SHOWN_MS) return undefined;
   return `${entry.rival.mac} claims it too; this host keeps it and defends it`;
+}
+
+/** Two members answer for it, for longer than a hand-over takes. */
+function disputed({ member }: Extract<Entry, { status: 'held' }>, now: Instant): string | undefined {
+  if (member === undefined || now - member.heardAt > MEMBER_SHOWN_MS) return undefined;
+  if (member.heardAt - member.since < DISPUTE_MS) return undefined;
+  return `${member.mac} answers for it too, for ${seconds(now - member.since)}: of two members the claims decide who keeps it`;
 }
 
 /** Why an address of an owner that is gone is not taken yet. */

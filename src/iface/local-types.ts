@@ -146,10 +146,12 @@ export type Held = {
   graceUntil: Instant | undefined;
   /** Why it is not in the kernel meanwhile, where it would harm the host's own address. */
   aside: string | undefined;
-  /** Somebody else who says that the address is his. */
+  /** Somebody who is no member and says that the address is his. */
   rival:
     | { readonly mac: Mac; readonly heardAt: Instant; readonly defendedAt: Instant | undefined }
     | undefined;
+  /** A member that says so, since when without a pause, and when it was last heard. */
+  member: { readonly mac: Mac; readonly since: Instant; readonly heardAt: Instant } | undefined;
   /** Why the last renewal failed. */
   failure: string | undefined;
   repairs: number;

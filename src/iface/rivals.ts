@@ -7,6 +7,9 @@ export const DEFEND_INTERVAL_MS = 10_000;
 /** A rival on the wire is shown so long after it was last heard. */
 export const RIVAL_SHOWN_MS = 60_000;
 
+/** A member that claims it is shown as long as it goes on: one frame is that of a hand-over, or of a host that is just back. */
+export const MEMBER_SHOWN_MS = 2_000;
+
 /** A member that goes on claiming an address is told of again after so long: what the election then says may be lost. */
 const MEMBER_REPORT_MS = 200;
 
@@ -28,7 +31,8 @@ export function hearRival(
 
 /** A member said so: whether to report. */
 export function hearMember(entry: Held, mac: Mac, now: Instant): boolean {
-  const { rival } = entry;
-  entry.rival = { mac, heardAt: now, defendedAt: rival?.defendedAt };
-  return rival?.mac !== mac || now > after(rival.heardAt, MEMBER_REPORT_MS);
+  const { member } = entry;
+  const isOngoing = member?.mac === mac && now <= after(member.heardAt, MEMBER_SHOWN_MS);
+  entry.member = { mac, since: isOngoing ? member.since : now, heardAt: now };
+  return member?.mac !== mac || now > after(member.heardAt, MEMBER_REPORT_MS);
 }

@@ -165,7 +165,9 @@ export type AddressStatus = {
   readonly announcements: number;
   /** How often it was put right, since it is held, after somebody else had removed or changed it. */
   readonly repairs: number;
-  /** Why it is not held, in words; undefined when it is. */
+  /** A member of the cluster answers for it as well, though it is held here. */
+  readonly disputed?: string | undefined;
+  /** Why it is not held, in words, or what is the matter with it though it is. */
   readonly reason: string | undefined;
 };
 

@@ -293,6 +293,14 @@ test('findProblems() names the member that a conflict is with', () => {
   ]);
 });
 
+test('findProblems() warns of an address that another member answers for too, which is served all the same', () => {
+  const text = '02:00:00:00:00:02 answers for it too, for 3.0 s';
+  const members = [member('host', { isSelf: true }), member('edge-2', { macs: ['02:00:00:00:00:02'] })];
+  const election = electionStatus({ members, owners: [owner(X, { state: 'mine', owner: 'host' })] });
+  const addresses = [{ ...address(X, 'held'), disputed: text }];
+  assert.deepEqual(problems({ addresses, election }), [`warning: 192.0.2.10: ${text} (a NIC of edge-2)`]);
+});
+
 test('findProblems() cuts each list of the election by itself', () => {
   const owners = Array.from({ length: 25 }, (_, index) => owner(`192.0.2.${index}`, { state: 'nobody' }));
   const cut = problems({ election: electionStatus({ owners }), services: [] });

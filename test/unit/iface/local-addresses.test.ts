@@ -6,7 +6,7 @@ import { SUBNET_GRACE_MS } from '../../../src/iface/local-addresses.ts';
 import { addressStatuses, wireVerdict } from '../../../src/iface/local-status.ts';
 import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
 import { CONFLICT_RETRY_MS } from '../../../src/iface/probing.ts';
-import { DEFEND_INTERVAL_MS } from '../../../src/iface/rivals.ts';
+import { DEFEND_INTERVAL_MS, MEMBER_SHOWN_MS } from '../../../src/iface/rivals.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { defaultRoute, ETH0, ETH1, FakeHost, link, NEIGHBOUR } from '../../support/fake-host.ts';
 
@@ -352,6 +352,24 @@ test("a member's claim is reported though nothing may be renewed, and again whil
     host.deliver({ kind: 'claim-heard', ifIndex: ETH0, claim, isMember: true });
   }
   assert.equal(host.reports.filter((report) => report.kind === 'rival-heard').length, 3);
+});
+
+test("a member's claim leaves the address held; only one that goes on is shown, as long as it does", () => {
+  const host = held(VIP);
+  const claim = { ip: VIP as Ip, mac: NEIGHBOUR, kind: 'has' } as const;
+  const hear = () => host.deliver({ kind: 'claim-heard', ifIndex: ETH0, claim, isMember: true });
+  const shown = () => addressStatuses(host.machine, host.now)[0];
+  hear();
+  host.advance(10);
+  assert.deepEqual([shown()?.state, shown()?.disputed], ['held', undefined]);
+  for (let count = 0; count < 30; count++) {
+    host.advance(100);
+    hear();
+  }
+  assert.equal(shown()?.state, 'held');
+  assert.match(shown()?.disputed ?? '', new RegExp(`^${NEIGHBOUR} answers for it too, for 3\\.0 s: `));
+  host.advance(MEMBER_SHOWN_MS + 1);
+  assert.deepEqual([shown()?.state, shown()?.disputed, shown()?.reason], ['held', undefined, undefined]);
 });
 
 test('stopping removes everything that is ours and nothing else', () => {
