@@ -15,7 +15,6 @@ import type {
   Claim,
   Endpoint,
   Grant,
-  LocalState,
   Member,
   MemberMeta,
   MemberName,
@@ -216,8 +215,8 @@ export class Election {
       case 'meta-changed':
         return this.#onMeta(event.meta, now);
       case 'local-changed':
-        for (const [ip, state] of event.changes) this.#onLocal(ip, state, now);
-        return;
+        for (const [ip, state] of event.changes) this.#rivals.localChanged(ip, state);
+        return this.#ownership.localsChanged(event.changes, now);
       case 'rival-heard':
         return this.#rivals.heardOnWire(event.ip, event.mac, now);
       case 'seeds':
@@ -287,11 +286,6 @@ export class Election {
       this.#swim.contact(beat.from, beat.incarnation, now, to);
     if (beat.tableDigest === this.#ownership.claims().digest()) this.#differences.over(beat.from);
     else if (member !== undefined) this.#differences.found(beat.from, to, now);
-  }
-
-  #onLocal(ip: Ip, state: LocalState, now: Instant): void {
-    this.#rivals.localChanged(ip, state);
-    this.#ownership.localChanged(ip, state, now);
   }
 
   #onClaims(claims: readonly Claim[], from: MemberName, now: Instant): void {

@@ -262,13 +262,7 @@ export class Ownership {
     this.#finish(now);
   }
 
-  /** What iface made of a grant. */
-  localChanged(ip: Ip, state: LocalState, now: Instant): void {
-    this.#local(ip, state, now);
-    this.#finish(now);
-  }
-
-  /** The same for many, as one step. */
+  /** What iface made of grants, as one step. */
   localsChanged(changes: Iterable<readonly [Ip, LocalState]>, now: Instant): void {
     for (const [ip, state] of changes) this.#local(ip, state, now);
     this.#finish(now);

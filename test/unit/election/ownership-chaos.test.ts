@@ -161,7 +161,10 @@ class Chaos {
     const { now } = cluster;
     host.ownership = Host.machine(cluster, host, claims);
     cluster.do(host, () => {
-      for (const ip of present) host.ownership.localChanged(ip, 'held', now);
+      host.ownership.localsChanged(
+        present.map((ip) => [ip, 'held'] as const),
+        now,
+      );
     });
     cluster.want(this.#wanted, [host]);
     cluster.settleIface(host);

@@ -333,7 +333,7 @@ export class Cluster {
       this.#serves(host, ip, false);
       this.later(
         0,
-        () => host.lives && this.do(host, () => host.ownership.localChanged(ip, 'absent', this.now)),
+        () => host.lives && this.do(host, () => host.ownership.localsChanged([[ip, 'absent']], this.now)),
       );
     }
     for (const ip of [...host.taking.keys()]) if (!grants.has(ip)) host.taking.delete(ip);
@@ -355,7 +355,7 @@ export class Cluster {
     if (!host.lives || current?.entry !== grant.entry) return;
     if (this.refuses?.(host, ip) === true) {
       host.taking.delete(ip);
-      return this.do(host, () => host.ownership.localChanged(ip, 'failed', this.now));
+      return this.do(host, () => host.ownership.localsChanged([[ip, 'failed']], this.now));
     }
     const isShared = grant.entry.kind === 'hand-over';
     if (!isShared && this.serving(ip).some((name) => name !== host.name)) {
@@ -366,7 +366,7 @@ export class Cluster {
     host.held.add(ip);
     this.#serves(host, ip, true);
     this.takes.set(ip, (this.takes.get(ip) ?? 0) + 1);
-    this.do(host, () => host.ownership.localChanged(ip, 'held', this.now));
+    this.do(host, () => host.ownership.localsChanged([[ip, 'held']], this.now));
   }
 
   #tryTakeOver(host: Host, ip: Ip): void {
