@@ -29,7 +29,7 @@ export type CleanupOptions = {
 /**
  * Takes off this host whatever lbd put there, by the kernel's own tag: works without the daemon and without its
  * configuration, which only says where the state directory is. Prints a line for each thing. Resolves with the exit
- * status: 1 when something is left.
+ * status: 1 when something of lbd's could not be taken off; a link that somebody else uses too is left to him.
  */
 export async function cleanup(options: CleanupOptions): Promise<number> {
   const pid = await hostLockHolder();
