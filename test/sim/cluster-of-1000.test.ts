@@ -28,7 +28,7 @@ describe('of 1,000 hosts', () => {
     forSeeds(seeds(4, 1), (seed) => {
       const cluster = clusterAtRest({ seed, hosts: 1_000, addresses: 500, clients: 2 });
       const { world } = cluster;
-      loseSome(cluster, 30_000);
+      loseSome(cluster, IS_FULL ? 60_000 : 5_000);
       for (const _ of times(10, 3)) {
         const victim = world.host(Math.floor(world.random() * world.hosts.length));
         victim.powerOff();
