@@ -47,6 +47,8 @@ describe('a NIC of a running lbd', { skip: SKIP }, () => {
   });
   afterEach(async () => {
     for (const lbd of daemons.splice(0)) await lbd.stop('SIGINT');
+    // Which subnets were there is remembered.
+    for (const host of hosts) await host.run(['sh', '-c', 'rm -rf /var/lib/lbd/*']);
   });
   after(() => lab?.close());
 
