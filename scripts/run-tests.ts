@@ -22,6 +22,8 @@ type Suite = {
   readonly printsFigures?: boolean;
   /** Whether the longest file, which is likely to take longest, begins: then those side by side end together. */
   readonly longestFirst?: boolean;
+  /** What it may take on a quiet machine, printed beside what it took: all of its files, and single ones. */
+  readonly bounds?: { readonly allMs: number; readonly fileMs: Readonly<Record<string, number>> };
   /** What its processes are started with, beside what this one was. */
   readonly flags?: readonly string[];
   /** Why the suite cannot run here, undefined when it can. */
@@ -91,6 +93,7 @@ const SUITES: readonly Suite[] = [
     fileLimitMs: 2_400_000,
     printsFigures: true,
     longestFirst: true,
+    bounds: { allMs: 15 * 60_000, fileMs: { 'test/vm/short.test.ts': 2 * 60_000 } },
     obstacle: none,
   },
 ];
@@ -144,12 +147,36 @@ async function runSuite(
   const waiting = [...files];
   const bytesOf = (file: string): number => statSync(join(ROOT, file)).size;
   if (suite.longestFirst === true) waiting.sort((a, b) => bytesOf(b) - bytesOf(a));
+  const tookMs = new Map<string, number>();
+  const startedAt = performance.now();
   const worker = async (): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      addOutcome(total, await runFile(file, suite, names));
+      const fileStartedAt = performance.now();
+      const outcome = await runFile(file, suite, names);
+      if (outcome.passed + outcome.failures.length > 0) tookMs.set(file, performance.now() - fileStartedAt);
+      addOutcome(total, outcome);
     }
   };
   await Promise.all(Array.from({ length: suite.concurrency }, worker));
+  if (names === undefined) reportBounds(suite, tookMs, performance.now() - startedAt);
+}
+
+/** @param tookMs of the files in which tests ran. The suite's own bound is for all of its files. */
+function reportBounds({ directory, bounds }: Suite, tookMs: ReadonlyMap<string, number>, allMs: number): void {
+  if (bounds === undefined) return;
+  const took: [string, number, number][] = [];
+  for (const [file, boundMs] of Object.entries(bounds.fileMs)) {
+    const fileMs = tookMs.get(file);
+    if (fileMs !== undefined) took.push([file, fileMs, boundMs]);
+  }
+  const files = globSync(`test/${directory}/**/*.test.ts`, { cwd: ROOT });
+  if (files.every((file) => tookMs.has(file))) took.push([`test/${directory}`, allMs, bounds.allMs]);
+  if (took.length === 0) return;
+  console.log('\nof what may be taken on a quiet machine:');
+  for (const [what, ms, boundMs] of took) {
+    const over = ms > boundMs ? ' OVER' : '';
+    console.log(`  ${what}: ${seconds(ms)} of ${seconds(boundMs)}${over}`);
+  }
 }
 
 /** Runs one file and prints its line, and when something failed in it, the failures and all that it printed. */
