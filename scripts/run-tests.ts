@@ -162,7 +162,11 @@ async function runSuite(
 }
 
 /** @param tookMs of the files in which tests ran. The suite's own bound is for all of its files. */
-function reportBounds({ directory, bounds }: Suite, tookMs: ReadonlyMap<string, number>, allMs: number): void {
+function reportBounds(
+  { directory, bounds }: Suite,
+  tookMs: ReadonlyMap<string, number>,
+  allMs: number,
+): void {
   if (bounds === undefined) return;
   const took: [string, number, number][] = [];
   for (const [file, boundMs] of Object.entries(bounds.fileMs)) {
