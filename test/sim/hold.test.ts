@@ -71,3 +71,46 @@ describe('isolation = "hold"', () => {
     assert.ok(percentile(gaps, 1) <= 50, spread(gaps));
   });
 });
+
+/** docs/election.md, "What is not promised": with three hosts or more a reference counts as somebody. */
+describe('an owner that no other host reaches', () => {
+  // As after any cut in two, what both sides own is settled when they hear of each other again.
+  for (const [reference, doubleMs, what] of [
+    [true, 1_000, 'keeps its addresses while its gateway answers, and gives way when the cut heals'],
+    [false, 50, 'lets go of them without a reference, though its gateway is there'],
+  ] as const) {
+    test(what, (t) => {
+      const doubles: number[] = [];
+      forSeeds(seeds(100, 20), (seed) => {
+        const hosts = 3 + (seed % 3);
+        const host = { reference };
+        const cluster = clusterAtRest({ seed, hosts, addresses: 6, clients: 2, gateway: true, host });
+        const { world, ips, first } = cluster;
+        const owner = ownerOf(world, first);
+        const owned = ownedBy(cluster, owner);
+        const [near, far] = world.clients;
+        assert.ok(near !== undefined && far !== undefined);
+        // The gateway stays with the owner.
+        const others = [far.port, ...world.hosts.filter((other) => other !== owner).map(({ port }) => port)];
+        const setGroup = (group: number): void => {
+          for (const port of others) world.lan.setPort(port, { group });
+        };
+        setGroup(1);
+        world.run(10_000);
+        for (const ip of owned) {
+          assert.equal(owner.kernel.has(ip), reference, `${ip} on the owner`);
+          assert.notEqual(far.judge.holder(ip), owner.index);
+          assert.ok(far.isServed(ip), `${ip} is served on the other side`);
+        }
+        world.measure();
+        world.invariants.limits = { ...world.invariants.limits, doubleMs };
+        setGroup(0);
+        world.run(10_000);
+        doubles.push(longest(cluster, ips, 'longestDoubleMs'));
+        assert.equal(disagreement(cluster), undefined);
+      });
+      t.diagnostic(`two answered after the cut for ${spread(doubles)}`);
+      assert.ok(percentile(doubles, 1) <= doubleMs, spread(doubles));
+    });
+  }
+});
