@@ -50,6 +50,7 @@ const LINK_TYPES = {
   'create-link': RTM_NEWLINK,
   'configure-link': RTM_SETLINK,
   'raise-link': RTM_SETLINK,
+  'mark-link': RTM_SETLINK,
   'delete-link': RTM_DELLINK,
 } as const;
 
@@ -78,6 +79,10 @@ export function writeLinkRequest(
       break;
     case 'raise-link':
       writeHeader(writer, request.ifIndex, IFF_UP);
+      break;
+    case 'mark-link':
+      writeHeader(writer, request.ifIndex, 0);
+      writeAttribute(writer, IFLA_ADDRESS, macToBytes(request.mac));
       break;
     case 'delete-link':
       writeHeader(writer, request.ifIndex, 0);

@@ -263,8 +263,9 @@ export class ObservedState implements Observed {
   }
 
   /** Returns whether that is news. */
-  #setLink(link: Link): boolean {
-    const known = this.#links.get(link.index);
+  #setLink(told: Link): boolean {
+    const known = this.#links.get(told.index);
+    const link = asKnownLink(told, known);
     if (known !== undefined && sameLink(known, link)) return false;
     // Going down or losing the carrier takes routes along.
     if (known !== undefined && known.flags !== link.flags) this.#routesMayDiffer();
@@ -321,6 +322,15 @@ export class ObservedState implements Observed {
   }
 }
 
+/**
+ * A link of lbd's stays that with another MAC (`ip link set address`), to be given its own again; one of somebody else's
+ * has another index.
+ */
+function asKnownLink(link: Link, known: Link | undefined): Link {
+  if (known === undefined || !isVirtualLink(known) || isVirtualLink(link)) return link;
+  return link.kind === known.kind ? { ...link, mac: known.mac, hasLostMark: true } : link;
+}
+
 /** Which of the touched are there now, and which are not. */
 function partition<Key, Value>(
   touched: ReadonlyMap<Key, Value>,
@@ -352,6 +362,7 @@ function sameLink(left: Link, right: Link): boolean {
     left.flags === right.flags &&
     left.type === right.type &&
     left.mac === right.mac &&
+    left.hasLostMark === right.hasLostMark &&
     left.mtu === right.mtu &&
     left.master === right.master &&
     left.kind === right.kind &&

@@ -19,6 +19,8 @@ export type Link = {
   /** ARPHRD_*: 1 is Ethernet. */
   readonly type: number;
   readonly mac: Mac | undefined;
+  /** A link of lbd's own to which somebody gave another MAC. `mac` is what it was. */
+  readonly hasLostMark?: true;
   readonly mtu: number;
   /** IFLA_MASTER: the bridge, bond or VRF this link is a member of. */
   readonly master: IfIndex | undefined;
@@ -84,6 +86,8 @@ export type LinkRequest =
    */
   | { readonly kind: 'configure-link'; readonly ifIndex: IfIndex; readonly family: Family }
   | { readonly kind: 'raise-link'; readonly ifIndex: IfIndex }
+  /** Its MAC, by which it is known. */
+  | { readonly kind: 'mark-link'; readonly ifIndex: IfIndex; readonly mac: Mac }
   | { readonly kind: 'delete-link'; readonly ifIndex: IfIndex };
 
 /** One change of one route over a link of lbd's own, asked of the kernel. */

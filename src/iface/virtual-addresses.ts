@@ -220,6 +220,8 @@ export class VirtualAddresses {
         if (!this.#since.has(ip)) this.#since.set(ip, now);
       } else if (this.#since.delete(ip) && standing === 'here') missing.push(ip);
     }
+    // On a link that is somebody else's by now, nothing is put right.
+    if (obstacle !== undefined) return;
     for (const ip of missing) this.#repairsOf.set(ip, (this.#repairsOf.get(ip) ?? 0) + 1);
     // What nothing was left to do for was changed by somebody else.
     const routes = this.#isSettled ? plan.requests.filter(({ kind }) => kind === 'add-route').length : 0;
@@ -299,7 +301,7 @@ export class VirtualAddresses {
 }
 
 function makesLink({ kind }: KernelRequest): boolean {
-  return kind === 'create-link' || kind === 'raise-link';
+  return kind === 'create-link' || kind === 'raise-link' || kind === 'mark-link';
 }
 
 function isSameWish(wanted: DesiredVirtual, before: DesiredVirtual | undefined): boolean {

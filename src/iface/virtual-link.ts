@@ -5,7 +5,8 @@ import type { KernelRoute, Link, Mac } from './types.ts';
 /**
  * The link of virtual addresses, `kube-lb0`, and how lbd knows it for its own: by a hardware address that it gives at
  * creation, in the same request, so that there is no moment in which a link of lbd's is nobody's. It needs no memory
- * but the kernel's: `lbd cleanup` finds the link when the daemon and its configuration are gone.
+ * but the kernel's: `lbd cleanup` finds the link when the daemon and its configuration are gone. A running daemon still
+ * knows it when somebody gives it another one, and gives it its own again.
  *
  *   02:6c:62:64:PP:TT   locally administered, "lbd" in ASCII, PP the protocol and TT the table (its bytes, XORed) of the
  *                       routes that lbd makes over it, 00:00 when it makes none and the kernel's own are all

@@ -165,6 +165,7 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
   const isUp = (link.flags & IFF_UP) !== 0;
   const requests: readonly KernelRequest[] = [
     ...before,
+    ...(link.hasLostMark === true ? [markOf(link, input)] : []),
     ...(isUp && !needsPromotion ? [] : [configuration(link, 'v4')]),
     ...(isUp ? [] : [configuration(link, 'v6'), { kind: 'raise-link' as const, ifIndex: link.index }]),
     ...routes.filter(({ kind }) => kind === 'delete-route'),
@@ -176,6 +177,10 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
   ];
   for (const { ip } of moves) present.add(ip);
   return { link: { kind: 'ready', link }, requests, present };
+}
+
+function markOf({ index }: Link, { settings }: VirtualInput): LinkRequest {
+  return { kind: 'mark-link', ifIndex: index, mac: virtualMac(settings.routes) };
 }
 
 function configuration({ index }: Link, family: Family): LinkRequest {

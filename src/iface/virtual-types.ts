@@ -37,7 +37,7 @@ export type VirtualReport =
   /** Something of ours had gone or changed without us. */
   | {
       readonly kind: 'repaired';
-      /** The link itself was gone or down. */
+      /** The link itself was gone or down, or had another MAC. */
       readonly link: boolean;
       readonly addresses: number;
       readonly routes: number;

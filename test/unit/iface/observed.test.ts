@@ -253,6 +253,22 @@ test('beginRouteDump() lets what happens during the dump count', () => {
   assert.equal(state.routesStale, true);
 });
 
+test('a link of lbd’s that gets another MAC is still the same one, and another’s is not', () => {
+  const state = new ObservedState();
+  const own = link(3, { kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const other = '02:00:00:00:00:77' as Mac;
+  state.apply(linkMessage('new', own));
+  state.apply(linkMessage('new', { ...own, mac: other }));
+  assert.deepEqual([...state.links.values()], [{ ...own, hasLostMark: true }]);
+  state.apply(linkMessage('new', own));
+  assert.deepEqual([...state.links.values()], [own]);
+  state.replaceAll({ links: [{ ...own, mac: other }], addresses: [], routes: [] });
+  assert.equal(state.links.get(own.index)?.hasLostMark, true, 'also when only a dump tells');
+  state.apply(linkMessage('del', own));
+  state.apply(linkMessage('new', { ...own, mac: other }));
+  assert.equal(state.links.get(own.index)?.hasLostMark, undefined);
+});
+
 test('an address that is changed in place without its tag is still the same one', () => {
   const state = new ObservedState();
   const ours = address('192.0.2.13', 32, { protocol: 108, validSeconds: 30, preferredSeconds: 30 });

@@ -493,6 +493,33 @@ test('a route that goes with its last address, or is nobody’s to make, is not 
   );
 });
 
+test('a link of lbd’s with another MAC gets its own again, as one repair', () => {
+  const host = new Host();
+  host.want(A, B);
+  host.reports();
+  const own = host.kernel.links.get(host.link) ?? assert.fail();
+  host.kernel.links.set(own.index, { ...own, hasLostMark: true });
+  assert.deepEqual(host.settle(), [{ kind: 'mark-link', ifIndex: own.index, mac: '02:6c:62:64:00:00' }]);
+  assert.deepEqual(host.reports(), [
+    { kind: 'repaired', link: true, addresses: 0, routes: 0, example: undefined },
+  ]);
+  assert.equal(host.machine.linkStatus(host.kernel).repairs, 1);
+});
+
+test('what is lost with a link that is somebody else’s by now counts as no repair', () => {
+  const host = new Host();
+  host.want(A, B);
+  host.reports();
+  host.kernel.deleteLink(host.link);
+  host.kernel.addLink('kube-lb0', 'dummy', '02:00:00:00:00:09');
+  assert.deepEqual(host.settle(), []);
+  assert.deepEqual(
+    host.reports().map(({ kind }) => kind),
+    ['link-failed'],
+  );
+  assert.equal(host.machine.linkStatus(host.kernel).repairs, 0);
+});
+
 test('a link with another mark is of another configuration', () => {
   const host = new Host();
   host.kernel.addLink('kube-lb0', 'dummy', '02:6c:62:64:6c:e8' satisfies string as Mac);

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import {
   IFA_F_SECONDARY,
   IFF_UP,
@@ -152,8 +153,15 @@ export class VirtualKernel implements Observed {
       if (request.family === 'v4') this.promotes.add(request.ifIndex);
     }
     if (request.kind === 'delete-link') this.deleteLink(request.ifIndex);
+    if (request.kind === 'mark-link') this.#mark(request.ifIndex, request.mac);
     if (request.kind === 'raise-link') this.setFlags(request.ifIndex, IFF_UP);
     return undefined;
+  }
+
+  #mark(index: IfIndex, mac: Mac): void {
+    const { hasLostMark, ...known } = this.links.get(index) ?? assert.fail();
+    assert.equal(mac, known.mac);
+    if (hasLostMark) this.links.set(index, known);
   }
 
   #applyAddress(request: AddressRequest): string | undefined {

@@ -59,6 +59,11 @@ test('a link is configured by nested attributes, one family in a request', () =>
 test('raising and deleting a link name it by its index and change nothing else', () => {
   const raise = Buffer.from(written([{ kind: 'raise-link', ifIndex: LINK }])).toString('hex');
   assert.equal(raise.slice(32), '00000000070000000100000001000000');
+  const mark = written([{ kind: 'mark-link', ifIndex: LINK, mac: virtualMac(undefined) }]);
+  assert.equal(
+    Buffer.from(mark).toString('hex').slice(32),
+    ['00000000070000000000000000000000', '0a000100026c626400000000'].join(''),
+  );
   const remove = decodeDatagram(written([{ kind: 'delete-link', ifIndex: LINK }])).messages[0];
   assert.ok(remove?.kind === 'link' && remove.event === 'del' && remove.link.index === LINK);
 });
