@@ -267,6 +267,7 @@ export class Chaos {
     const end = (): void => {
       lan.settings = settings;
       invariants.limits = limits;
+      invariants.lossEnded();
     };
     this.#lasting('storm', 'begins', begin, end, 2_000);
   }

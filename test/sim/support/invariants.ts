@@ -62,6 +62,7 @@ export class Invariants {
   readonly #ears = new Map<SimHost, Ears>();
   readonly #superseded = new Map<SimHost, Set<Ip>>();
   readonly #doubles = new Map<Client, Set<Ip>>();
+  #lossUntil = Number.NEGATIVE_INFINITY;
 
   constructor(world: World) {
     this.#world = world;
@@ -124,6 +125,11 @@ export class Invariants {
       ears.heardPeer = false;
       ears.aloneAt = this.#world.now;
     }
+  }
+
+  /** Packets are lost no more: questions that were asked a moment ago may have been. */
+  lossEnded(): void {
+    this.#lossUntil = this.#world.now;
   }
 
   woke(host: SimHost): void {
@@ -280,7 +286,8 @@ export class Invariants {
   /** What is added now must not be answered by another host, unless that gives it away, or the questions were lost. */
   #isFree(host: SimHost, ip: Ip): void {
     const { lan } = this.#world;
-    if (lan.settings.loss > 0 || !lan.isIntact(host.port)) return;
+    const wasLossy = this.#world.now - this.#lossUntil < ASKED_WITHIN_MS;
+    if (lan.settings.loss > 0 || wasLossy || !lan.isIntact(host.port)) return;
     if (host.process?.election.grants().get(ip)?.entry.kind === 'hand-over') return;
     this.#count('wire');
     const { now } = this.#world;
