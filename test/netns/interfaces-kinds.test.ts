@@ -3,7 +3,7 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { PingLoop } from '../support/ping-loop.ts';
 import { held, inState, Scenario, SKIP } from '../support/scenario.ts';
 
-/** Links of other kinds than a plain NIC; VLAN, bond and VRF, which not every kernel has, are in the unit tests. */
+/** Links of other kinds than a plain NIC; VLAN, bond and VRF, which not every kernel has, are in test/vm/interfaces.test.ts. */
 describe('a link', { skip: SKIP }, () => {
   let scenario: Scenario;
 

@@ -11,6 +11,7 @@ import { type Command, Reader, readmeTranscript, type Substitutions } from './re
 import {
   ADMIN_KUBECONFIG,
   holds,
+  journalHas,
   mainPid,
   makeControlPlane,
   readyAgain,
@@ -113,6 +114,10 @@ export function lifeOfLbd(suite: Suite, skip: string | false): void {
       t.diagnostic(`longest time without an answer: ${Math.round(gap?.ms ?? -1)} ms`);
       assert.deepEqual(await deleted(), []);
       assert.deepEqual(prober.duplicates(VIP), { probes: 0, overlapMs: 0 });
+      await journalHas(machine, /"how":"adopted".*address\.held/);
+      // By the tag in the kernel, which an `ip` of 2022 does not show.
+      if (suite === 'trixie')
+        assert.match(await machine.output(`ip -o addr show dev eth0 to ${VIP}`), / proto 0x6c /);
       await machine.run('systemctl stop watch-addresses');
     });
 
