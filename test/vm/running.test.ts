@@ -14,6 +14,10 @@ const ROUTED = { prefix: '203.0.113.0/28', ip: '203.0.113.1' } as const;
 const WATCHDOG_MS = 10_000;
 const BUSY_MS = 2_500;
 
+/** DefaultStartLimitBurst= and DefaultStartLimitIntervalSec= of systemd: so many starts within so long, and then none. */
+const START_LIMIT = { burst: 5, intervalMs: 10_000 } as const;
+const CRASHES = START_LIMIT.burst + 2;
+
 const REMOVED = new RegExp(`^removed ${VIP}/32 from eth0$`, 'm');
 
 /** What happens to a machine whose lbd holds an address, and what must not happen to the address. */
@@ -107,6 +111,22 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
     await holds(machine, VIP, false);
     assert.match(await machine.output('systemctl show --property ActiveState lbd'), /inactive|failed/);
   });
+
+  test('and crashes more often than systemd allows by default is started again each time, and keeps it', async (t) => {
+    const before = await restarts();
+    const [from, to, last] = (await machine.output(killAsSoonAsItRuns(CRASHES))).split(' ');
+    const tookMs = Math.round((Number(to) - Number(from)) * 1_000);
+    t.diagnostic(`${CRASHES} crashes within ${tookMs} ms by the machine's own clock`);
+    assert.ok(tookMs < START_LIMIT.intervalMs, `${CRASHES} crashes took ${tookMs} ms`);
+    await readyAgain(machine, Number(last));
+    assert.ok((await restarts()) >= before + CRASHES);
+    await announced(machine);
+    t.diagnostic(`longest time without an answer: ${await session.neverGone()} ms`);
+  });
+
+  async function restarts(): Promise<number> {
+    return Number(await machine.output('systemctl show --property NRestarts --value lbd'));
+  }
 
   test('and is stopped between a crash and its restart leaves no address', async (t) => {
     await holdForEver();
@@ -290,6 +310,18 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
     await holds(machine, VIP);
   });
 });
+
+/** Kills so many daemons one after the other; prints the uptime before and after, and the pid of the last. */
+function killAsSoonAsItRuns(times: number): string {
+  return `last=0
+    from=$(cut -d ' ' -f 1 /proc/uptime)
+    for _ in $(seq ${times}); do
+      until pid=$(systemctl show --property MainPID --value lbd); [ "$pid" != 0 ] && [ "$pid" != "$last" ]; do :; done
+      kill -KILL "$pid"
+      last=$pid
+    done
+    echo "$from $(cut -d ' ' -f 1 /proc/uptime) $last"`;
+}
 
 async function announced(machine: Machine): Promise<void> {
   await machine.waitFor('lbctl status', {
