@@ -64,6 +64,8 @@ static const struct {
     {"startPolling", start_polling},
     {"stopPolling", stop_polling},
     {"watchWritable", watch_writable},
+    {"keepDatagrams", keep_datagrams},
+    {"takeDatagrams", take_datagrams},
     {"bootTimeMs", boot_time_ms},
     {"realTimeMs", real_time_ms},
 };

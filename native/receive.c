@@ -13,11 +13,17 @@
 #define IDLE_WAKES_LIMIT 1000
 #define IDLE_WINDOW_MS 1000
 #define CONTROL_BYTES 512
+/* What a socket keeps until it is taken (keepDatagrams); what does not fit is delivered, with all before it. */
+#define KEPT_DATAGRAMS 64
+#define KEPT_BYTES (16 * 1024)
 
 /* First argument of the event callback; src/sys/native.ts has the same numbers. */
 enum event_kind { EVENT_DATAGRAMS = 0, EVENT_ERROR = 1, EVENT_WRITABLE = 2 };
 
-/* One datagram of a batch as src/sys/native.ts reads it: doubles, in this order, at the start of the ArrayBuffer. */
+/*
+ * One datagram of a batch as src/sys/socket.ts reads it: doubles, in this order, at the start of the ArrayBuffer. Where
+ * the bytes of the first one begin, the rows end.
+ */
 struct row {
   double offset;        /* of the bytes, from the start of the ArrayBuffer */
   double length;        /* bytes delivered */
@@ -27,6 +33,14 @@ struct row {
   double flags;        /* msg_flags: MSG_TRUNC, MSG_CTRUNC, ... */
   double timestamp_ms; /* SO_TIMESTAMPNS, CLOCK_REALTIME; NaN without */
   double hop_limit;    /* IPV6_HOPLIMIT or IP_TTL; NaN without */
+  double received_ms;  /* when it was read, CLOCK_BOOTTIME */
+};
+
+struct kept {
+  uint32_t count;
+  size_t used;
+  struct row rows[KEPT_DATAGRAMS];
+  _Alignas(8) unsigned char bytes[KEPT_BYTES];
 };
 
 /* ---- from the kernel to JavaScript */
@@ -72,24 +86,64 @@ static void emit_error(const struct poller *poller, const char *syscall, int num
   emit(poller, 2, values);
 }
 
-/* One ArrayBuffer: the rows, then what they point into. */
-static void emit_datagrams(const struct poller *poller, struct row *rows, uint32_t count, size_t used) {
-  const napi_env env = poller->instance->env;
-  const size_t table_bytes = sizeof *rows * count;
-  void *data = NULL;
-  napi_value values[3];
-  if (napi_create_int32(env, EVENT_DATAGRAMS, &values[0]) != napi_ok ||
-      napi_create_arraybuffer(env, table_bytes + used, &data, &values[1]) != napi_ok ||
-      napi_create_uint32(env, count, &values[2]) != napi_ok) {
-    return;
-  }
+static void copy_rows(struct row *to, const struct row *from, uint32_t count, size_t shift) {
   for (uint32_t at = 0; at < count; at++) {
-    rows[at].offset += (double)table_bytes;
-    rows[at].sender_offset += (double)table_bytes;
+    to[at] = from[at];
+    to[at].offset += (double)shift;
+    to[at].sender_offset += (double)shift;
   }
-  memcpy(data, rows, table_bytes);
-  memcpy((unsigned char *)data + table_bytes, poller->instance->arena, used);
-  emit(poller, 3, values);
+}
+
+/*
+ * One ArrayBuffer: the rows of what was kept, which is so no longer, and of what arrived now; then what they point
+ * into. NULL when the environment can make none.
+ */
+static napi_value make_batch(const struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
+  struct kept *kept = poller->kept;
+  const uint32_t kept_count = kept == NULL ? 0 : kept->count;
+  const size_t kept_used = kept == NULL ? 0 : kept->used;
+  const size_t table_bytes = sizeof *rows * (kept_count + count);
+  void *data = NULL;
+  napi_value batch;
+  if (napi_create_arraybuffer(poller->instance->env, table_bytes + kept_used + used, &data, &batch) != napi_ok) {
+    return NULL;
+  }
+  unsigned char *bytes = (unsigned char *)data + table_bytes;
+  if (kept_count > 0) {
+    copy_rows(data, kept->rows, kept_count, table_bytes);
+    memcpy(bytes, kept->bytes, kept_used);
+    kept->count = 0;
+    kept->used = 0;
+  }
+  if (count > 0) {
+    copy_rows((struct row *)data + kept_count, rows, count, table_bytes + kept_used);
+    memcpy(bytes + kept_used, poller->instance->arena, used);
+  }
+  return batch;
+}
+
+static void emit_datagrams(const struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
+  napi_value values[2];
+  if (napi_create_int32(poller->instance->env, EVENT_DATAGRAMS, &values[0]) != napi_ok) return;
+  values[1] = make_batch(poller, rows, count, used);
+  if (values[1] != NULL) emit(poller, 2, values);
+}
+
+/* Puts what arrived to what is kept; false when something of it is to be delivered, or there is no room. */
+static bool keep(struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
+  if (poller->kept_byte < 0) return false;
+  if (poller->kept == NULL && (poller->kept = calloc(1, sizeof *poller->kept)) == NULL) return false;
+  struct kept *kept = poller->kept;
+  if (kept->count + count > KEPT_DATAGRAMS || kept->used + used > KEPT_BYTES) return false;
+  const unsigned char *arena = poller->instance->arena;
+  for (uint32_t at = 0; at < count; at++) {
+    if (rows[at].length < 1 || arena[(size_t)rows[at].offset] != poller->kept_byte) return false;
+  }
+  copy_rows(kept->rows + kept->count, rows, count, kept->used);
+  memcpy(kept->bytes + kept->used, arena, used);
+  kept->count += count;
+  kept->used += used;
+  return true;
 }
 
 static void close_passed_descriptors(const struct cmsghdr *control) {
@@ -158,14 +212,15 @@ static int receive_datagram(const struct poller *poller, struct row *row, size_t
       .flags = message.msg_flags & ~MSG_CMSG_CLOEXEC,
       .timestamp_ms = NAN,
       .hop_limit = NAN,
+      .received_ms = clock_ms(CLOCK_BOOTTIME),
   };
   read_control(&message, row);
   *used = align8(sender_offset + sender_length);
   return 0;
 }
 
-/* Takes what has arrived, at most one batch; true when JavaScript was told anything. */
-static bool receive(const struct poller *poller, bool poll_failed) {
+/* Takes what has arrived, at most one batch; true when there was anything. */
+static bool receive(struct poller *poller, bool poll_failed) {
   struct row rows[BATCH_DATAGRAMS];
   uint32_t count = 0;
   size_t used = 0;
@@ -178,7 +233,7 @@ static bool receive(const struct poller *poller, bool poll_failed) {
       count++;
     }
   }
-  if (count > 0) emit_datagrams(poller, rows, count, used);
+  if (count > 0 && !keep(poller, rows, count, used)) emit_datagrams(poller, rows, count, used);
   if (poller->closing) return true;
   if (number == EAGAIN) number = 0;
   const char *syscall = "recvmsg";
@@ -247,6 +302,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 static void on_poller_closed(uv_handle_t *handle) {
   struct poller *poller = handle->data;
   struct instance *instance = poller->instance;
+  free(poller->kept);
   free(poller);
   instance->closing_pollers--;
   finish_teardown_when_idle(instance);
@@ -278,7 +334,7 @@ static napi_value throw_poll(napi_env env, const struct lbd_socket *socket, int 
 }
 
 /*
- * startPolling(handle, onEvent, onThrow, maxDatagramBytes): calls onEvent(0, batch, count) with datagrams,
+ * startPolling(handle, onEvent, onThrow, maxDatagramBytes): calls onEvent(0, batch) with datagrams,
  * onEvent(1, error) with what a receive met (polling goes on unless error.stopped) and onEvent(2) once after each
  * watchWritable(). With maxDatagramBytes 0 it never reads; a stream can only be polled so.
  */
@@ -308,6 +364,7 @@ napi_value start_polling(napi_env env, napi_callback_info info) {
   poller->instance->references++;
   poller->socket = socket;
   poller->max_datagram_bytes = (size_t)max_datagram_bytes;
+  poller->kept_byte = -1;
   socket->poller = poller;
   /* From here on stop_poller undoes everything; it accepts references that were not made. */
   if (!napi_succeeded(env, napi_create_reference(env, call.arguments[0], 1, &poller->handle)) ||
@@ -343,4 +400,29 @@ napi_value watch_writable(napi_env env, napi_callback_info info) {
   socket->poller->wants_writable = true;
   const int result = update_poll(socket->poller);
   return result < 0 ? throw_poll(env, socket, -result) : NULL;
+}
+
+/*
+ * keepDatagrams(handle, firstByte): from now on datagrams that begin with that byte wait for takeDatagrams(), or for
+ * one that does not, which comes after them; -1: what is kept by then stays so, and nothing more.
+ */
+napi_value keep_datagrams(napi_env env, napi_callback_info info) {
+  struct call call;
+  double first_byte = 0;
+  if (!read_call(env, info, &call)) return NULL;
+  struct lbd_socket *socket = read_open_handle(&call, 0, "poll");
+  if (socket == NULL || !read_integer(&call, 1, "firstByte", -1, UINT8_MAX, &first_byte)) return NULL;
+  if (socket->poller == NULL) return throw_poll(env, socket, ENOTCONN);
+  socket->poller->kept_byte = (int)first_byte;
+  return NULL;
+}
+
+/* takeDatagrams(handle): what is kept, as the batch of onEvent(0, batch); undefined when that is nothing */
+napi_value take_datagrams(napi_env env, napi_callback_info info) {
+  struct call call;
+  if (!read_call(env, info, &call)) return NULL;
+  const struct lbd_socket *socket = read_handle(&call, 0);
+  if (socket == NULL || socket->poller == NULL) return NULL;
+  const struct kept *kept = socket->poller->kept;
+  return kept == NULL || kept->count == 0 ? NULL : make_batch(socket->poller, NULL, 0, 0);
 }

@@ -86,6 +86,8 @@ export class Gossip {
   #armedFor: Instant = NEVER;
   /** When the election last looked at the time. */
   #steppedAt: Instant = bootTimeMs();
+  /** Whether routine heartbeats wait for the next step. */
+  #isCalm = false;
   #closed = false;
   #isFrozen = false;
   readonly #undelivered: ReturnType<Entitlement['grantsChanged']>[number][] = [];
@@ -114,7 +116,7 @@ export class Gossip {
       logger,
       state: () => this.election.state(true, bootTimeMs()),
       hello: () => ({ kind: 'hello', from: options.name, incarnation: this.election.swim.incarnation }),
-      onMessage: (message, arrival) => this.#step({ kind: 'message', message, ...arrival }),
+      onMessage: (message, arrival, at) => this.#stepAt({ kind: 'message', message, ...arrival }, at),
       onWatchOpened: (peer, segment) => this.#step({ kind: 'watch-opened', peer, segment }),
       onWatchClosed: (peer, segment, how) => this.#step({ kind: 'watch-closed', peer, segment, how }),
     });
@@ -230,11 +232,21 @@ export class Gossip {
   }
 
   #step(event: ElectionEvent): void {
+    // What came before it comes first.
+    this.#transport.takeKept();
+    this.#stepAt(event, bootTimeMs());
+  }
+
+  #stepAt(event: ElectionEvent, at: Instant): void {
     if (this.#closed) return;
-    this.#steppedAt = bootTimeMs();
+    if (at > this.#steppedAt) this.#steppedAt = at;
     const effects = this.election.step(event, this.#steppedAt);
     this.#arm();
     if (effects.length > 0) this.#carryOut(effects);
+    const { isCalm } = this.election.watch;
+    if (isCalm === this.#isCalm) return;
+    this.#isCalm = isCalm;
+    this.#transport.keepRoutine(isCalm);
   }
 
   /** Addresses first: what this host must not hold any more goes before anything is said about it. */

@@ -14,6 +14,7 @@ export class Beats {
   readonly #digests: Digests;
   readonly #leaseLeftMs: WatchOptions['leaseLeftMs'];
   readonly #incarnation: () => number;
+  readonly #isolationMs: number;
   /** Starts anywhere, so that an answer to an earlier life of this host is not taken for one to this. */
   #seq: number;
   #pingSeq = WATCH_PING_SEQ;
@@ -24,6 +25,7 @@ export class Beats {
     this.#digests = options.digests;
     this.#leaseLeftMs = options.leaseLeftMs;
     this.#incarnation = options.incarnation;
+    this.#isolationMs = options.settings.isolationMs;
     this.#seq = 1 + Math.floor(options.random() * 2 ** 30);
   }
 
@@ -76,7 +78,14 @@ export class Beats {
   }
 
   send(to: Endpoint, segment: SegmentKey, message: Heartbeat | PingRequest): void {
-    this.#out.push({ kind: 'send', to, message, segment });
+    if (message.kind === 'heartbeat' && this.#isRoutine(message))
+      this.#out.push({ kind: 'send', to, message, segment, routine: true });
+    else this.#out.push({ kind: 'send', to, message, segment });
+  }
+
+  /** Nobody has to do anything at it: neither to answer, nor to doubt the sender or itself. */
+  #isRoutine({ urgent, isolated, gapMs }: Heartbeat): boolean {
+    return !urgent && !isolated && gapMs <= this.#isolationMs;
   }
 
   push(effect: Effect): void {

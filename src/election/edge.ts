@@ -81,6 +81,12 @@ export class Edge {
     this.openAt = openAt;
   }
 
+  /** It is heard, and nothing is waited for. */
+  get isCalm(): boolean {
+    const { armed, phase, excusedUntil, connection } = this;
+    return armed && phase === 'quiet' && excusedUntil === undefined && connection !== 'verifying';
+  }
+
   /** Whether a heartbeat of that number is news, and not one that a later one has overtaken. */
   isNews(seq: number): boolean {
     return seq > this.peerSeq || this.peerSeq - seq > REORDER_LIMIT;

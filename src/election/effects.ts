@@ -10,6 +10,8 @@ export type Effect =
       readonly to: Endpoint;
       readonly message: Message;
       readonly segment: SegmentKey | undefined;
+      /** There is nothing new in it: a receiver that is calm (`Watch.isCalm`) reads it at its own next tick. */
+      readonly routine?: true;
     }
   /** A push/pull over TCP: our state, then theirs as a message. */
   | { readonly kind: 'exchange'; readonly with: Endpoint }

@@ -93,6 +93,10 @@ export class SegmentWatch {
     return this.#isolation.hadPeers;
   }
 
+  get isCalm(): boolean {
+    return this.confirmed && this.#edges.every((edge) => edge.isCalm);
+  }
+
   /** The NIC is back: nothing counts before somebody is heard. */
   beginIsolated(): void {
     this.#isolation.begin();

@@ -216,6 +216,15 @@ export class Watch {
     return watch.isolated ? !this.#releases : watch.confirmed;
   }
 
+  /**
+   * All neighbours are heard, and nothing is asked or waited for: what comes now changes no more than when somebody was
+   * last heard. Whoever drives this may then give routine heartbeats later, with the time at which they came, but before
+   * any other event: at the next tick at the latest.
+   */
+  get isCalm(): boolean {
+    return this.#list.length > 0 && this.#list.every(({ watch }) => watch.isCalm);
+  }
+
   hadPeers(segment: SegmentKey): boolean {
     return this.#segments.get(segment)?.hadPeers === true;
   }

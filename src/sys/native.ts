@@ -42,12 +42,14 @@ export type NativeAddon = {
   ): { readonly sent: number; readonly errno: number };
   startPolling(
     handle: SocketHandle,
-    onEvent: (kind: number, payload: unknown, count: unknown) => void,
+    onEvent: (kind: number, payload: unknown) => void,
     onThrow: (thrown: unknown) => void,
     maxDatagramBytes: number,
   ): void;
   stopPolling(handle: SocketHandle): void;
   watchWritable(handle: SocketHandle): void;
+  keepDatagrams(handle: SocketHandle, firstByte: number): void;
+  takeDatagrams(handle: SocketHandle): ArrayBuffer | undefined;
   bootTimeMs(): number;
   realTimeMs(): number;
 };
@@ -70,6 +72,8 @@ const FUNCTION_NAMES: readonly (keyof NativeAddon)[] = [
   'startPolling',
   'stopPolling',
   'watchWritable',
+  'keepDatagrams',
+  'takeDatagrams',
   'bootTimeMs',
   'realTimeMs',
 ];

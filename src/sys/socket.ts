@@ -1,6 +1,6 @@
 import { getSystemErrorName } from 'node:util';
 import { assert } from '../lib/assert.ts';
-import type { Instant } from '../lib/time.ts';
+import { type Instant, instant } from '../lib/time.ts';
 import { MSG_TRUNC } from './constants.ts';
 import {
   EVENT_DATAGRAMS,
@@ -27,6 +27,8 @@ export type Datagram = {
   readonly timestampMs: number | undefined;
   /** IPV6_HOPLIMIT or IP_TTL of the packet; only with IPV6_RECVHOPLIMIT or IP_RECVTTL. */
   readonly hopLimit: number | undefined;
+  /** When it was read, as `bootTimeMs()` tells it: one that was kept has waited since. */
+  readonly receivedAt: Instant;
 };
 
 /** Who is told what happens on a polled socket. The socket may be closed inside each of them. */
@@ -54,8 +56,10 @@ export type OutgoingDatagram = { readonly bytes: Uint8Array; readonly address?: 
 /** Enough for every datagram that can exist: netlink sends at most 32 KiB at once, an IP packet has at most 64. */
 const DEFAULT_DATAGRAM_BYTES = 65_536;
 
+const NONE: readonly Datagram[] = [];
+
 /** Doubles per datagram in a batch, in the order of struct row in native/receive.c. */
-const ROW_DOUBLES = 8;
+const ROW_DOUBLES = 9;
 
 /**
  * A non-blocking datagram or raw socket. Every method throws `SystemError` when the system call behind it fails, and
@@ -141,10 +145,11 @@ export class RawSocket {
     listener: SocketListener,
     options: { readonly maxDatagramBytes?: number | undefined } = {},
   ): void {
-    const onEvent = (kind: number, payload: unknown, count: unknown): void => {
+    const onEvent = (kind: number, payload: unknown): void => {
       switch (kind) {
         case EVENT_DATAGRAMS:
-          listener.onDatagrams?.(readBatch(payload, count));
+          assert(payload instanceof ArrayBuffer, 'a batch is an ArrayBuffer');
+          listener.onDatagrams?.(readBatch(payload));
           break;
         case EVENT_ERROR:
           listener.onError?.(payload as SystemError & { readonly stopped: boolean });
@@ -170,6 +175,21 @@ export class RawSocket {
   /** Asks for one `onWritable`. Needs `startPolling()`. On an unconnected unix socket it tells nothing of the receiver. */
   watchWritable(): void {
     this.#native.watchWritable(this.#handle);
+  }
+
+  /**
+   * From now on datagrams that begin with `firstByte` wait for `takeDatagrams()`, up to 64 of them, or until another one
+   * comes, which is delivered after them: they cost no call of `onDatagrams`. Undefined: no more wait. Needs
+   * `startPolling()`; what waits is lost with `stopPolling()`.
+   */
+  keepDatagrams(firstByte: number | undefined): void {
+    this.#native.keepDatagrams(this.#handle, firstByte ?? -1);
+  }
+
+  /** What waits, in the order in which it came. */
+  takeDatagrams(): readonly Datagram[] {
+    const batch = this.#native.takeDatagrams(this.#handle);
+    return batch === undefined ? NONE : readBatch(batch);
   }
 
   /** Gives the descriptor away: the caller closes it (or a `net.Socket` made of it). This object is closed. */
@@ -207,12 +227,10 @@ function optionBytes(value: number | Uint8Array): Uint8Array {
   return typeof value === 'number' ? new Uint8Array(Int32Array.of(value).buffer) : value;
 }
 
-function readBatch(payload: unknown, count: unknown): Datagram[] {
-  assert(
-    payload instanceof ArrayBuffer && typeof count === 'number',
-    'a batch is an ArrayBuffer and a count',
-  );
-  const table = new Float64Array(payload, 0, count * ROW_DOUBLES);
+function readBatch(payload: ArrayBuffer): Datagram[] {
+  // Where the bytes of the first datagram begin, the table ends.
+  const tableBytes = cell(new Float64Array(payload, 0, 1), 0);
+  const table = new Float64Array(payload, 0, tableBytes / Float64Array.BYTES_PER_ELEMENT);
   const datagrams: Datagram[] = [];
   for (let at = 0; at < table.length; at += ROW_DOUBLES) {
     const flags = cell(table, at + 5);
@@ -224,6 +242,7 @@ function readBatch(payload: unknown, count: unknown): Datagram[] {
       flags,
       timestampMs: optionalCell(table, at + 6),
       hopLimit: optionalCell(table, at + 7),
+      receivedAt: instant(cell(table, at + 8)),
     });
   }
   return datagrams;

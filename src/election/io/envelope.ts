@@ -35,9 +35,10 @@ const NONCE_BYTES = 12;
 const SEALED = 0x10;
 const PLAIN = 0x20;
 
-export type PacketKind = 'data' | 'challenge' | 'echo' | 'stream';
+/** `routine` is data with which the receiver may take its time: it shows without any decryption. */
+export type PacketKind = 'data' | 'challenge' | 'echo' | 'stream' | 'routine';
 /** In the low half of the first byte; append only. */
-const KINDS: readonly PacketKind[] = ['data', 'challenge', 'echo', 'stream'];
+const KINDS: readonly PacketKind[] = ['data', 'challenge', 'echo', 'stream', 'routine'];
 
 /** Why bytes of the network change nothing. */
 export type Refusal =
@@ -90,9 +91,14 @@ export class Envelope {
     return this.#sealed ? TAG_BYTES : 0;
   }
 
+  /** With which every packet of that kind begins. */
+  firstByte(kind: PacketKind): number {
+    return (this.#sealed ? SEALED : PLAIN) | KINDS.indexOf(kind);
+  }
+
   /** Writes the header of a packet at the start of `out`, but for its check. */
   writeHeader(out: Buffer, kind: PacketKind, session: Buffer, number: number): void {
-    out[0] = (this.#sealed ? SEALED : PLAIN) | KINDS.indexOf(kind);
+    out[0] = this.firstByte(kind);
     out.writeUIntBE(this.#labelHash, 1, 3);
     session.copy(out, SESSION_AT);
     out.writeUInt32BE(number, NUMBER_AT);

@@ -40,6 +40,11 @@ export class Listeners<Socket> {
     return this.#slots.get(ip)?.socket;
   }
 
+  /** Those that are there now. */
+  *open(): Iterable<readonly [Ip, Socket]> {
+    for (const { ip, socket } of this.#slots.values()) if (socket !== undefined) yield [ip, socket];
+  }
+
   /** Those of the given addresses that are there, at once. Rejects with an LbdError when the port cannot be had. */
   async start(addresses: Iterable<Ip>): Promise<void> {
     for (const ip of addresses) {

@@ -88,8 +88,8 @@ export class Sealer<Context> {
   }
 
   /** The packet for a message. */
-  seal(body: Uint8Array): Uint8Array {
-    return this.#seal('data', body);
+  seal(body: Uint8Array, kind: 'data' | 'routine' = 'data'): Uint8Array {
+    return this.#seal(kind, body);
   }
 
   /** What a packet is; `context` comes back with its message when that has to wait. Never throws. */
@@ -111,7 +111,7 @@ export class Sealer<Context> {
     if (plain.length < TIME_BYTES) return REFUSED.size;
     const sentAtMs = plain.readUInt32BE(0);
     const body = plain.subarray(TIME_BYTES);
-    if (kind === 'data') return this.#openData(id, number, sentAtMs, { body, context });
+    if (kind === 'data' || kind === 'routine') return this.#openData(id, number, sentAtMs, { body, context });
     if (kind === 'challenge') return this.#answer(challengeKey(id, number), body);
     if (body.length !== ECHO_BYTES) return REFUSED.size;
     const held = this.#sessions.prove(id, number, sentAtMs, body, this.#nowMs());

@@ -1,5 +1,6 @@
 import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
+import type { Instant } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { decodeMessage, encodeMessage } from '../codec.ts';
 import type { Effect } from '../effects.ts';
@@ -13,7 +14,7 @@ import { Links } from './links.ts';
 import type { StreamFailure } from './sealed-stream.ts';
 import { Sealer } from './sealer.ts';
 import { SourceFilter } from './source-filter.ts';
-import { UdpSockets } from './udp-sockets.ts';
+import { type PacketSource, UdpSockets } from './udp-sockets.ts';
 
 /** One line a reason in so long tells that packets are refused; the counters have them all. */
 const REFUSALS_LOGGED_EVERY_MS = 60_000;
@@ -31,13 +32,14 @@ export type TransportOptions = {
   /** This host's state, wanting a reply, at the time when an exchange begins. */
   readonly state: () => State;
   readonly hello: () => Hello;
-  readonly onMessage: (message: Message, arrival: Arrival) => void;
+  /** `at` is when it came: a little ago, for a routine one that was kept. */
+  readonly onMessage: (message: Message, arrival: Arrival, at: Instant) => void;
   /** The peer answered on a watch connection, under its own name. */
   readonly onWatchOpened: (peer: MemberName, segment: SegmentKey) => void;
   /** One that was asked for ended or could not be made; not after `watch-close`. */
   readonly onWatchClosed: (peer: MemberName, segment: SegmentKey, how: LinkEnd) => void;
   /** A clock that never goes back; default: the boot-time clock. */
-  readonly nowMs?: () => number;
+  readonly nowMs?: () => Instant;
 };
 
 /** How a message came. */
@@ -57,7 +59,12 @@ export type NetworkEffect = Extract<
 >;
 
 /** Where an authentic packet came from, while it waits for its session's proof. */
-type Origin = { readonly ip: Ip; readonly port: number; readonly localIp: Ip | undefined };
+type Origin = {
+  readonly ip: Ip;
+  readonly port: number;
+  readonly localIp: Ip | undefined;
+  readonly at: Instant;
+};
 
 /** Everything between the election and the network: sockets, sealing, source addresses, limits. Messages in, messages out. */
 export class Transport {
@@ -67,7 +74,7 @@ export class Transport {
   readonly #filter: SourceFilter;
   readonly #udp: UdpSockets;
   readonly #links: Links;
-  readonly #nowMs: () => number;
+  readonly #nowMs: () => Instant;
   #addresses: ReadonlyMap<SegmentKey, Ip> = new Map();
   #segmentOf: ReadonlyMap<Ip, SegmentKey> = new Map();
   readonly #refused = new Map<string, number>();
@@ -91,7 +98,7 @@ export class Transport {
       port,
       bind,
       logger,
-      onPacket: (packet, address, from, localIp) => this.#receive(packet, address, from, localIp),
+      onPacket: (packet, from) => this.#receive(packet, from),
     });
     this.#links = new Links({
       ...options,
@@ -131,10 +138,22 @@ export class Transport {
     this.#envelope.setKeys(keys);
   }
 
+  /** Whether routine packets wait for `takeKept()` from now on; one that is none brings them along. */
+  keepRoutine(keep: boolean): void {
+    this.#udp.keep(keep ? this.#envelope.firstByte('routine') : undefined);
+  }
+
+  /** Gives what waits to `onMessage`. */
+  takeKept(): void {
+    this.#udp.takeKept();
+  }
+
   perform(effect: NetworkEffect): void {
     switch (effect.kind) {
-      case 'send':
-        return this.#send(encodeMessage(effect.message), effect.to, this.#addressIn(effect.segment));
+      case 'send': {
+        const packet = this.#sealer.seal(encodeMessage(effect.message), effect.routine ? 'routine' : 'data');
+        return this.#sendPacket(packet, effect.to, this.#addressIn(effect.segment));
+      }
       case 'exchange':
         return this.#links.exchange(effect.with);
       case 'reply':
@@ -184,10 +203,6 @@ export class Transport {
     return segment === undefined ? undefined : this.#addresses.get(segment);
   }
 
-  #send(message: Uint8Array, to: Endpoint, from: Ip | undefined): void {
-    this.#sendPacket(this.#sealer.seal(message), to, from);
-  }
-
   #sendPacket(packet: Uint8Array, to: Endpoint, from: Ip | undefined): void {
     this.#sent++;
     this.#sentBytes += packet.length;
@@ -195,12 +210,12 @@ export class Transport {
     this.#udp.send(packet, to, from);
   }
 
-  #receive(packet: Buffer, address: string, port: number, localIp: Ip | undefined): void {
+  #receive(packet: Buffer, { address, port, localIp, at }: PacketSource): void {
     this.#received++;
     this.#receivedBytes += packet.length;
     // No message can carry the zone of a link-local address.
     if (address.includes('%') || !this.#filter.allows(address)) return this.#refuse('source', address);
-    const origin = { ip: address as Ip, port, localIp };
+    const origin = { ip: address as Ip, port, localIp, at };
     const opened = this.#sealer.open(packet, origin);
     switch (opened.kind) {
       case 'refused':
@@ -212,24 +227,25 @@ export class Transport {
         if (opened.answer !== undefined) this.#sendPacket(opened.answer, origin, localIp);
         return;
       case 'proven':
-        for (const { body, context } of opened.held) this.#deliver(body, context);
+        // What was held before the proof counts from now on.
+        for (const { body, context } of opened.held) this.#deliver(body, { ...context, at });
     }
   }
 
-  #deliver(body: Uint8Array, { ip, port, localIp }: Origin): void {
+  #deliver(body: Uint8Array, { ip, port, localIp, at }: Origin): void {
     const decoded = decodeMessage(body);
     if (!decoded.ok) return this.#refuse(`malformed-${decoded.error.code}`, ip);
     const segment = localIp === undefined ? undefined : this.#segmentOf.get(localIp);
-    this.#options.onMessage(decoded.value, { from: { ip, port }, segment, connection: undefined });
+    this.#options.onMessage(decoded.value, { from: { ip, port }, segment, connection: undefined }, at);
   }
 
   #deliverFromLink(message: Message, link: Link): void {
     const { localIp } = link;
-    this.#options.onMessage(message, {
-      from: { ip: link.remoteIp, port: this.#options.port },
-      segment: localIp === undefined ? undefined : this.#segmentOf.get(localIp),
-      connection: link.id,
-    });
+    const from = { ip: link.remoteIp, port: this.#options.port };
+    const segment = localIp === undefined ? undefined : this.#segmentOf.get(localIp);
+    // In the order in which all came.
+    this.takeKept();
+    this.#options.onMessage(message, { from, segment, connection: link.id }, this.#nowMs());
   }
 
   #refuse(why: StreamFailure | 'source' | `malformed-${string}`, address: string): void {

@@ -1,5 +1,6 @@
 import { familyOf, type Ip, ipFromBytes, ipToBytes } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
+import type { Instant } from '../../lib/time.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -37,8 +38,18 @@ export type UdpOptions = {
    * `address` is canonical, but for a link-local one, which has a zone; `localIp` is undefined for what came to a socket
    * that is bound to no address. The packet is valid until the call returns.
    */
-  readonly onPacket: (packet: Buffer, address: string, port: number, localIp: Ip | undefined) => void;
+  readonly onPacket: (packet: Buffer, from: PacketSource) => void;
 };
+
+export type PacketSource = {
+  readonly address: string;
+  readonly port: number;
+  readonly localIp: Ip | undefined;
+  /** When it was read. */
+  readonly at: Instant;
+};
+
+type Read = { readonly socket: RawSocket; readonly ip: Ip; readonly datagram: Datagram };
 
 /**
  * The datagram sockets of one port: those that the configuration wants, and one for each address in a segment, so that a
@@ -56,6 +67,7 @@ export class UdpSockets {
   readonly #sources = new Map<string | number, string>();
   #sendFailures = 0;
   #overflows = 0;
+  #keptByte: number | undefined;
 
   constructor(options: UdpOptions) {
     const { port, logger } = options;
@@ -104,6 +116,17 @@ export class UdpSockets {
     }
   }
 
+  /** Packets that begin with this byte wait for `takeKept()` from now on, or for another packet; undefined: none do. */
+  keep(firstByte: number | undefined): void {
+    this.#keptByte = firstByte;
+    for (const [, socket] of this.#listeners.open()) socket.keepDatagrams(firstByte);
+  }
+
+  /** Gives what waits to `onPacket`, by the time at which it was read. */
+  takeKept(): void {
+    this.#deliver([]);
+  }
+
   close(): void {
     this.#listeners.close();
   }
@@ -117,9 +140,8 @@ export class UdpSockets {
       socket.setOption(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
       socket.setOption(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
       socket.bind(sockaddrOf({ ip, port: this.#options.port }));
-      const localIp = EVERY_ADDRESS.includes(ip) ? undefined : ip;
       socket.startPolling({
-        onDatagrams: (datagrams) => this.#receive(socket, ip, localIp, datagrams),
+        onDatagrams: (datagrams) => this.#deliver(datagrams.map((datagram) => ({ socket, ip, datagram }))),
         onError: (error) => {
           if (error.stopped && this.#listeners.get(ip) === socket) this.#listeners.failed(ip, error);
         },
@@ -127,6 +149,7 @@ export class UdpSockets {
           throw thrown;
         },
       });
+      socket.keepDatagrams(this.#keptByte);
       return socket;
     } catch (thrown) {
       socket.close();
@@ -134,13 +157,27 @@ export class UdpSockets {
     }
   }
 
-  #receive(socket: RawSocket, ip: Ip, localIp: Ip | undefined, datagrams: readonly Datagram[]): void {
-    for (const { bytes, sender } of datagrams) {
+  /** What was just read, after what has waited on any socket and came before it. */
+  #deliver(read: Read[]): void {
+    let sockets = read.length === 0 ? 0 : 1;
+    for (const [ip, socket] of this.#listeners.open()) {
+      const kept = socket.takeDatagrams();
+      if (kept.length === 0) continue;
+      sockets += 1;
+      for (const datagram of kept) read.push({ socket, ip, datagram });
+    }
+    if (sockets > 1) read.sort((left, right) => left.datagram.receivedAt - right.datagram.receivedAt);
+    for (const { socket, ip, datagram } of read) {
       // What is told of one packet may close the socket.
-      if (this.#listeners.get(ip) !== socket) return;
-      const port = ((sender[PORT_AT] ?? 0) << 8) | (sender[PORT_AT + 1] ?? 0);
+      if (this.#listeners.get(ip) !== socket) continue;
+      const { bytes, sender, receivedAt } = datagram;
       const packet = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-      this.#options.onPacket(packet, this.#source(sender), port, localIp);
+      this.#options.onPacket(packet, {
+        address: this.#source(sender),
+        port: ((sender[PORT_AT] ?? 0) << 8) | (sender[PORT_AT + 1] ?? 0),
+        localIp: EVERY_ADDRESS.includes(ip) ? undefined : ip,
+        at: receivedAt,
+      });
     }
   }
 

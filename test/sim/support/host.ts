@@ -262,12 +262,19 @@ export class SimHost {
   }
 
   /** A message arrives: the process gets it when it runs. */
-  take(message: Message, from: SimHost, link: Link, connection: number | undefined, sentAt: number): void {
+  take(
+    message: Message,
+    from: SimHost,
+    link: Link,
+    connection: number | undefined,
+    sentAt: number,
+    isRoutine = false,
+  ): void {
     if (this.isRunning) {
       this.world.invariants.heard(this, from, sentAt, link);
-      this.process?.message(message, from, link, connection);
+      this.process?.message(message, from, link, connection, isRoutine);
     } else if (this.#power === 'on')
-      this.#packetToProcess(() => this.take(message, from, link, connection, sentAt));
+      this.#packetToProcess(() => this.take(message, from, link, connection, sentAt, isRoutine));
   }
 
   #wake(): void {

@@ -41,6 +41,8 @@ export type SimProcessOptions = {
 const TIMER_LATE_MS = 1.5;
 const DEFAULT_LIFETIME_MS = 30_000;
 const REPORTS_KEPT = 200;
+/** As many as the addon keeps for one socket. */
+const KEPT_LIMIT = 64;
 
 /** lbd on one host: the real cores, driven by the simulation as the daemon drives them. */
 export class SimProcess {
@@ -62,7 +64,9 @@ export class SimProcess {
   readonly #undelivered: LocalEvent[] = [];
   #localDeadline: Instant = NEVER;
   /** When the election last looked at the time. */
-  #steppedAt: number = Number.NEGATIVE_INFINITY;
+  #steppedAt: Instant;
+  /** Routine heartbeats that came while the watch was calm, which wait for the next step. */
+  #kept: { readonly event: ElectionEvent; readonly at: Instant }[] = [];
   #mayRenew = true;
 
   constructor(
@@ -74,6 +78,7 @@ export class SimProcess {
     this.#host = host;
     this.#options = options;
     this.startedAt = host.world.now;
+    this.#steppedAt = host.clock();
     this.#seeds = seeds.filter((seed) => seed !== host).map((seed) => endpointOf(seed));
     this.#random = seededRandom(Math.floor(host.world.random() * 2 ** 32));
     const lifetimeMs = options.lifetimeMs ?? DEFAULT_LIFETIME_MS;
@@ -119,9 +124,18 @@ export class SimProcess {
     this.#deliver(this.#entitlement.planned(desired, []));
   }
 
-  message(message: Message, from: SimHost, link: Link, connection: number | undefined): void {
+  message(
+    message: Message,
+    from: SimHost,
+    link: Link,
+    connection: number | undefined,
+    isRoutine: boolean,
+  ): void {
     const segment = this.#host.world.segments.includes(link) ? SEGMENTS[link] : undefined;
-    this.#step({ kind: 'message', message, from: from.endpointOn(link), segment, connection });
+    const event = { kind: 'message', message, from: from.endpointOn(link), segment, connection } as const;
+    if (isRoutine && this.election.watch.isCalm && this.#kept.length < KEPT_LIMIT)
+      this.#kept.push({ event, at: this.#host.clock() });
+    else this.#step(event);
   }
 
   /** The host's own NICs changed. */
@@ -160,9 +174,17 @@ export class SimProcess {
   // --- the election ---------------------------------------------------------------------------------------------
 
   #step(event: ElectionEvent): void {
-    const now = this.#host.clock();
-    this.#steppedAt = now;
-    const effects = this.election.step(event, now);
+    const kept = this.#kept;
+    if (kept.length > 0) {
+      this.#kept = [];
+      for (const { event, at } of kept) this.#stepAt(event, at);
+    }
+    this.#stepAt(event, this.#host.clock());
+  }
+
+  #stepAt(event: ElectionEvent, at: Instant): void {
+    if (at > this.#steppedAt) this.#steppedAt = at;
+    const effects = this.election.step(event, this.#steppedAt);
     if (effects.length > 0) this.#carryOut(effects);
     this.#arm();
   }
@@ -175,7 +197,7 @@ export class SimProcess {
       this.#deliver(this.#entitlement.grantsChanged());
     if (areRenewalsNews) this.#renewalsChanged(true);
     for (const effect of effects) {
-      if (effect.kind === 'send') this.#send(effect.to, effect.message);
+      if (effect.kind === 'send') this.#send(effect.to, effect.message, effect.routine === true);
       else if (effect.kind === 'report') this.#keep(effect.report);
       else if (effect.kind !== 'grants-changed' && effect.kind !== 'renewals-changed')
         this.#carryOutRare(effect);
@@ -223,7 +245,7 @@ export class SimProcess {
     }
   }
 
-  #send(to: Endpoint, message: Message): void {
+  #send(to: Endpoint, message: Message, isRoutine: boolean): void {
     const { world } = this.#host;
     const place = world.placeOf(to.ip);
     if (place === undefined) return;
@@ -231,7 +253,7 @@ export class SimProcess {
     const { host, link } = place;
     const sentAt = world.now;
     world.lanOf(link).send(from.portOn(link), host.portOn(link), () => {
-      host.take(message, from, link, undefined, sentAt);
+      host.take(message, from, link, undefined, sentAt, isRoutine);
     });
   }
 
@@ -243,7 +265,7 @@ export class SimProcess {
     const first = (): Message => this.election.state(true, this.#host.clock());
     const id = world.connections.connect(this.#host, peer, link, first, {
       onMessage: (message) => {
-        this.message(message, peer, link, undefined);
+        this.message(message, peer, link, undefined, false);
         world.connections.close(id);
       },
       onClosed: () => {},
@@ -264,7 +286,7 @@ export class SimProcess {
     const hello = (): Message => ({ kind: 'hello', from, incarnation });
     const id = world.connections.connect(this.#host, other, link, hello, {
       onOpened: () => this.#step({ kind: 'watch-opened', peer, segment }),
-      onMessage: (message) => this.message(message, other, link, id),
+      onMessage: (message) => this.message(message, other, link, id, false),
       onClosed: (how) => {
         if (this.#watches.get(key) === id) this.#watches.delete(key);
         this.#step({ kind: 'watch-closed', peer, segment, how });

@@ -14,6 +14,7 @@ import type { Endpoint, MemberName, Segment, SegmentKey } from '../../../src/ele
 import type { Mac } from '../../../src/iface/types.ts';
 import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
+import type { Instant } from '../../../src/lib/time.ts';
 import { waitFor } from '../../support/wait.ts';
 
 const PORT = 20_000 + (process.pid % 20_000);
@@ -23,7 +24,7 @@ const BOB_IP = '127.0.0.12' as Ip;
 const SEGMENT = '127.9.0.0/24' as SegmentKey;
 
 type Event =
-  | { readonly kind: 'message'; readonly message: Message; readonly arrival: Arrival }
+  | { readonly kind: 'message'; readonly message: Message; readonly arrival: Arrival; readonly at: Instant }
   | { readonly kind: 'opened' | 'closed'; readonly peer: string; readonly how?: string };
 
 /** One host: a transport and everything that it told. */
@@ -46,7 +47,7 @@ class Host {
       logger: { ...SILENT_LOGGER, warn: (fields) => this.warnings.push(fields) },
       state: () => stateOf(this.name, true),
       hello: () => helloOf(this.name),
-      onMessage: (message, arrival) => this.events.push({ kind: 'message', message, arrival }),
+      onMessage: (message, arrival, at) => this.events.push({ kind: 'message', message, arrival, at }),
       onWatchOpened: (peer) => this.events.push({ kind: 'opened', peer }),
       onWatchClosed: (peer, _segment, how) => this.events.push({ kind: 'closed', peer, how }),
       ...options,
@@ -102,6 +103,24 @@ function helloOf(from: MemberName): Hello {
 
 function nack(from: Host, seq: number): Message {
   return { kind: 'nack', from: from.name, seq };
+}
+
+function heartbeat(from: Host, seq: number): Message {
+  return {
+    kind: 'heartbeat',
+    from: from.name,
+    incarnation: 7,
+    segment: SEGMENT,
+    seq,
+    ackSeq: 0,
+    gapMs: 50,
+    urgent: false,
+    isolated: false,
+    claimsMatch: true,
+    ownDigest: 1,
+    tableDigest: 2,
+    leaseLeftMs: undefined,
+  };
 }
 
 function segment(ip: Ip): Segment {
@@ -167,6 +186,42 @@ test('send with a segment whose address is not there yet leaves from another, an
   const { arrival } = await bob.message('nack');
   assert.equal(arrival.from.ip, ALICE_IP);
   assert.equal(alice.transport.counters().sendFailures, 0);
+});
+
+test('routine packets that are kept come with the next packet, in the order in which they came, or when taken', async () => {
+  const { alice, bob } = await both();
+  const seen: (readonly [number, number])[] = [];
+  const beat = (seq: number): void => {
+    const message = heartbeat(alice, seq);
+    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
+  };
+  const ended = (count: number): Promise<boolean> =>
+    waitFor(() => bob.events.length >= count, { describe: `${count} messages at bob` });
+  // The first one shows that the session lives.
+  alice.send(nack(alice, 1), bob);
+  await bob.message('nack');
+  bob.transport.keepRoutine(true);
+  beat(2);
+  beat(3);
+  for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(bob.events.length, 1);
+  bob.transport.takeKept();
+  beat(4);
+  alice.send(nack(alice, 5), bob);
+  await ended(5);
+  bob.transport.keepRoutine(false);
+  beat(6);
+  await ended(6);
+  for (const event of bob.events)
+    if (event.kind === 'message' && 'seq' in event.message) seen.push([event.message.seq, event.at]);
+  assert.deepEqual(
+    seen.map(([seq]) => seq),
+    [1, 2, 3, 4, 5, 6],
+  );
+  assert.deepEqual(
+    seen,
+    seen.toSorted(([, left], [, right]) => left - right),
+  );
 });
 
 test('exchange sends the state, and gives the reply as a message', async () => {

@@ -207,14 +207,16 @@ describe('errors of system calls', () => {
     });
   });
 
-  it('watchWritable() without startPolling() is refused', () => {
+  it('watchWritable() and keepDatagrams() without startPolling() are refused', () => {
     const { sender, close } = unixPair();
-    assertSystemError(() => sender.watchWritable(), {
-      code: 'ENOTCONN',
-      errno: -107,
-      syscall: 'poll',
-      args: 'AF_UNIX, SOCK_DGRAM',
-    });
+    for (const call of [() => sender.watchWritable(), () => sender.keepDatagrams(1)]) {
+      assertSystemError(call, {
+        code: 'ENOTCONN',
+        errno: -107,
+        syscall: 'poll',
+        args: 'AF_UNIX, SOCK_DGRAM',
+      });
+    }
     close();
   });
 });

@@ -17,7 +17,7 @@ import {
 import { parseSockaddrNetlink, sockaddrInet6, sockaddrNetlink } from '../../../src/sys/sockaddr.ts';
 import { type Datagram, RawSocket } from '../../../src/sys/socket.ts';
 import { isSystemError, type SystemError } from '../../../src/sys/system-error.ts';
-import { native, nextLoopRound, receive, unixPair } from './support.ts';
+import { listener, native, nextLoopRound, receive, unixPair } from './support.ts';
 
 const LOOPBACK = Uint8Array.of(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1);
 /** linux/netlink.h: a family in which unprivileged processes may send to groups. */
@@ -35,6 +35,11 @@ function messageTypes(bytes: Uint8Array): number[] {
     types.push(view.getUint16(at + 4, true));
   }
   return types;
+}
+
+/** Long enough for what was sent to be read. */
+async function loopRounds(): Promise<void> {
+  for (let round = 0; round < 3; round++) await nextLoopRound();
 }
 
 describe('receiving', () => {
@@ -236,6 +241,86 @@ describe('receiving', () => {
       const [datagram] = await receive(receiver, 1);
       assert.deepEqual(datagram?.bytes, Uint8Array.of(round));
     }
+    close();
+  });
+
+  it('datagrams that begin with the kept byte wait, until they are taken or another one comes', async () => {
+    const { receiver, sender, close } = unixPair();
+    const delivered: (readonly number[])[] = [];
+    receiver.startPolling(
+      listener({ onDatagrams: (datagrams) => delivered.push(datagrams.map(({ bytes }) => bytes[1] ?? 0)) }),
+    );
+    receiver.keepDatagrams(0x14);
+    const beforeMs = native.bootTimeMs();
+    sender.send(Uint8Array.of(0x14, 1));
+    sender.send(Uint8Array.of(0x14, 2));
+    await loopRounds();
+    assert.deepEqual(delivered, []);
+    const readByMs = native.bootTimeMs();
+    const taken = receiver.takeDatagrams();
+    assert.deepEqual(
+      taken.map(({ bytes }) => [...bytes]),
+      [
+        [0x14, 1],
+        [0x14, 2],
+      ],
+    );
+    for (const { receivedAt } of taken) assert.ok(receivedAt >= beforeMs && receivedAt <= readByMs);
+    assert.deepEqual(receiver.takeDatagrams(), []);
+
+    sender.send(Uint8Array.of(0x14, 3));
+    await loopRounds();
+    sender.send(Uint8Array.of(0x14, 4));
+    sender.send(Uint8Array.of(0x15, 5));
+    await loopRounds();
+    assert.deepEqual(delivered, [[3, 4, 5]]);
+    assert.deepEqual(receiver.takeDatagrams(), []);
+
+    receiver.keepDatagrams(undefined);
+    sender.send(Uint8Array.of(0x14, 6));
+    await loopRounds();
+    assert.deepEqual(delivered.slice(1), [[6]]);
+    close();
+  });
+
+  it('a socket keeps no more than 64 datagrams, none that is large, and an empty one neither', async () => {
+    const { receiver, sender, close } = unixPair();
+    let delivered = 0;
+    receiver.startPolling(
+      listener({
+        onDatagrams: (datagrams) => {
+          delivered += datagrams.length;
+        },
+      }),
+    );
+    receiver.keepDatagrams(7);
+    // An unconnected queue of unix datagrams holds few at a time (net.unix.max_dgram_qlen).
+    for (let sent = 0; sent < 64; sent++) {
+      sender.send(Uint8Array.of(7, sent));
+      await loopRounds();
+    }
+    assert.equal(delivered, 0);
+    sender.send(Uint8Array.of(7, 64));
+    await loopRounds();
+    assert.equal(delivered, 65);
+    sender.send(new Uint8Array(20_000).fill(7));
+    await loopRounds();
+    assert.equal(delivered, 66);
+    sender.send(new Uint8Array(0));
+    await loopRounds();
+    assert.equal(delivered, 67);
+    close();
+  });
+
+  it('what a socket keeps is gone with the polling', async () => {
+    const { receiver, sender, close } = unixPair();
+    receiver.startPolling(listener({ onDatagrams: () => assert.fail('it was to be kept') }));
+    receiver.keepDatagrams(7);
+    sender.send(Uint8Array.of(7));
+    await loopRounds();
+    receiver.stopPolling();
+    assert.deepEqual(receiver.takeDatagrams(), []);
+    await nextLoopRound();
     close();
   });
 
