@@ -53,8 +53,11 @@ export class Asking {
       edge.urgentAt = now;
     }
     this.#beats.send(member.to, this.#key, message);
-    if (now >= edge.tcpUntil || edge.connection !== 'open') return;
-    this.#beats.push({ kind: 'watch-send', peer: member.name, segment: this.#key, message });
+    // Only who hears no UDP asks for more over TCP: two that both hear it would keep each other at that for ever.
+    const asksForTcp = urgent && edge.udpLost;
+    if ((now >= edge.tcpUntil && !asksForTcp) || edge.connection !== 'open') return;
+    const copy = urgent && !asksForTcp ? { ...message, urgent: false } : message;
+    this.#beats.push({ kind: 'watch-send', peer: member.name, segment: this.#key, message: copy });
   }
 
   sendAll(edges: readonly Edge[], urgent: boolean, now: Instant): void {

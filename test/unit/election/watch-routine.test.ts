@@ -64,3 +64,22 @@ test('Watch.isCalm not while this host asks whether its claims still stand', () 
   assert.ok(host.watch.isCalm && host.watch.doubt(DATA, network.clock(host)));
   assert.equal(host.watch.isCalm, false);
 });
+
+test('Watch goes back to UDP alone some seconds after it is heard again', () => {
+  const network = new Network({ hosts: 3, seed: 7 });
+  let overTcp = 0;
+  network.run(2_000);
+  network.passes = ({ tcp }) => tcp;
+  network.run(1_000);
+  assert.deepEqual(network.of('verdict'), []);
+  network.passes = ({ tcp }) => {
+    if (tcp) overTcp += 1;
+    return true;
+  };
+  network.run(500);
+  assert.ok(overTcp > 0, 'while UDP was blocked, heartbeats went over TCP');
+  network.run(6_000);
+  overTcp = 0;
+  network.run(7_000);
+  assert.equal(overTcp, 0);
+});
