@@ -92,7 +92,6 @@ export class VirtualService {
   }: VirtualPlan): readonly DesiredAddress[] {
     const election = this.#options.election();
     const now = bootTimeMs();
-    if (election !== undefined && this.#memberCount === undefined) this.#learnPast(election, now);
     const unsure = this.#unsure(election, now);
     this.#wentBy = this.#textOf(election, unsure);
     this.#places.update(this.#options.host(), otherSubnets(election), now);
@@ -184,9 +183,12 @@ export class VirtualService {
   }
 
   #unsure(election: Election | undefined, now: Instant): Readonly<Record<Family, string | undefined>> {
+    if (election !== undefined && this.#memberCount === undefined) this.#learnPast(election, now);
+    const gossips = this.#options.config.gossip !== undefined;
     const facts = {
       host: this.#options.host(),
-      isSettled: election?.ownership.inspect().settling.isSettled ?? true,
+      // Until there is an election, nothing of it is known.
+      isSettled: election?.ownership.inspect().settling.isSettled ?? !gossips,
       memberCount: this.#memberCount ?? 1,
       hasCompany: election !== undefined && this.#hasCompany(election),
     };

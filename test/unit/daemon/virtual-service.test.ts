@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import type { Config } from '../../../src/config/types.ts';
 import { VirtualService } from '../../../src/daemon/virtual-service.ts';
+import type { Election } from '../../../src/election/election.ts';
 import type { Ownership } from '../../../src/iface/io/ownership.ts';
 import type { Rtnetlink } from '../../../src/iface/io/rtnetlink.ts';
 import { EMPTY_HOST, type HostView, type Nic } from '../../../src/iface/nic-selection.ts';
@@ -18,7 +19,6 @@ import { prefix } from '../iface/virtual-kernel.ts';
 import { pool } from '../ipam/fixtures.ts';
 
 const IP = '203.0.113.1' as Ip;
-const DESIRED = [{ ip: IP, services: ['default/web'] }];
 
 function nic(ifIndex: number, name: string, subnets: readonly string[]): Nic {
   const mac = `02:00:00:00:00:0${ifIndex}` as Mac;
@@ -36,17 +36,18 @@ function hostOf(...nics: readonly Nic[]): HostView {
 }
 
 /** The service on a host without gossip whose kernel does nothing, and what it wrote into its state directory. */
-function setUp(t: { after(done: () => void): void }, record: unknown) {
+function setUp(t: { after(done: () => void): void }, record?: unknown, gossips = false) {
   const directory = mkdtempSync(join(tmpdir(), 'lbd-virtual-'));
   const file = join(directory, 'subnets.json');
   if (record !== undefined) writeFileSync(file, JSON.stringify(record));
   const counts = { changes: 0 };
-  const shown = { host: hostOf(nic(2, 'eth0', ['10.0.0.0/24'])) };
+  const shown = { host: hostOf(nic(2, 'eth0', ['10.0.0.0/24'])), election: undefined as unknown };
   const config = {
     virtual: { interface: 'kube-lb0', type: 'auto', routes: undefined },
     pools: [pool('a', ['203.0.113.0/24'])],
     state: { directory },
     host: { name: 'h1', node: 'n1' },
+    gossip: gossips ? {} : undefined,
   };
   const observed = new ObservedState();
   const service = new VirtualService({
@@ -60,7 +61,7 @@ function setUp(t: { after(done: () => void): void }, record: unknown) {
       removed() {},
     } as unknown as Ownership,
     host: () => shown.host,
-    election: () => undefined,
+    election: () => shown.election as Election | undefined,
     logger: SILENT_LOGGER,
     onChange: () => {
       counts.changes += 1;
@@ -70,10 +71,12 @@ function setUp(t: { after(done: () => void): void }, record: unknown) {
     service.close();
     rmSync(directory, { recursive: true, force: true });
   });
-  const isLocal = () => {
+  const isLocal = (ip: string = IP) => {
     const wanted = { addresses: new Map(), excludedNodes: new Set<string>(), fresh: true };
     const common = { node: 'n1', services: new Map(), endpointsSynced: true, isComplete: true };
-    return service.plan({ desired: DESIRED, wanted, ...common }).length === 1;
+    return (
+      service.plan({ desired: [{ ip: ip as Ip, services: ['default/web'] }], wanted, ...common }).length === 1
+    );
   };
   return { service, isLocal, counts, shown, file };
 }
@@ -88,7 +91,7 @@ test('what was local before a restart is so until its hour is over, and then tha
 });
 
 test('the subnets and NICs of this run are there for the next', async (t) => {
-  const { service, isLocal, file } = setUp(t, undefined);
+  const { service, isLocal, file } = setUp(t);
   assert.ok(!isLocal());
   service.nicsToGuard();
   await waitFor(() => readFileSync(file, 'utf8').includes('eth0'), { describe: 'the NIC in the record' });
@@ -113,4 +116,26 @@ test('nicsToGuard() has NICs of an earlier run for as long as they have no IPv4 
   const with1 = nic(3, 'eth1', ['192.0.2.0/24']);
   assert.deepEqual(guarded(eth0, with1), ['eth0'], 'with an address it is in use or not');
   assert.deepEqual(guarded(eth0, eth1), ['eth0']);
+});
+
+test('a host that gossips puts nothing on the link before its election knows, and heard, the others', async (t) => {
+  const { service, isLocal, counts, shown } = setUp(t, undefined, true);
+  const state = () => {
+    assert.ok(!isLocal());
+    const [status] = service.statuses();
+    return `${status?.state}: ${status?.reason}`;
+  };
+  const unknown = 'elsewhere: it is not known yet whether it is in a subnet of another host';
+  assert.equal(state(), unknown, 'there is no election yet');
+  const members = new Map<string, unknown>();
+  shown.election = {
+    ownership: { inspect: () => ({ settling: { isSettled: true } }) },
+    swim: { members: () => members, member: () => undefined },
+    persistent: () => ({ memberCount: 3, claims: [{ ip: '203.0.113.9', owner: 'h2', epoch: 1 }] }),
+  };
+  assert.equal(state(), unknown, 'nobody is heard, and there were others');
+  members.set('h2', { name: 'h2', state: 'alive', meta: { segments: [] } });
+  await waitFor(() => counts.changes > 0, { describe: 'the news of the other one' });
+  assert.match(state(), /^adding/);
+  assert.ok(isLocal('203.0.113.9'), 'somebody owned it');
 });
