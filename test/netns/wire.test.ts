@@ -257,6 +257,45 @@ test('hostile frames are counted by reason and harm nothing', OPTIONS, async (t)
   assert.ok((refused.truncated ?? 0) > 0 && (refused['bad-checksum'] ?? 0) > 0, JSON.stringify(refused));
 });
 
+test('frames of VLANs that the host does not have are nobody’s here', OPTIONS, async (t) => {
+  ip('link add nic0 type veth peer name peer0');
+  t.after(() => ip('link del nic0'));
+  ip(`link set nic0 address ${OUR_MAC} up`);
+  ip(`link set peer0 address ${THEIR_MAC} up`);
+  const { wire, heard } = open(t);
+  wire.watch(indexOf('nic0'), OUR_MAC);
+  const sender = new RawSocket(AF_PACKET, SOCK_RAW, 0);
+  t.after(() => sender.close());
+  sender.bind(sockaddrPacket(indexOf('peer0'), ETH_P_ARP));
+  const claim = (number: number) => [
+    encodeArpAnnouncement(THEIR_MAC, `192.0.2.${number}` as Ip, 'request'),
+    encodeNaAnnouncement(THEIR_MAC, `2001:db8::${number}` as Ip),
+  ];
+  for (const frame of claim(66)) {
+    const toUs = Uint8Array.from(frame);
+    toUs.set([2, 0, 0, 0, 0, 1]);
+    for (const each of [frame, toUs]) sender.send(tagged(each, 100));
+  }
+  for (const frame of claim(67)) sender.send(tagged(frame, 0));
+  for (const frame of claim(68)) sender.send(frame);
+  const expected = ['192.0.2.67', '2001:db8::67', '192.0.2.68', '2001:db8::68'].map(
+    (address) => `${THEIR_MAC} has ${address}`,
+  );
+  await waitFor(() => expected.every((each) => claims(heard).includes(each)), {
+    describe: 'what has a priority only, and what has no tag',
+  });
+  assert.deepEqual(
+    claims(heard).filter((each) => each.endsWith('66')),
+    [],
+  );
+});
+
+/** With a tag of IEEE 802.1Q for that VLAN, of priority 5. */
+function tagged(frame: Uint8Array, vlan: number): Uint8Array {
+  const tag = [0x81, 0x00, 0xa0 | (vlan >> 8), vlan & 0xff];
+  return Uint8Array.from([...frame.subarray(0, 12), ...tag, ...frame.subarray(12)]);
+}
+
 test('unwatch() inside onFrame ends the frames of that NIC', OPTIONS, async (t) => {
   const { nic } = await makeCable(t);
   const { wire: witness, heard } = open(t);

@@ -19,6 +19,8 @@ export const JUMP_EQUAL = 0x15;
 export const RETURN = 0x06;
 export const KEEP_ALL = 0xffff_ffff;
 export const DROP = 0;
+/** SKF_AD_OFF + SKF_AD_PKTTYPE as an address: for whom the kernel takes the frame, one of PACKET_*. */
+export const PACKET_TYPE = 0xffff_f000 + 4;
 
 /** The program as `RawSocket.attachFilter()` takes it. */
 export function assemble(program: readonly Instruction[]): Uint8Array {

@@ -8,6 +8,7 @@ import {
   ETH_P_IPV6,
   IPPROTO_ICMPV6,
   PACKET_IGNORE_OUTGOING,
+  PACKET_OTHERHOST,
   SO_RCVBUF,
   SOCK_RAW,
   SOL_PACKET,
@@ -19,7 +20,16 @@ import { isSystemError } from '../../sys/system-error.ts';
 import { type ArpMessage, type ArpProblem, decodeArp } from '../arp-codec.ts';
 import { decodeNd, type NdMessage, type NdProblem } from '../nd-codec.ts';
 import type { IfIndex, Mac } from '../types.ts';
-import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, RETURN } from './bpf.ts';
+import {
+  assemble,
+  DROP,
+  type Instruction,
+  JUMP_EQUAL,
+  KEEP_ALL,
+  LOAD_BYTE,
+  PACKET_TYPE,
+  RETURN,
+} from './bpf.ts';
 
 /**
  * ARP and neighbour discovery on the wire of the NICs that carry local addresses: packet sockets, two for each NIC.
@@ -164,7 +174,7 @@ export class Wire {
     try {
       socket.setOption(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
       socket.setOption(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
-      if (protocol.name === 'nd') socket.attachFilter(NEIGHBOR_DISCOVERY_FILTER);
+      socket.attachFilter(protocol.name === 'nd' ? NEIGHBOR_DISCOVERY_FILTER : ARP_FILTER);
       socket.bind(sockaddrPacket(watched.ifIndex, protocol.etherType));
       socket.startPolling(
         {
@@ -245,8 +255,22 @@ function boundIndex(socket: RawSocket): number {
   return new DataView(address.buffer, address.byteOffset).getInt32(4, true);
 }
 
+/**
+ * Frames of VLANs that the host does not have come in on the NIC of the trunk, and by then the kernel has taken the tag
+ * off: only that they are others' tells (__netif_receive_skb_core in net/core/dev.c). arp_rcv() and ip6_rcv_core() drop
+ * them as well. Those of VLANs that the host has are their interfaces'.
+ */
+const NOT_OTHERS: readonly Instruction[] = [
+  [LOAD_BYTE, 0, 0, PACKET_TYPE],
+  [JUMP_EQUAL, 0, 1, PACKET_OTHERHOST],
+  [RETURN, 0, 0, DROP],
+];
+
+const ARP_FILTER = assemble([...NOT_OTHERS, [RETURN, 0, 0, KEEP_ALL]]);
+
 /** IPv6 whose next header is ICMPv6 and whose ICMPv6 type is 135 or 136. Frames start at the Ethernet header. */
 const NEIGHBOR_DISCOVERY_FILTER = assemble([
+  ...NOT_OTHERS,
   [LOAD_BYTE, 0, 0, 14 + 6],
   [JUMP_EQUAL, 0, 4, IPPROTO_ICMPV6],
   [LOAD_BYTE, 0, 0, 14 + 40],
