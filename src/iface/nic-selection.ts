@@ -12,7 +12,7 @@ import {
 } from '../lib/ip.ts';
 import { HostSubnets } from './host-subnets.ts';
 import { isLinkUp } from './link-damping.ts';
-import { type NicRule, type NicRules, nicMatcher } from './nic-rules.ts';
+import { type Candidate, type NicRule, type NicRules, nicMatcher } from './nic-rules.ts';
 import {
   type IfIndex,
   type KernelAddress,
@@ -40,6 +40,8 @@ const KUBE_IPVS_DEVICE = 'kube-ipvs0';
 export type Nic = {
   readonly ifIndex: IfIndex;
   readonly name: string;
+  /** Under which it was selected before it was renamed: what is configured for that name is for this NIC. */
+  readonly formerName?: string;
   readonly mac: Mac;
   /** Administratively up and with carrier. */
   readonly up: boolean;
@@ -144,6 +146,7 @@ export function viewHost(
     }
     const up = isLinkUp(link);
     const displaced = subnets.displaced(link.index);
+    const formerName = formerNames.get(link.index);
     nics.push({
       ifIndex: link.index,
       name: link.name,
@@ -151,11 +154,11 @@ export function viewHost(
       up,
       subnets: subnets.of(link.index),
       ...(displaced.length === 0 ? {} : { displaced }),
+      ...(formerName === undefined || formerName === link.name ? {} : { formerName }),
     });
   }
   nics.sort((left, right) => left.ifIndex - right.ifIndex);
-  const selectBy = (interfaces: readonly NicRule[]) =>
-    selectedBy(interfaces, nics, facts.routes, formerNames);
+  const selectBy = (interfaces: readonly NicRule[]) => selectedBy(interfaces, nics, facts.routes);
   const selected = selectBy(rules.interfaces);
   const pools = (rules.pools ?? [])
     .filter(({ interfaces }) => interfaces.length > 0)
@@ -199,18 +202,20 @@ function unusableReason(link: Link, links: ReadonlyMap<IfIndex, Link>): string |
   return link.type !== ARPHRD_ETHER || (link.flags & IFF_LOOPBACK) !== 0 ? 'it is not Ethernet' : undefined;
 }
 
+/** As rules see it. */
+export function candidateOf({ name, formerName, subnets }: Nic): Candidate {
+  return { names: formerName === undefined ? [name] : [name, formerName], subnets };
+}
+
 function selectedBy(
   rules: readonly NicRule[],
   nics: readonly Nic[],
   routes: readonly KernelRoute[],
-  formerNames: ReadonlyMap<IfIndex, string>,
 ): Selected {
   if (rules.length === 0)
     return { v4: withDefaultRoute('v4', nics, routes), v6: withDefaultRoute('v6', nics, routes) };
   const matches = nicMatcher(rules);
-  const named = nics.filter(({ ifIndex, name, subnets }) => {
-    return matches({ names: [name, formerNames.get(ifIndex) ?? name], subnets });
-  });
+  const named = nics.filter((nic) => matches(candidateOf(nic)));
   const selected = new Set(named.map(({ ifIndex }) => ifIndex));
   return { v4: selected, v6: selected };
 }

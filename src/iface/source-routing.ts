@@ -1,7 +1,7 @@
 import { type Family, familyOf, formatPrefix, type Ip, type Prefix } from '../lib/ip.ts';
 import { RT_TABLE_MAIN } from './netlink-constants.ts';
-import { type Candidate, nicMatcher } from './nic-rules.ts';
-import type { HostView, Nic } from './nic-selection.ts';
+import { nicMatcher } from './nic-rules.ts';
+import { candidateOf, type HostView, type Nic } from './nic-selection.ts';
 import { type IfIndex, type KernelRoute, type KernelRule, LBD_PROTOCOL } from './types.ts';
 
 /**
@@ -65,8 +65,7 @@ export function sourceRouting(
 ): readonly SourceRoutingStatus[] {
   const matchers = settings.map((each) => ({ each, matches: nicMatcher([each.name]) }));
   return host.nics.flatMap((nic) => {
-    const candidate: Candidate = { names: [nic.name], subnets: nic.subnets };
-    const own = matchers.find(({ matches }) => matches(candidate))?.each;
+    const own = matchers.find(({ matches }) => matches(candidateOf(nic)))?.each;
     if (own === undefined || !nic.up) return [];
     return (['v4', 'v6'] as const).flatMap((family) => {
       const subnets = nic.subnets.filter(({ network }) => familyOf(network) === family);

@@ -122,6 +122,17 @@ describe('a host with two NICs', { skip: SKIP }, () => {
       describe: 'the route to be there again',
     });
 
+    // The NIC gets another name: what is configured for the old one stays.
+    const renaming = ['link set eth1 down', 'link set eth1 name lan1', 'link set lan1 up'];
+    await host.ipBatch(renaming);
+    await lbd.waitForStatus((status) => addressOf(status, VIP)?.interface === 'lan1', {
+      describe: 'the address on lan1',
+    });
+    await waitFor(async () => (await pings()) === 0, { describe: 'an answer by lan1' });
+    assert.match(await ip('route', 'get', client.ip, 'from', VIP), /via 10\.77\.1\.1 dev lan1/);
+    await host.ipBatch(['link set lan1 down', 'link set lan1 name eth1', 'link set eth1 up']);
+    await waitFor(async () => (await pings()) === 0, { describe: 'an answer by eth1' });
+
     // The NIC goes and comes back: its routes went without a word.
     await host.linkDown('eth1');
     await waitFor(async () => (await rules()).length === 0, {

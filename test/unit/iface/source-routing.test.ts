@@ -11,7 +11,7 @@ import {
   unknownGatewayText,
   wantedSourceRoutes,
 } from '../../../src/iface/source-routing.ts';
-import type { KernelRoute, Link } from '../../../src/iface/types.ts';
+import type { IfIndex, KernelRoute, Link } from '../../../src/iface/types.ts';
 import { formatPrefix, type Ip } from '../../../src/lib/ip.ts';
 import { defaultRoute, ETH0, ETH1, kernelAddress, link } from '../../support/fake-host.ts';
 
@@ -22,6 +22,7 @@ function states(
   routes: readonly KernelRoute[],
   settings: Parameters<typeof sourceRouting>[0] = SETTINGS,
   eth1: Partial<Link> = {},
+  formerNames: ReadonlyMap<IfIndex, string> = new Map(),
 ) {
   const links = [link(ETH0, 'eth0'), link(ETH1, 'eth1', eth1)];
   const addresses = [
@@ -29,7 +30,7 @@ function states(
     kernelAddress(ETH1, '10.1.0.2' as Ip, 24, undefined, Number.POSITIVE_INFINITY),
     kernelAddress(ETH1, '2001:db8::2' as Ip, 64, undefined, Number.POSITIVE_INFINITY),
   ];
-  const host = viewHost({ links, addresses, routes }, { interfaces: ['eth*'] }, hasLbdTag);
+  const host = viewHost({ links, addresses, routes }, { interfaces: ['eth*'] }, hasLbdTag, formerNames);
   return sourceRouting(settings, host, routes);
 }
 
@@ -65,6 +66,14 @@ test('without a gateway nothing is done, and the text says what to write', () =>
       .map(({ gateway }) => gateway),
     ['10.1.0.254', 'fe80::1'],
   );
+});
+
+test('a NIC that was renamed while lbd runs keeps what is configured for its former name', () => {
+  const known = states([VIA_ETH1]);
+  const renamed = states([VIA_ETH1], SETTINGS, { name: 'lan1' }, new Map([[ETH1, 'eth1']]));
+  assert.deepEqual(wantedSourceRoutes(renamed), wantedSourceRoutes(known));
+  assert.equal(renamed[0]?.interface, 'lan1');
+  assert.deepEqual(states([VIA_ETH1], SETTINGS, { name: 'lan1' }), []);
 });
 
 test('a NIC that is down, or not configured, has none', () => {
