@@ -358,6 +358,7 @@ export class Daemon {
       pools: this.#pools,
       addresses: this.#addresses(),
       virtualRepairs: this.#virtual.linkStatus().repairs,
+      sourceRoutingRepairs: this.#sourceRouting.repairs,
       sysctlDrifts: this.#sysctls.states().reduce((sum, { drifts }) => sum + drifts, 0),
       kubeProxy: this.#health?.counts(),
       netlink: this.#rtnetlink.counters(),

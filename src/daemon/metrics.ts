@@ -22,6 +22,7 @@ export type MetricSources = {
   readonly announcements: number;
   /** Of virtual addresses, their link and routes. */
   readonly virtualRepairs: number;
+  readonly sourceRoutingRepairs: number;
   /** Services that kube-proxy of this host is asked about, by what it said; undefined where it is not asked. */
   readonly kubeProxy: Readonly<Record<string, number>> | undefined;
   /** Sysctls that somebody else changed back. */
@@ -165,7 +166,7 @@ function poolMetrics({ pools }: MetricSources): readonly Metric[] {
 
 function addressMetrics(sources: MetricSources): readonly Metric[] {
   const { addresses, addressEvents, announcements, renewalAgeMs, lifetimeMs, netlink } = sources;
-  const { virtualRepairs, sysctlDrifts, kubeProxy } = sources;
+  const { virtualRepairs, sourceRoutingRepairs, sysctlDrifts, kubeProxy } = sources;
   const states = tally(addresses.map(({ state }) => state));
   // Always there, so that an alert on it needs no special case.
   for (const state of ['held', 'conflict', 'failed'] as const) states.set(state, states.get(state) ?? 0);
@@ -187,11 +188,12 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
     metrics(
       'counter',
       'lbd_repairs_total',
-      'What somebody else removed or changed and lbd put right: local addresses; virtual ones with their link and routes; sysctls.',
+      'What somebody else removed or changed and lbd put right: local addresses; virtual ones with their link and routes; rules and routes of source routing; sysctls.',
       'of',
       [
         ['local', addressEvents.get('repaired') ?? 0],
         ['virtual', virtualRepairs],
+        ['source-routing', sourceRoutingRepairs],
         ['sysctl', sysctlDrifts],
       ],
     ),

@@ -44,6 +44,7 @@ import {
   RTM_DELADDR,
   RTM_DELLINK,
   RTM_DELROUTE,
+  RTM_DELRULE,
   RTM_F_CLONED,
   RTM_NEWADDR,
   RTM_NEWLINK,
@@ -86,7 +87,7 @@ export type NetlinkMessage =
       readonly event: 'new' | 'del';
       readonly routes: readonly KernelRoute[];
     })
-  | (Header & { readonly kind: 'rule'; readonly rule: KernelRule })
+  | (Header & { readonly kind: 'rule'; readonly event: 'new' | 'del'; readonly rule: KernelRule })
   | (Header & { readonly kind: 'ack'; readonly status: NetlinkStatus })
   | (Header & { readonly kind: 'done'; readonly status: NetlinkStatus })
   | (Header & { readonly kind: 'overrun' });
@@ -153,7 +154,8 @@ function decodeBody(type: number, flags: number, header: Header, reader: ByteRea
     case RTM_DELROUTE:
       return decodeRoute(type === RTM_NEWROUTE ? 'new' : 'del', header, reader);
     case RTM_NEWRULE:
-      return decodeRule(header, reader);
+    case RTM_DELRULE:
+      return decodeRule(type === RTM_NEWRULE ? 'new' : 'del', header, reader);
     case NLMSG_ERROR:
       return decodeAck(flags, header, reader);
     case NLMSG_DONE:
@@ -360,7 +362,7 @@ function decodeRoute(event: 'new' | 'del', header: Header, reader: ByteReader): 
 }
 
 /** A rule that looks up a table by where a packet comes from; of others, what lbd's do not have makes them none of its. */
-function decodeRule(header: Header, reader: ByteReader): Body {
+function decodeRule(event: 'new' | 'del', header: Header, reader: ByteReader): Body {
   const family = reader.u8();
   const destinationLength = reader.u8();
   const length = reader.u8();
@@ -391,7 +393,7 @@ function decodeRule(header: Header, reader: ByteReader): Body {
   // Without suppression the kernel says 2^32 - 1.
   const suppressPrefixLength = suppressed === 0xffff_ffff ? undefined : suppressed;
   const rule = { priority, from: { network, length }, table, protocol, suppressPrefixLength };
-  return { ...header, kind: 'rule', rule };
+  return { ...header, kind: 'rule', event, rule };
 }
 
 type Hop = Pick<KernelRoute, 'gateway' | 'ifIndex'>;

@@ -122,6 +122,18 @@ describe('a host with two NICs', { skip: SKIP }, () => {
       describe: 'the route to be there again',
     });
 
+    const repaired = lbd.process.lines.filter(({ text }) => text.includes('source-routing.repaired'));
+    assert.match(
+      repaired[0]?.text ?? '',
+      /add the rule from 10\.77\.1\.0\/24.*"by":"(ip \(pid \d+\)|pid \d+)/,
+    );
+    // Somebody who takes it away again and again finds it there less and less often.
+    const war = `end=$(($(date +%s) + 2)); n=0
+      while [ $(date +%s) -lt $end ]; do ip rule del pref 10801 2>/dev/null && n=$((n + 1)); done; echo $n`;
+    const deletions = Number((await host.run(['sh', '-c', war])).stdout);
+    assert.ok(deletions >= 2 && deletions <= 8, `${deletions} in two seconds`);
+    await waitFor(async () => (await rules()).length === 2, { describe: 'the rule to be there after all' });
+
     // The NIC gets another name: what is configured for the old one stays.
     const renaming = ['link set eth1 down', 'link set eth1 name lan1', 'link set lan1 up'];
     await host.ipBatch(renaming);

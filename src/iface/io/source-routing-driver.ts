@@ -1,6 +1,10 @@
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
+import { type Instant, NEVER } from '../../lib/time.ts';
+import { bootTimeMs } from '../../sys/clock.ts';
+import { netlinkProcess } from '../../sys/netlink-process.ts';
 import type { HostView } from '../nic-selection.ts';
+import { RepairPace } from '../repair-pace.ts';
 import {
   type SourceRequest,
   type SourceRoutingSettings,
@@ -24,6 +28,8 @@ export type SourceRoutingDriverOptions = {
 /** The next look after one that failed, and after any that worked. */
 const RETRY_MS = 1_000;
 const COMPARE_MS = 60_000;
+/** Changes come in groups, and others' rules may change all the time. */
+const NOTICED_MS = 10;
 
 /** Keeps the rules and tables of source routing as they should be. Level-triggered; owns its sockets and its timer. */
 export class SourceRoutingDriver {
@@ -32,6 +38,14 @@ export class SourceRoutingDriver {
   /** As text, what the last look went by; undefined before the first. */
   #seen: string | undefined;
   #states: readonly SourceRoutingStatus[] = [];
+  /** What the kernel had all of, as text like `#seen`: what is missing of it since was changed by somebody else. */
+  #settled: string | undefined;
+  readonly #pace = new RepairPace();
+  #nextRepairAt: Instant = NEVER;
+  #repairs = 0;
+  /** Who took something of ours away, by netlink port. */
+  #remover: number | undefined;
+  #noticed: NodeJS.Timeout | undefined;
   #failure: string | undefined;
   #running: Promise<void> | undefined;
   #isDue = false;
@@ -57,6 +71,19 @@ export class SourceRoutingDriver {
     });
   }
 
+  /** How many rules and routes were put right after somebody else had changed them. */
+  get repairs(): number {
+    return this.#repairs;
+  }
+
+  #notice(remover: number | undefined): void {
+    this.#remover = remover ?? this.#remover;
+    this.#noticed ??= setTimeout(() => {
+      this.#noticed = undefined;
+      this.#look();
+    }, NOTICED_MS);
+  }
+
   /** What does not work as it is configured, for status. */
   problems(): readonly string[] {
     const unknown = this.#states.filter(({ gateway }) => gateway === undefined);
@@ -77,6 +104,7 @@ export class SourceRoutingDriver {
   close(): void {
     this.#isStopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#noticed);
     this.#kernel.close();
   }
 
@@ -96,7 +124,9 @@ export class SourceRoutingDriver {
     }
     if (this.#isStopped || this.#isLeaving) return;
     if (this.#states.length === 0 && this.#failure === undefined) return;
-    this.#timer = setTimeout(() => this.#look(), this.#failure === undefined ? COMPARE_MS : RETRY_MS);
+    const lookMs = this.#failure === undefined ? COMPARE_MS : RETRY_MS;
+    const repairMs = Math.max(1, Math.ceil(this.#nextRepairAt - bootTimeMs()));
+    this.#timer = setTimeout(() => this.#look(), Math.min(lookMs, repairMs));
   }
 
   /** Returns what could not be done first. */
@@ -104,22 +134,40 @@ export class SourceRoutingDriver {
     this.#states = this.#wanted();
     this.#seen = JSON.stringify(this.#states);
     try {
-      if (this.#states.length > 0) this.#kernel.subscribe(() => this.#look());
+      if (this.#states.length > 0) this.#kernel.subscribe((remover) => this.#notice(remover));
     } catch (error) {
       return `subscribe to rules: ${errorText(error)}`;
     }
     const present = await this.#kernel.read();
     if (!present.ok) return `read rules and routes: ${present.error}`;
     const requests = sourceRequests(wantedSourceRoutes(this.#states), present.value);
+    const isRepair = this.#settled === this.#seen && !this.#isLeaving;
+    const { due, nextAt } = isRepair
+      ? this.#pace.due(requests, describe, bootTimeMs())
+      : { due: requests, nextAt: NEVER };
+    this.#nextRepairAt = nextAt;
     let failure: string | undefined;
     const done: SourceRequest[] = [];
-    for (const request of requests) {
+    for (const request of due) {
       const failed = await this.#kernel.apply(request);
       if (failed === undefined) done.push(request);
       failure ??= failed;
     }
-    if (done.length > 0) this.#options.logger.info({ changes: done.map(describe) }, 'source-routing.changed');
+    this.#settled = failure === undefined ? this.#seen : undefined;
+    if (done.length > 0) this.#report(done, isRepair);
+    if (requests.length === 0) this.#remover = undefined;
     return failure;
+  }
+
+  #report(done: readonly SourceRequest[], isRepair: boolean): void {
+    const { logger } = this.#options;
+    const changes = done.map(describe);
+    if (!isRepair) return logger.info({ changes }, 'source-routing.changed');
+    this.#repairs += done.length;
+    for (const change of changes) this.#pace.count(change, bootTimeMs());
+    const by = this.#remover === undefined ? {} : { by: netlinkProcess(this.#remover) };
+    this.#remover = undefined;
+    logger.warn({ changes, ...by }, 'source-routing.repaired');
   }
 }
 

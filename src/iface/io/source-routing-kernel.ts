@@ -1,8 +1,8 @@
 import { errorText } from '../../lib/errors.ts';
 import { formatPrefix } from '../../lib/ip.ts';
 import { fail, ok, type Result } from '../../lib/result.ts';
-import type { RawSocket } from '../../sys/socket.ts';
-import type { NetlinkMessage } from '../netlink-codec.ts';
+import type { Datagram, RawSocket } from '../../sys/socket.ts';
+import { decodeDatagram, type NetlinkMessage } from '../netlink-codec.ts';
 import { errnoName, RT_TABLE_UNSPEC } from '../netlink-constants.ts';
 import { encodeDumpRoutes } from '../netlink-requests.ts';
 import { encodeDumpRules, encodeSourceRequest } from '../netlink-rule-requests.ts';
@@ -16,7 +16,7 @@ import {
 } from '../source-routing.ts';
 import { LBD_PROTOCOL } from '../types.ts';
 import { readDump } from './netlink-answers.ts';
-import { openRuleSocket } from './netlink-socket.ts';
+import { isFromKernel, openRuleSocket } from './netlink-socket.ts';
 import { RequestSocket } from './request-socket.ts';
 
 const FAMILIES = ['v4', 'v6'] as const;
@@ -28,13 +28,16 @@ export class SourceRoutingKernel {
   readonly #requests = new RequestSocket();
   #notifications: RawSocket | undefined;
 
-  /** Calls `onChange` when rules, or routes of lbd's protocol, changed, whoever did it. Throws `SystemError`. */
-  subscribe(onChange: () => void): void {
+  /**
+   * Calls `onChange` when rules, or routes of lbd's protocol, changed, whoever did it; with the netlink port of who took
+   * one of ours away, if the kernel tells. Throws `SystemError`.
+   */
+  subscribe(onChange: (askedBy?: number) => void): void {
     if (this.#notifications !== undefined) return;
     const socket = openRuleSocket(NOTIFICATION_BUFFER_BYTES, LBD_PROTOCOL);
     this.#notifications = socket;
     socket.startPolling({
-      onDatagrams: onChange,
+      onDatagrams: (datagrams) => onChange(removerOf(datagrams)),
       onError: (error) => {
         if (error.stopped) this.#notifications = undefined;
         onChange();
@@ -98,6 +101,18 @@ export class SourceRoutingKernel {
       return fail(errorText(error));
     }
   }
+}
+
+function removerOf(datagrams: readonly Datagram[]): number | undefined {
+  for (const datagram of datagrams) {
+    if (!isFromKernel(datagram)) continue;
+    for (const message of decodeDatagram(datagram.bytes).messages) {
+      if ((message.kind !== 'rule' && message.kind !== 'route') || message.event !== 'del') continue;
+      const isOwn = message.kind === 'rule' ? isOwnRule(message.rule) : message.routes.some(isOwnSourceRoute);
+      if (isOwn && message.portId !== 0) return message.portId;
+    }
+  }
+  return undefined;
 }
 
 function asOwn(route: Parameters<typeof isOwnSourceRoute>[0]): readonly SourceRoute[] {

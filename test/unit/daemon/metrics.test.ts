@@ -84,6 +84,7 @@ function sources(change: Partial<MetricSources> = {}): MetricSources {
     addressEvents: new Map([['held', 7]]),
     announcements: 21,
     virtualRepairs: 2,
+    sourceRoutingRepairs: 4,
     sysctlDrifts: 1,
     kubeProxy: { ready: 3, unready: 1 },
     netlink: {
