@@ -215,6 +215,7 @@ describe('a virtual address', { skip: SKIP }, () => {
     const faults: readonly (readonly [string, readonly string[]])[] = [
       ['its primary address deleted', ['addr', 'del', '203.0.113.1/24', 'dev', LINK]],
       ['all addresses flushed', ['addr', 'flush', 'dev', LINK]],
+      ['the route deleted', ['route', 'del', '203.0.113.0/24', 'dev', LINK]],
       ['the link down', ['link', 'set', LINK, 'down']],
       ['the link deleted', ['link', 'delete', LINK]],
       [
@@ -234,8 +235,13 @@ describe('a virtual address', { skip: SKIP }, () => {
       // No more than three repairs of the same within a second.
       await new Promise((resolve) => setTimeout(resolve, 400));
       const fromMs = labTimeMs();
+      const linesBefore = lbd.process.lines.length;
       await h1.run(['ip', ...args]);
-      await lbd.waitForLog('virtual.repaired', {}, 2_000);
+      const told = () =>
+        lbd.process.lines.slice(linesBefore).find(({ text }) => text.includes('virtual.repaired'))?.text;
+      const line = await waitFor(told, { describe: `the log to tell: ${what}`, timeoutMs: 2_000 });
+      // Of links, older kernels do not tell who asked.
+      if (args[0] !== 'link') assert.match(line, /"by":"(ip \(pid \d+\)|pid \d+)/, what);
       await expectOnLink(h1, all, { everyMs: 5 });
       context.diagnostic(`${what}: all back ${(labTimeMs() - fromMs).toFixed(0)} ms after the start of ip`);
     }
