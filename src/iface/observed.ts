@@ -312,13 +312,20 @@ export class ObservedState implements Observed {
     return { ...address, protocol: LBD_PROTOCOL, hasLostTag: true };
   }
 
+  /**
+   * Of the route of an aggregate, which the kernel takes away with it and tells nobody (fib_sync_down_addr in
+   * net/ipv4/fib_semantics.c). lbd's other addresses are no route's source, and they may be thousands.
+   */
+  #mayBeSource({ ifIndex, ip, prefixLength }: KernelAddress): boolean {
+    return familyOf(ip) === 'v4' && prefixLength < FAMILY_BITS.v4 && this.#isOverOwnLink({ ifIndex });
+  }
+
   #removeAddress(address: KernelAddress): void {
     const key = addressKey(address);
     if (!this.#addresses.delete(key)) return;
     if (familyOf(address.ip) === 'v6') this.#v6Count -= 1;
     this.#touchedAddresses.set(key, address);
-    // lbd's own addresses have no prefix route and are no route's source, and they may be thousands.
-    if (address.protocol !== LBD_PROTOCOL) this.#routesMayDiffer();
+    if (address.protocol !== LBD_PROTOCOL || this.#mayBeSource(address)) this.#routesMayDiffer();
   }
 }
 

@@ -243,6 +243,21 @@ test('routes that the kernel made over lbd’s link are kept apart, and unknown 
   assert.equal(state.connectedRoutes, undefined, 'the first of its prefix brings a route');
 });
 
+test('the routes may differ when an address goes that can be the source of an aggregate’s', () => {
+  const state = new ObservedState();
+  const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const over = { ifIndex: own.index, protocol: 108 };
+  const aggregate = route('203.0.113.0/24', { ifIndex: own.index });
+  const [first, second] = [1, 2].map((host) => address(`203.0.113.${host}`, 24, over));
+  const alone = address('203.0.113.9', 32, over);
+  assert.ok(first !== undefined && second !== undefined);
+  state.replaceAll({ links: [link(1), own], addresses: [first, second, alone], routes: [aggregate] });
+  state.apply(addressMessage('del', alone));
+  assert.equal(state.routesStale, false);
+  state.apply(addressMessage('del', first));
+  assert.equal(state.routesStale, true);
+});
+
 test('beginRouteDump() lets what happens during the dump count', () => {
   const state = started();
   state.apply(linkMessage('del', link(2)));
