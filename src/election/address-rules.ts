@@ -185,8 +185,9 @@ export class AddressRules {
     // Before the join settled, only what the kernel has anyway; a host that was paused has to be confirmed first.
     const place = this.items.get(ip)?.place;
     const isServed = granted !== undefined || this.#holdings.local(ip) === 'held';
-    const isConfirmed = place !== undefined && this.#settling.isConfirmed(this.#host.segmentsOf(place));
-    if (isServed || (this.#settling.isSettled && isConfirmed)) this.#holdings.grant(ip, epoch, RETURN);
+    const keys = place === undefined ? [] : this.#host.segmentsOf(place);
+    const isConfirmed = this.#settling.isSettledOn(keys) && this.#settling.isConfirmed(keys);
+    if (isServed || isConfirmed) this.#holdings.grant(ip, epoch, RETURN);
   }
 
   /** Ours, but this host may not have it any more. What it does not hold it cannot hand over: then the heir asks the wire. */

@@ -346,9 +346,15 @@ export class Election {
     this.#ownership.ownChanged(this.#meta, now);
   }
 
-  /** What of these was there before is known to be cut off; on the others somebody has to be heard, if anybody is there. */
+  /**
+   * What of these was there before is known to be cut off; on the others somebody has to be heard, if anybody is there.
+   * Of a host that never had company, it is the start of lbd that it waits after.
+   */
   #doubt(added: ReadonlySet<SegmentKey>, now: Instant): void {
-    if (!this.#company.hadCompany) return;
+    if (!this.#company.hadCompany) {
+      for (const key of added) this.#ownership.begun(key, now);
+      return;
+    }
     for (const key of added) {
       if (this.#doubts.isIsolated(key)) continue;
       this.#doubts.unheard(key, now);

@@ -14,6 +14,7 @@ import { Holdings } from './holdings.ts';
 import type { ClaimUpdate, HandOver, HandOverDone } from './message.ts';
 import { OwnHost } from './own-host.ts';
 import type { OwnershipState } from './ownership-state.ts';
+import { segmentKey } from './segment-key.ts';
 import type { ElectionSettings } from './settings.ts';
 import { type Doubt, Settling } from './settling.ts';
 import { Standings } from './standings.ts';
@@ -90,7 +91,8 @@ export class Ownership {
     this.#out = out;
     this.#holdings = new Holdings(name, out, options.broadcast, (ip) => this.#rules.items.has(ip));
     this.#standings = new Standings(members, options.silence);
-    this.#settling = new Settling(settings, startedAt);
+    const segments = options.meta.segments.map(({ subnet }) => segmentKey(subnet));
+    this.#settling = new Settling(settings, segments, startedAt);
     this.#mail = new ClaimMail(name, random, members, out);
     const send = (to: Endpoint, message: HandOver | HandOverDone): void => this.#send(to, message);
     this.#incoming = new IncomingHandOvers(name, settings, send);
@@ -266,6 +268,11 @@ export class Ownership {
   localsChanged(changes: Iterable<readonly [Ip, LocalState]>, now: Instant): void {
     for (const [ip, state] of changes) this.#local(ip, state, now);
     this.#finish(now);
+  }
+
+  /** This host has that segment from now on; when for the first time, it waits for the join there. */
+  begun(segment: SegmentKey, now: Instant): void {
+    this.#settling.begun(segment, now);
   }
 
   /** This host hears nobody on that segment: its grants there end, its claims stay. */

@@ -3,7 +3,8 @@ import type { ElectionSettings } from './settings.ts';
 import type { MemberName, SegmentKey } from './types.ts';
 
 /**
- * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join. On each
+ * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join, and so does
+ * a segment that the host has for the first time, as when its NIC gets an address long after lbd was started. On each
  * segment by itself, a return from isolation waits for those who may have been isolated as well, so that a switch that
  * comes up port by port does not give everything to its first port; and who may have missed something waits for the word
  * of others. What is wrong on one segment is no reason to leave the addresses of another one unserved.
@@ -24,6 +25,8 @@ type SegmentSettling = {
   /** How far `openAt` may still be put off. */
   limit: Instant;
   isOpen: boolean;
+  /** The host has it for the first time, and waits for the join there. */
+  isCold: boolean;
   doubt: Doubt | undefined;
   doubtedAt: Instant;
   /** Members that lived when this host was isolated; after its return, those of them that are away. */
@@ -34,17 +37,39 @@ export class Settling {
   readonly #settings: ElectionSettings;
   readonly #coldUntil: Instant;
   #isSettled = false;
+  /** Those that this host has had in this life; beyond SEGMENTS_REMEMBERED they count as such. */
+  readonly #had: Set<SegmentKey>;
   /** Without an entry: open, and not in doubt. */
   readonly #segments = new Map<SegmentKey, SegmentSettling>();
 
-  constructor(settings: ElectionSettings, startedAt: Instant) {
+  /** `segments` are those that the host starts with. */
+  constructor(settings: ElectionSettings, segments: Iterable<SegmentKey>, startedAt: Instant) {
     this.#settings = settings;
+    this.#had = new Set(segments);
     this.#coldUntil = after(startedAt, settings.settleMs);
   }
 
   /** The cold start is over: own claims that the kernel does not have may be granted. */
   get isSettled(): boolean {
     return this.#isSettled;
+  }
+
+  /** The same on one of these segments. */
+  isSettledOn(keys: readonly SegmentKey[]): boolean {
+    return this.#isSettled && keys.some((key) => this.#segments.get(key)?.isCold !== true);
+  }
+
+  /** The host has a segment that it had not until now. */
+  begun(key: SegmentKey, now: Instant): void {
+    if (this.#had.has(key) || this.#had.size >= SEGMENTS_REMEMBERED) return;
+    this.#had.add(key);
+    const segment = this.#segment(key);
+    segment.openAt = segment.limit = Math.max(
+      this.#coldUntil,
+      after(now, this.#settings.settleMs),
+    ) as Instant;
+    segment.isOpen = false;
+    segment.isCold = true;
   }
 
   /** Whether what this host believes is in no doubt on one of these segments. */
@@ -68,6 +93,7 @@ export class Settling {
   reason(keys: readonly SegmentKey[]): 'cold-start' | 'returning' | Doubt | undefined {
     if (!this.#isSettled) return 'cold-start';
     if (keys.length === 0 || this.mayTake(keys)) return undefined;
+    if (!this.isSettledOn(keys)) return 'cold-start';
     const doubts = keys.map((key) => this.#segments.get(key)?.doubt);
     return doubts.includes(undefined) ? 'returning' : doubts[0];
   }
@@ -106,6 +132,7 @@ export class Settling {
     const segment = this.#segment(key);
     // What was waited for begins anew when somebody is heard again.
     segment.isOpen = true;
+    segment.isCold = false;
     segment.doubt = undefined;
     for (const name of living) segment.awaited.add(name);
     this.#forgetIfCalm(key, segment);
@@ -118,6 +145,7 @@ export class Settling {
     segment.openAt = Math.max(this.#coldUntil, after(now, this.#settings.returnSettleMs)) as Instant;
     segment.limit = Math.max(segment.openAt, after(now, RETURN_SETTLE_LIMIT_MS)) as Instant;
     segment.isOpen = false;
+    segment.isCold = false;
   }
 
   /** Another member is there again, in these segments; it needs a moment to take back what is its own. */
@@ -134,17 +162,21 @@ export class Settling {
   /** Returns what just ended: all addresses are to be looked at, or those without an owner. */
   advance(now: Instant): 'cold-start' | 'return' | undefined {
     let opens = false;
+    let begins = false;
     for (const [key, segment] of this.#segments) {
       if (segment.isOpen || now < opensAt(segment)) continue;
+      begins ||= segment.isCold;
       segment.isOpen = true;
+      segment.isCold = false;
       segment.awaited.clear();
       opens = true;
       this.#forgetIfCalm(key, segment);
     }
     if (!this.#isSettled && now >= this.#coldUntil) {
       this.#isSettled = true;
-      return 'cold-start';
+      begins = true;
     }
+    if (begins) return 'cold-start';
     return opens ? 'return' : undefined;
   }
 
@@ -160,7 +192,15 @@ export class Settling {
     if (known !== undefined) return known;
     const at = this.#coldUntil;
     const awaited = new Set<MemberName>();
-    const segment = { openAt: at, limit: at, isOpen: true, doubt: undefined, doubtedAt: at, awaited };
+    const segment = {
+      openAt: at,
+      limit: at,
+      isOpen: true,
+      isCold: false,
+      doubt: undefined,
+      doubtedAt: at,
+      awaited,
+    };
     this.#segments.set(key, segment);
     return segment;
   }
