@@ -54,6 +54,8 @@ async function takeOver(figures: Figures, count: number): Promise<void> {
     record('owner cut off: half are answered by the heir after', median(cut.answeredMs));
     record('owner cut off: all are answered by the heir after', Math.max(...cut.answeredMs));
     record('owner cut off: all in the kernel of the heir after', cut.allMs);
+    // What its heir has not claimed when it is back stays its own.
+    await claimedBy(cluster, second, count);
     await cluster.lab.segment().connect(first);
     if (count > HANGING_MAX) return;
     await waitFor(async () => (await on(first)).length === 0, {
@@ -132,6 +134,16 @@ async function allOn(host: LabHost, count: number): Promise<void> {
     timeoutMs: 600_000,
     everyMs: 20,
   });
+}
+
+/** Waits until `host` owns them all by its own word: one in its kernel may still be given up as long as it is not claimed. */
+async function claimedBy(cluster: Cluster, host: LabHost, count: number): Promise<void> {
+  await cluster
+    .lbd(host)
+    .waitForStatus(
+      ({ election }) => election?.owners.filter(({ owner }) => owner === host.name).length === count,
+      { describe: `${count} addresses claimed by ${host.name}`, timeoutMs: 600_000 },
+    );
 }
 
 /** The addresses of the pool on this host. */

@@ -31,6 +31,13 @@ import { nearby } from './ways.ts';
 const DIRECT_VERDICTS = 128;
 /** Endpoints that are remembered for a start while the seeds are away. */
 const REMEMBERED_PEERS = 64;
+/** What comes in the turn in which sockets are read: a kernel that was busy for long has answers of others wait behind it. */
+const FROM_SOCKETS: ReadonlySet<ElectionEvent['kind']> = new Set([
+  'message',
+  'reference-heard',
+  'rival-heard',
+  'local-changed',
+]);
 
 /**
  * Who owns each local address, as one host sees it: membership (`Swim`), the neighbours on each segment that watch each
@@ -111,8 +118,9 @@ export class Election {
     // A heartbeat mostly changes nothing but when its sender was last heard, and comes a thousand times more often.
     const isQuiet = event.kind === 'message' && event.message.kind === 'heartbeat' && this.#out.length === 0;
     if (!this.#join(now) && isQuiet) return NOTHING;
-    // Behind a message there may be more of them, which the silence of somebody would be concluded without.
-    if (event.kind !== 'message') this.#advance(now);
+    // Behind what a socket said there may be more, which the silence of somebody would be concluded without.
+    if (!FROM_SOCKETS.has(event.kind)) this.#listen(now);
+    if (event.kind !== 'message' && now >= this.#ownership.deadline()) this.#ownership.advance(now);
     if (now >= this.#doubts.deadline()) this.#attendDoubts(now);
     this.#rivals.advance(now);
     this.#join(now);
@@ -125,10 +133,9 @@ export class Election {
     return this.#out.length === 0 ? NOTHING : this.#out.splice(0);
   }
 
-  #advance(now: Instant): void {
+  #listen(now: Instant): void {
     if (now >= this.#swim.deadline()) this.#swim.advance(now);
     if (now >= this.#watch.deadline()) this.#watch.advance(now);
-    if (now >= this.#ownership.deadline()) this.#ownership.advance(now);
   }
 
   /** When `step()` wants a `time-passed` event next. */
