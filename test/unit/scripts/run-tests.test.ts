@@ -18,10 +18,9 @@ describe('scripts/run-tests.ts', { concurrency: true }, () => {
     const root = join(directory, name);
     await mkdir(join(root, 'scripts'), { recursive: true });
     await mkdir(join(root, 'test/unit'), { recursive: true });
-    await copyFile(
-      join(import.meta.dirname, '../../../scripts/run-tests.ts'),
-      join(root, 'scripts/run-tests.ts'),
-    );
+    const scripts = join(import.meta.dirname, '../../../scripts');
+    for (const file of ['run-tests.ts', 'simulation-flags.ts'])
+      await copyFile(join(scripts, file), join(root, 'scripts', file));
     await writeFile(
       join(root, 'test/unit/a.test.ts'),
       `import { after, test } from 'node:test';\n${content}\n`,
