@@ -11,7 +11,6 @@ import type { IfIndex, Link } from './types.ts';
  * Bounded by the links of the host. Mutable, owned by the driver of local addresses.
  */
 
-/** Odd, so that a link that was up before it flapped is taken for up meanwhile: its addresses stay where they are. */
 export const FLAPPING_TURNS = 5;
 export const FLAPPING_WITHIN_MS = 1_000;
 /** Half of what may pass until the addresses are right after the last turn. */
@@ -29,6 +28,8 @@ type Turning = {
   isUp: boolean;
   /** What is gone by. */
   believedUp: boolean;
+  /** When it was last believed to be up, and it then turned. */
+  upUntil: Instant;
   /** The last ones, at most FLAPPING_TURNS. */
   turnedAt: readonly Instant[];
   isFlapping: boolean;
@@ -49,7 +50,17 @@ export class LinkDamping {
     const turnedAt = [...(known?.turnedAt ?? []), ...more].slice(-FLAPPING_TURNS);
     const since = turnedAt.length < FLAPPING_TURNS ? undefined : turnedAt[0];
     const isFlapping = since !== undefined && now < after(since, FLAPPING_WITHIN_MS);
-    this.#links.set(link.index, { isUp, believedUp: isFlapping ? believedUp : isUp, turnedAt, isFlapping });
+    const upUntil = believedUp ? now : (known?.upUntil ?? (Number.NEGATIVE_INFINITY as Instant));
+    // One that was up before is taken for up meanwhile, also when the turn before this one was believed: what is on it stays.
+    const wasUp = now < after(upUntil, FLAPPING_WITHIN_MS);
+    const damped = isFlapping && (known?.isFlapping === true ? believedUp : wasUp);
+    this.#links.set(link.index, {
+      isUp,
+      believedUp: isFlapping ? damped : isUp,
+      upUntil,
+      turnedAt,
+      isFlapping,
+    });
     return !isFlapping && isUp && believedUp;
   }
 

@@ -41,6 +41,34 @@ test('the first turns count at once, and more of them only when they have lasted
   assert.equal(damping.isFlapping(), false);
 });
 
+test('one that was up before it flapped is taken for up meanwhile, however its turns come together', () => {
+  for (let alone = 1; alone <= 4; alone++) {
+    for (let together = 1; together <= 5; together++) {
+      const damping = new LinkDamping();
+      turn(damping, alone, 10);
+      for (let turns = alone; turns < 40; turns += together) {
+        const isUp = (turns + together) % 2 === 0;
+        damping.turned(isUp ? UP : DOWN, together, after(START, 10 * turns));
+        if (!damping.isFlapping()) continue;
+        assert.equal(
+          believesUp(damping, isUp ? UP : DOWN),
+          true,
+          `${alone} alone, then ${together} at a time`,
+        );
+      }
+    }
+  }
+});
+
+test('one that was down for long before it flapped is not', () => {
+  const damping = new LinkDamping();
+  damping.turned(DOWN, 1, START);
+  const later = after(START, 10 * FLAPPING_WITHIN_MS);
+  for (let turns = 0; turns < 6; turns += 2) damping.turned(DOWN, 2, after(later, turns));
+  assert.equal(damping.isFlapping(), true);
+  assert.equal(believesUp(damping, UP), false);
+});
+
 test('a link that stays down after it flapped is taken for down a moment later', () => {
   const damping = new LinkDamping();
   turn(damping, 7, 10);
