@@ -41,11 +41,24 @@ export type Item = {
   unownedSince: Instant | undefined;
   /** When its owner, who may not have it, is asked to hand it over (again). */
   requestAt: Instant | undefined;
+  /** Until then its owner is asked for it for order's sake (`rebalance`), though it may have it. */
+  wishedUntil: Instant | undefined;
   /** When its owner offered it to this host, which did not see then that it may have it. */
   offeredAt: Instant | undefined;
   /** Until then this host does not try. */
   abstainUntil: Instant;
 };
+
+/** An address of which nothing is known yet. */
+export function newItem(place: Place, now: Instant): Item {
+  const unknown = {
+    unownedSince: undefined,
+    requestAt: undefined,
+    wishedUntil: undefined,
+    offeredAt: undefined,
+  };
+  return { place, ...unknown, abstainUntil: now };
+}
 
 export type AddressParts = {
   readonly settings: ElectionSettings;
@@ -245,12 +258,15 @@ export class AddressRules {
     const mayBeThere = (item.place.nodes?.has(node) ?? true) && isReadyFor(owner.meta, item.place);
     const isEntitled = mayBeThere && !this.#eligibility.isExcluded(node);
     const mayTake = this.#settling.mayTake(this.#host.segmentsOf(item.place));
-    if (isEntitled || !this.#host.isViewFresh || !mayTake || !this.isHeirHere(item)) {
+    const isWished = item.wishedUntil !== undefined && now < item.wishedUntil;
+    const mayAsk = isWished || (!isEntitled && this.#host.isViewFresh);
+    if (!mayAsk || !mayTake || !this.isHeirHere(item)) {
       item.requestAt = undefined;
+      item.wishedUntil = undefined;
       return;
     }
     const wasOffered = item.offeredAt !== undefined && now - item.offeredAt < OFFERED_LATELY_MS;
-    item.requestAt ??= wasOffered ? now : after(now, REQUEST_AFTER_MS);
+    item.requestAt ??= wasOffered || isWished ? now : after(now, REQUEST_AFTER_MS);
     item.offeredAt = undefined;
     if (now >= item.requestAt) {
       this.#mail.ask(owner.name, claim, now);

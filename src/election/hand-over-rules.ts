@@ -6,6 +6,9 @@ import type { OwnHost } from './own-host.ts';
 import type { Claim, Endpoint, Entry, Grant, MemberName } from './types.ts';
 
 const REQUEST_DECLINED_MS = 5_000;
+/** A rebalance asks for so long: the owner may not have heard yet that this host is back or drained no more. */
+const WISH_MS = 5_000;
+const WISH_DECLINED_MS = 500;
 
 /** What the hand-overs need of the whole. */
 export type HandOverParts = {
@@ -30,7 +33,6 @@ export class HandOverRules {
   readonly #settling: AddressParts['settling'];
   readonly #outgoing: AddressParts['outgoing'];
   readonly #incoming: AddressParts['incoming'];
-  readonly #mail: AddressParts['mail'];
 
   constructor(host: OwnHost, rules: AddressRules, parts: AddressParts, ownership: HandOverParts) {
     this.#host = host;
@@ -42,7 +44,6 @@ export class HandOverRules {
     this.#settling = parts.settling;
     this.#outgoing = parts.outgoing;
     this.#incoming = parts.incoming;
-    this.#mail = parts.mail;
   }
 
   message(message: HandOver | HandOverDone, from: Endpoint, now: Instant): void {
@@ -117,7 +118,7 @@ export class HandOverRules {
     for (const { ip } of message.claims) {
       const item = this.#rules.items.get(ip);
       if (item?.requestAt === undefined || this.#holdings.claims.get(ip)?.owner !== message.from) continue;
-      item.requestAt = after(now, REQUEST_DECLINED_MS);
+      item.requestAt = after(now, item.wishedUntil === undefined ? REQUEST_DECLINED_MS : WISH_DECLINED_MS);
       this.#rules.wakeUps.set(ip, item.requestAt);
     }
   }
@@ -154,7 +155,8 @@ export class HandOverRules {
       const claim = this.#holdings.claims.get(ip);
       if (claim?.owner === undefined || claim.owner === this.#host.name) continue;
       if (this.#standings.of(claim.owner).isGone || !this.#rules.isHeirHere(item)) continue;
-      this.#mail.ask(claim.owner, claim, now);
+      item.wishedUntil = after(now, WISH_MS);
+      this.#rules.settle(ip, now);
     }
   }
 }

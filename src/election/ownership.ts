@@ -1,7 +1,7 @@
 import type { Ip } from '../lib/ip.ts';
 import type { Random } from '../lib/prng.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
-import { AddressRules, type Item } from './address-rules.ts';
+import { AddressRules, type Item, newItem } from './address-rules.ts';
 import { Ageing } from './ageing.ts';
 import { ClaimMail } from './claim-mail.ts';
 import type { Claims } from './claims.ts';
@@ -349,8 +349,7 @@ export class Ownership {
       const item = this.#rules.items.get(ip);
       if (item === undefined) {
         const place = this.#eligibility.addPlace(ip, nodes);
-        const unknown = { unownedSince: undefined, requestAt: undefined, offeredAt: undefined };
-        this.#rules.items.set(ip, { place, ...unknown, abstainUntil: now });
+        this.#rules.items.set(ip, newItem(place, now));
         this.#rules.settle(ip, now);
       } else if (!sameSet(item.place.nodes, nodes)) {
         item.place.nodes = nodes;

@@ -135,8 +135,6 @@ describe('a NIC of a running lbd', { skip: SKIP }, () => {
 
   test('of a host that is alone: addresses of the old subnet are nowhere, not virtual ones, until it is back', async () => {
     const [h1] = hosts as [LabHost];
-    // It has been in the other subnet, which lbd remembers.
-    await h1.run(['rm', '/var/lib/lbd/subnets.json']);
     const lbd = await startLbd(h1, SETTINGS + POOLS);
     await held(lbd, SAN_VIP);
     // In a subnet of nobody, as far as this host knows.

@@ -312,6 +312,25 @@ test('rebalance moves what is misplaced and nothing else, a bounded batch at a t
   assert.ok(cluster.longestDoubleMs <= OVERLAP_LIMIT_MS);
 });
 
+test('rebalance goes on asking an owner that has not heard yet, or whose answer was lost', () => {
+  const cluster = new Cluster({ hosts: 3 });
+  const late = cluster.host(2);
+  cluster.setMeta(late, { drained: true });
+  cluster.want(wantedOf(IPS));
+  cluster.run(3_000);
+  cluster.setMeta(late, { drained: false });
+  cluster.run(1_000);
+  cluster.blocked = (from) => from === late;
+  cluster.do(late, () => late.ownership.command('rebalance', cluster.now));
+  cluster.run(500);
+  cluster.blocked = undefined;
+  cluster.run(4_000);
+  assert.ok(late.held.size > 0);
+  cluster.run(10_000);
+  const asked = late.effects.filter((effect) => effect.kind === 'send' && effect.message.kind === 'request');
+  assert.ok(asked.length < 10, `${asked.length} packets with requests, and then no more`);
+});
+
 test('preempt moves to the placement by rank without being asked', () => {
   const cluster = new Cluster({ hosts: 3, settings: { preempt: true } });
   const late = cluster.host(2);
