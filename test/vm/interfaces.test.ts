@@ -289,6 +289,7 @@ describe('on the kernel of Debian, lbd', { skip: SKIP_LONG }, () => {
   test('serves on while the table of neighbours is full, and says that the kernel answers nobody new', async (t) => {
     const { lab, client } = session.lab;
     const server = lab.host('server');
+    pid = await mainPid(machine);
     await machine.writeFile(
       '/run/neighbours',
       `while :; do\n${neighbours('01')}\nsleep 0.5\n${neighbours('00')}\nsleep 0.5\ndone\n`,

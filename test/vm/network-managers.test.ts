@@ -137,6 +137,8 @@ describe('an address that lbd holds beside a manager of the network', { skip: SK
     await holds(machine, VIP);
     await keepsThroughARenewal(t);
     assert.match(await checked(), /^ {2}eth0 is managed by ifupdown\. /);
+    // What comes nearest to a reload: networking.service has none.
+    await keeps(t, 'ifup --force eth0');
     await disturb(t, 'systemctl restart networking');
     const added = (await log.changes()).filter(({ kind }) => kind === 'added');
     const own = added.find(({ text }) => text.startsWith('inet 10.77.0.15'));

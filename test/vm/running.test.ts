@@ -2,13 +2,19 @@ import assert from 'node:assert/strict';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { labTimeMs } from '../support/lab-time.ts';
 import type { Machine } from './support/machine.ts';
-import { buildRepository, INSTALL_COMMANDS, type Repository, serveRepository } from './support/package.ts';
 import { SKIP_LONG } from './support/requirements.ts';
-import { Session, Traffic } from './support/session.ts';
-import { CONFIG, holds, journalHas, mainPid, readyAgain, seconds, VIP } from './support/story.ts';
-
-/** Addresses in no subnet of the lab, and one of them. */
-const ROUTED = { prefix: '203.0.113.0/28', ip: '203.0.113.1' } as const;
+import { Session } from './support/session.ts';
+import {
+  CONFIG,
+  holds,
+  journalHas,
+  mainPid,
+  ROUTED,
+  readyAgain,
+  seconds,
+  serveRouted,
+  VIP,
+} from './support/story.ts';
 
 /** WatchdogSec= of the unit, and how much later systemd may see to it on a processor that it has to wait for. */
 const WATCHDOG_MS = 10_000;
@@ -24,12 +30,10 @@ const REMOVED = new RegExp(`^removed ${VIP}/32 from eth0$`, 'm');
 describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
   let session: Session;
   let machine: Machine;
-  let next: Repository;
 
   before(async () => {
     session = await Session.start();
     machine = session.machine;
-    next = await buildRepository('0.1.1');
   });
   beforeEach(() => session.mark());
   afterEach(() => session.restore());
@@ -163,16 +167,10 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
 
   test('and a virtual one has that on kube-lb0, a real dummy, keeps both in a restart, and leaves neither at a stop', async () => {
     const { lab, client } = session.lab;
-    const pool = `\n[[pool]]\nname = "routed"\naddresses = ["${ROUTED.prefix}"]\n`;
-    await machine.writeFile('/etc/lbd.toml', `${CONFIG}${pool}`);
-    await machine.run('systemctl reload lbd');
-    const annotations = { 'lbd.io/pool': 'routed', 'lbd.io/addresses': ROUTED.ip };
-    await lab.api.createService({ name: 'routed', annotations });
+    await serveRouted(session.lab, machine);
     try {
-      await holds(machine, ROUTED.ip);
       const onDummy = new RegExp(`^\\d+: kube-lb0 +inet ${ROUTED.ip}/32 .*valid_lft forever`, 'm');
       assert.match(await machine.output('ip -o addr show dev kube-lb0'), onDummy);
-      assert.match(await machine.output('ip -d -o link show kube-lb0'), / dummy /);
       assert.match(await machine.output('ls -d /sys/module/dummy'), /dummy/);
       await client.run(['ip', 'route', 'replace', ROUTED.prefix, 'via', machine.ip]);
       const { stdout: page } = await client.run(['curl', '-sf', '--max-time', '10', `http://${ROUTED.ip}/`]);
@@ -192,6 +190,7 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
       assert.equal(await machine.output('ip -br link show type dummy'), '');
     } finally {
       await lab.api.deleteService('routed');
+      await machine.run('rm -r /etc/lbd.d');
       await client.run(['ip', 'route', 'flush', ROUTED.prefix], { mayFail: true });
     }
   });
@@ -248,23 +247,6 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
     }
   });
 
-  test('is upgraded by apt under traffic without a lost request', async (t) => {
-    const stopServing = await serveRepository(session.lab.lab, next);
-    const traffic = await Traffic.start(session);
-    assert.equal(await installedVersion(machine), '0.1.0');
-    const pid = await mainPid(machine);
-    const startedAt = labTimeMs();
-    await machine.type(INSTALL_COMMANDS, { timeoutMs: 300_000 });
-    await readyAgain(machine, pid);
-    t.diagnostic(`apt update and apt install took ${seconds(startedAt)}`);
-    const { answered, slowestMs, lost } = await traffic.stop();
-    await stopServing();
-    assert.equal(await installedVersion(machine), '0.1.1');
-    assert.deepEqual(lost, []);
-    t.diagnostic(`${answered} requests, the slowest ${slowestMs} ms`);
-    t.diagnostic(`longest time without an ARP answer: ${await session.neverGone()} ms`);
-  });
-
   test('has it again after a reboot, also while the API server is away', async (t) => {
     const { lab } = session.lab;
     await lab.segment().disconnect(lab.host('server'));
@@ -296,19 +278,6 @@ describe('lbd that holds an address', { skip: SKIP_LONG }, () => {
     t.diagnostic(`held ${seconds(cutAt)} after power came back`);
     await session.prober.firstAnswer(VIP, { sinceMs: labTimeMs() });
   });
-
-  test('and is removed takes it off, keeps the configuration, and serves again when it is back', async (t) => {
-    const startedAt = labTimeMs();
-    await machine.run('apt-get remove -y lbd', { timeoutMs: 300_000 });
-    t.diagnostic(`apt-get remove took ${seconds(startedAt)}`);
-    await holds(machine, VIP, false, 1_000);
-    assert.equal(await machine.output('cat /etc/lbd.toml'), CONFIG.trimEnd());
-    assert.equal(await machine.output('cat /proc/sys/net/ipv4/conf/eth0/arp_ignore'), '0');
-    const stopServing = await serveRepository(session.lab.lab, next);
-    await machine.type(INSTALL_COMMANDS, { timeoutMs: 300_000 });
-    await stopServing();
-    await holds(machine, VIP);
-  });
 });
 
 /** Kills so many daemons one after the other; prints the uptime before and after, and the pid of the last. */
@@ -328,8 +297,4 @@ async function announced(machine: Machine): Promise<void> {
     describe: 'the Service announced',
     predicate: (text) => /default\/web +10\.77\.0\.200 +announced/.test(text),
   });
-}
-
-function installedVersion(machine: Machine): Promise<string> {
-  return machine.output(`dpkg-query --show --showformat '\${Version}' lbd`);
 }

@@ -1,4 +1,4 @@
 import { lifeOfLbd } from './support/life.ts';
 import { SKIP_LONG } from './support/requirements.ts';
 
-lifeOfLbd('trixie', SKIP_LONG);
+lifeOfLbd('trixie', SKIP_LONG, 'long');

@@ -1,8 +1,9 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Lab } from '../../support/lab.ts';
@@ -37,9 +38,14 @@ const PACKED_QUICKLY = ['--compression', 'zstd', '--level', '3'];
  */
 export async function buildRepository(version: string): Promise<Repository> {
   const file = await script('build-deb.ts', '--version', version, '--output', DIRECTORY, ...PACKED_QUICKLY);
-  const sha256 = createHash('sha256').update(await readFile(join(ROOT, file)));
+  return repositoryWith(file, version);
+}
+
+/** A signed repository with this package, unless it is there already. */
+async function repositoryWith(file: string, name: string): Promise<Repository> {
+  const sha256 = createHash('sha256').update(await readFile(resolve(ROOT, file)));
   const hash = sha256.digest('hex').slice(0, 12);
-  const directory = join(ROOT, DIRECTORY, version, hash);
+  const directory = join(ROOT, DIRECTORY, name, hash);
   if (!existsSync(directory)) {
     await removeOld(dirname(directory));
     const unfinished = `${directory}.${process.pid}`;
@@ -47,6 +53,53 @@ export async function buildRepository(version: string): Promise<Repository> {
     await rename(unfinished, directory).catch(() => rm(unfinished, { recursive: true }));
   }
   return { directory, hash };
+}
+
+/** An lbd of an earlier day: before virtual addresses, gossip and `lbd-cleanup.service`, and with another `/etc/lbd.toml`. */
+export const OLDER = { commit: 'be684b1fb180c54a879a90a3837e7b4d75a7e1bf', version: '0.0.9' } as const;
+
+/** Why the older lbd cannot be built, or false: a clone may come without the history. */
+export function olderObstacle(): string | false {
+  const { status } = spawnSync('git', ['cat-file', '-e', `${OLDER.commit}^{commit}`], { cwd: ROOT });
+  return status === 0
+    ? false
+    : `git knows no commit ${OLDER.commit.slice(0, 12)} here: a clone without history?`;
+}
+
+/** A signed repository with the older lbd, built from the history by the scripts of that day; kept by its commit. */
+export async function buildOlderRepository(): Promise<Repository> {
+  const name = `older-${OLDER.commit.slice(0, 12)}`;
+  const kept = join(ROOT, '.cache/vm', `${name}.deb`);
+  if (!existsSync(kept)) {
+    const tree = await mkdtemp(join(tmpdir(), `lbd-${name}-`));
+    try {
+      await rename(await buildInside(tree), kept);
+    } finally {
+      await rm(tree, { recursive: true });
+    }
+  }
+  return repositoryWith(kept, name);
+}
+
+/** Puts the older tree into a directory and builds its package there; resolves with the package's path. */
+async function buildInside(tree: string): Promise<string> {
+  const { commit, version } = OLDER;
+  const [date = ''] = (await shell(`git log -1 --format=%ct ${commit}`)).split('\n');
+  await shell(
+    `git archive ${commit} | tar -x -C ${tree} && ln -s "$(realpath node_modules)" ${tree}/node_modules`,
+  );
+  const env = { ...process.env, LBD_COMMIT: commit.slice(0, 12), SOURCE_DATE_EPOCH: date };
+  const pack = `scripts/build-deb.ts --version ${version} --output ${tree} ${PACKED_QUICKLY.join(' ')}`;
+  for (const step of ['scripts/build-native.mjs', 'scripts/build-sea.mjs', pack])
+    await promisify(execFile)('bash', ['-c', `nice -n 10 '${process.execPath}' ${step}`], { cwd: tree, env });
+  // Between file systems nothing can be renamed.
+  const beside = join(ROOT, '.cache/vm', `.${basename(tree)}`);
+  await shell(`mkdir -p .cache/vm && cp ${tree}/lbd_${version}_*.deb ${beside}`);
+  return beside;
+}
+
+async function shell(command: string): Promise<string> {
+  return (await promisify(execFile)('bash', ['-o', 'pipefail', '-c', command], { cwd: ROOT })).stdout;
 }
 
 /** Of builds long before this one, which no test serves any more. */

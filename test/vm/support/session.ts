@@ -3,8 +3,8 @@ import type { LabProcess } from '../../support/lab-process.ts';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { Prober } from '../../support/prober.ts';
 import type { Machine } from './machine.ts';
-import { MachineLab } from './machine-lab.ts';
-import { buildRepository, type Repository } from './package.ts';
+import { MachineLab, type MachineLabOptions } from './machine-lab.ts';
+import { buildRepository } from './package.ts';
 import { CONFIG, configure, holds, serve, startWebServer, VIP } from './story.ts';
 
 /** One machine with lbd running, a Service with an address, and the prober asking for it: where most tests begin. */
@@ -12,38 +12,43 @@ export class Session {
   readonly lab: MachineLab;
   readonly machine: Machine;
   readonly prober: Prober;
-  readonly repository: Repository;
   #watchedFrom = 1;
   #since = 0;
 
-  private constructor(lab: MachineLab, prober: Prober, repository: Repository) {
+  private constructor(lab: MachineLab, prober: Prober) {
     this.lab = lab;
     this.machine = lab.machine();
     this.prober = prober;
-    this.repository = repository;
   }
 
   /** `prepare` runs before lbd is started. */
-  static async start(prepare?: (lab: MachineLab) => Promise<unknown>): Promise<Session> {
-    const repository = await buildRepository('0.1.0');
-    const lab = await MachineLab.start({ installed: repository });
+  static async start(
+    prepare?: (lab: MachineLab) => Promise<unknown>,
+    options: Omit<MachineLabOptions, 'installed'> = {},
+  ): Promise<Session> {
+    const lab = await MachineLab.start({ ...options, installed: await buildRepository('0.1.0') });
     try {
-      const machine = lab.machine();
       await prepare?.(lab);
-      await configure(lab, machine);
-      await startWebServer(machine);
-      await machine.run('systemctl enable --now lbd');
-      assert.equal(await serve(lab), VIP);
-      await holds(machine, VIP);
-      const prober = await Prober.start(lab.client, { addresses: [VIP] });
-      await prober.firstAnswer(VIP);
-      const session = new Session(lab, prober, repository);
-      await session.mark();
-      return session;
+      return await Session.begin(lab);
     } catch (error) {
       await lab.close();
       throw error;
     }
+  }
+
+  /** On a machine with lbd installed and not yet configured. */
+  static async begin(lab: MachineLab): Promise<Session> {
+    const machine = lab.machine();
+    await configure(lab, machine);
+    await startWebServer(machine);
+    await machine.run('systemctl enable --now lbd');
+    assert.equal(await serve(lab), VIP);
+    await holds(machine, VIP);
+    const prober = await Prober.start(lab.client, { addresses: [VIP] });
+    await prober.firstAnswer(VIP);
+    const session = new Session(lab, prober);
+    await session.mark();
+    return session;
   }
 
   /** From now on nothing that happened before counts. */

@@ -19,6 +19,9 @@ name = "default"
 addresses = ["10.77.0.200-10.77.0.220"]
 `;
 
+/** Addresses in no subnet of the lab, and one of them. */
+export const ROUTED = { prefix: '203.0.113.0/28', ip: '203.0.113.1' } as const;
+
 /** Gives the machine a configuration, a kubeconfig and a web server, as what comes before `systemctl enable --now`. */
 export async function configure(lab: MachineLab, machine: Machine, toml = CONFIG): Promise<void> {
   await machine.writeFile('/etc/lbd.toml', toml);
@@ -46,6 +49,26 @@ export async function serve(lab: MachineLab, name = 'web', timeoutMs = TIMEOUT_M
   await lab.lab.api.createService({ name });
   const { addresses } = await lab.lab.api.waitForAddresses(name, { timeoutMs });
   return addresses[0] ?? '';
+}
+
+/** Gives the machine a virtual address beside its local one: a pool in a drop-in, and a Service that asks for it. */
+export async function serveRouted(lab: MachineLab, machine: Machine): Promise<void> {
+  const pool = `[[pool]]\nname = "routed"\naddresses = ["${ROUTED.prefix}"]\n`;
+  await machine.writeFile('/etc/lbd.d/routed.toml', pool);
+  await machine.run('systemctl reload lbd');
+  const annotations = { 'lbd.io/pool': 'routed', 'lbd.io/addresses': ROUTED.ip };
+  await lab.lab.api.createService({ name: 'routed', annotations });
+  await holdsBoth(machine);
+}
+
+/** Waits until the machine has the local address on its NIC and the virtual one on `kube-lb0`, a real dummy. */
+export async function holdsBoth(machine: Machine): Promise<void> {
+  const [virtual, local] = [new RegExp(`kube-lb0 +inet ${ROUTED.ip}/`), new RegExp(`eth0 +inet ${VIP}/`)];
+  await machine.waitFor('ip -o addr show; ip -d -o link show kube-lb0', {
+    describe: 'both addresses and a dummy',
+    predicate: (text) => virtual.test(text) && local.test(text) && / dummy /.test(text),
+    timeoutMs: TIMEOUT_MS,
+  });
 }
 
 /** Waits until the machine has the address on its NIC, or has it not. */
@@ -89,25 +112,40 @@ export async function watchAddresses(machine: Machine): Promise<() => Promise<re
   };
 }
 
-/** What is on the machine, so that two of them can be compared: files, users, addresses, links, sysctls, units. */
+/**
+ * What is on the machine, so that two of them can be compared: files with their owners and modes, users and groups,
+ * links, addresses, routes and rules of all tables, packet filters, sysctls of the links, units, packages.
+ */
 export async function survey(machine: Machine): Promise<ReadonlySet<string>> {
   const text = await machine.output(SURVEY, { timeoutMs: 120_000 });
   return new Set(text.split('\n'));
 }
 
-// What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records.
+/** What is there now and was not before, and the other way round. */
+export function changesSince(
+  before: ReadonlySet<string>,
+  now: ReadonlySet<string>,
+): { readonly added: readonly string[]; readonly gone: readonly string[] } {
+  return { added: [...now.difference(before)].sort(), gone: [...before.difference(now)].sort() };
+}
+
+// What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records, and what
+// the tests themselves put into /run. Of the sysctls that are others to read, grep says nothing.
 const SURVEY = `
-find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /root \\
-  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\) -prune -o -printf 'file %p\\n'
-find /run -path '/run/systemd' -prune -o -path /run/udev -prune -o -printf 'file %p\\n' | grep -v -e /run/watched -e /run/adduser
-find /run/systemd/system /etc/systemd /run/systemd/transient -printf 'file %p\\n' 2>/dev/null | grep -v -e /transient/ -e transient
-sed 's/^/user /' /etc/passwd
-sed 's/^/group /' /etc/group
+find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /root \\
+  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\) -prune -o -printf 'file %M %u:%g %p\\n'
+find /var/lib/systemd/deb-systemd-* -printf 'file %M %u:%g %p\\n' 2>/dev/null
+find /run -path '/run/systemd' -prune -o -path /run/udev -prune -o -printf 'file %M %u:%g %p\\n' | grep -v -e /run/watched -e /run/www -e /run/adduser
+find /run/systemd/system -printf 'file %M %u:%g %p\\n'
+for name in passwd shadow group gshadow; do sed "s/^/$name /" /etc/$name; done
 ip -o link | awk '{ print "link", $2 }'
 ip -o addr | awk '{ print "address", $2, $4 }'
-for file in /proc/sys/net/ipv[46]/conf/*/arp_ignore /proc/sys/net/ipv4/conf/*/arp_announce; do
-  [ ! -e "$file" ] || echo "sysctl $file $(cat "$file")"
+for family in -4 -6; do
+  ip $family rule | sed "s/^/rule $family /"
+  ip $family route show table all | sed "s/^/route $family /"
 done
+nft list ruleset | sed 's/^/nft /'
+grep -H -s . /proc/sys/net/ipv[46]/conf/*/* | sed 's/^/sysctl /'
 systemctl list-units --all --plain --no-legend 'lbd*' | sed 's/^/unit /'
 dpkg-query -W -f 'package \${Package} \${Status}\\n'
 dpkg-statoverride --list | sed 's/^/statoverride /'`;
