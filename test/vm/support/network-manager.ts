@@ -7,7 +7,7 @@ import { VIP } from './story.ts';
 
 /** What the DHCP server gives: a client renews after half of it, and a slow one must not lose it in a restart. */
 const LEASE_SECONDS = 40;
-export const OWN_BY_DHCP = /inet 10\.77\.0\.15\d\/24 /;
+const OWN_BY_DHCP = /inet 10\.77\.0\.15\d\/24 /;
 /** Under emulation a manager needs seconds to start. */
 const TIMEOUT_MS = 180_000;
 
@@ -94,22 +94,6 @@ export async function manageByIfupdown(machine: Machine): Promise<void> {
     ifup eth0`,
     { timeoutMs: TIMEOUT_MS },
   );
-}
-
-/**
- * What the manager has set on the NIC, and what lbd has set beside the addresses: addresses without their lifetimes,
- * routes and rules. Comparable as long as the manager is the same and gets the same lease.
- */
-export async function settingsOfNic(machine: Machine): Promise<readonly string[]> {
-  const text = await machine.output(
-    `ip -4 -o addr show dev eth0 | sed -E 's/( dynamic|\\\\.*)//g'
-    ip -4 route show table all dev eth0 | sed -E 's/ expires [0-9]+sec//'
-    ip -4 rule`,
-  );
-  return text
-    .split('\n')
-    .filter((line) => !line.includes(VIP))
-    .map((line) => line.trimEnd());
 }
 
 export type AddressChange = {
