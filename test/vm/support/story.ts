@@ -129,11 +129,12 @@ export function changesSince(
   return { added: [...now.difference(before)].sort(), gone: [...before.difference(now)].sort() };
 }
 
-// What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records, and what
-// the tests themselves put into /run. Of the sysctls that are others to read, grep says nothing.
+// What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records, the copies
+// that passwd(5)'s tools keep, and what the tests themselves put into /run. Of sysctls that only root reads, grep says nothing.
 const SURVEY = `
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /root \\
-  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\) -prune -o -printf 'file %M %u:%g %p\\n'
+  -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\
+  -o -regex '/etc/g?\\(passwd\\|shadow\\|group\\)-' \\) -prune -o -printf 'file %M %u:%g %p\\n'
 find /var/lib/systemd/deb-systemd-* -printf 'file %M %u:%g %p\\n' 2>/dev/null
 find /run -path '/run/systemd' -prune -o -path /run/udev -prune -o -printf 'file %M %u:%g %p\\n' | grep -v -e /run/watched -e /run/www -e /run/adduser
 find /run/systemd/system -printf 'file %M %u:%g %p\\n'
