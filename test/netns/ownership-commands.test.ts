@@ -70,16 +70,19 @@ describe('commands among three hosts', { skip: SKIP }, () => {
     assert.deepEqual([election.name, election.members.length, 'owners' in election], ['h1', 3, false]);
   });
 
+  /** The host has heard by now who has the address of the Service. */
+  function announced(host: LabHost, service: string): Promise<unknown> {
+    const isAnnounced = ({ services }: StatusDocument): boolean =>
+      services.some(({ name, state }) => name === `default/${service}` && state === 'announced');
+    return cluster
+      .lbd(host)
+      .waitForStatus(isAnnounced, { describe: `default/${service} announced, as ${host.name} sees it` });
+  }
+
   test('a Service is announced on every host, by its owner', async () => {
     const { ip, owner } = await cluster.serve({ name: 'web' });
     for (const host of cluster.hosts) {
-      await cluster
-        .lbd(host)
-        .waitForStatus(
-          ({ services }) =>
-            services.some(({ name, state }) => name === 'default/web' && state === 'announced'),
-          { describe: `default/web announced, as ${host.name} sees it` },
-        );
+      await announced(host, 'web');
       const nic = host === owner ? 'eth0' : '-';
       assert.match(
         await shows(host, 'status'),
@@ -95,6 +98,7 @@ describe('commands among three hosts', { skip: SKIP }, () => {
 
   test('lbctl explain says why a Service has its address, and what each host has to do with it', async () => {
     const { ip, owner } = await cluster.serve({ name: 'why' });
+    await announced(first, 'why');
     for (const subject of ['default/why', 'why', ip]) {
       const { services, addresses, gossips } = await explained(first, subject);
       assert.equal(gossips, true);
