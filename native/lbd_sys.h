@@ -158,6 +158,7 @@ napi_value stop_polling(napi_env env, napi_callback_info info);
 napi_value watch_writable(napi_env env, napi_callback_info info);
 napi_value keep_datagrams(napi_env env, napi_callback_info info);
 napi_value take_datagrams(napi_env env, napi_callback_info info);
+napi_value deliver_now(napi_env env, napi_callback_info info);
 
 /* ---- module.c */
 

@@ -66,6 +66,7 @@ static const struct {
     {"watchWritable", watch_writable},
     {"keepDatagrams", keep_datagrams},
     {"takeDatagrams", take_datagrams},
+    {"deliverNow", deliver_now},
     {"bootTimeMs", boot_time_ms},
     {"realTimeMs", real_time_ms},
 };

@@ -403,6 +403,20 @@ napi_value watch_writable(napi_env env, napi_callback_info info) {
 }
 
 /*
+ * deliverNow(handle): what has arrived by now, by onEvent as when the loop wakes for it, at most one batch; true when
+ * there was anything, so that there may be more
+ */
+napi_value deliver_now(napi_env env, napi_callback_info info) {
+  struct call call;
+  napi_value result;
+  if (!read_call(env, info, &call)) return NULL;
+  const struct lbd_socket *socket = read_handle(&call, 0);
+  if (socket == NULL) return NULL;
+  const bool progress = socket->poller != NULL && receive(socket->poller, false);
+  return napi_succeeded(env, napi_get_boolean(env, progress, &result)) ? result : NULL;
+}
+
+/*
  * keepDatagrams(handle, firstByte): from now on datagrams that begin with that byte wait for takeDatagrams(), or for
  * one that does not, which comes after them; -1: what is kept by then stays so, and nothing more.
  */

@@ -17,7 +17,7 @@ import { isSecondary } from './placement.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
 import type { IfIndex, Mac } from './types.ts';
-import { countRepair, upkeepOf } from './upkeep.ts';
+import { countDone, countRepair, upkeepOf } from './upkeep.ts';
 
 export type HeldAddressesParts = {
   readonly entries: Entries;
@@ -148,7 +148,8 @@ export class HeldAddresses {
   }
 
   /** The kernel renewed or repaired one, for a lifetime that counts from `sentAt`. */
-  renewed(entry: Held, validUntil: Instant, sentAt: Instant): void {
+  renewed(entry: Held, validUntil: Instant, sentAt: Instant, now: Instant): void {
+    countDone(entry, now);
     entry.validUntil = validUntil;
     entry.renewedAt = sentAt;
     entry.failure = undefined;
@@ -212,7 +213,7 @@ export class HeldAddresses {
   bounced(ifIndex: IfIndex, now: Instant): void {
     for (const [ip, entry] of [...this.#parts.entries.all]) {
       if (entry.status !== 'held' || entry.target.ifIndex !== ifIndex || entry.aside !== undefined) continue;
-      entry.repairedAt = undefined;
+      entry.lastRepair = undefined;
       this.keep(ip, entry, now);
     }
     this.announceAll(ifIndex, now);

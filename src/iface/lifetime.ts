@@ -57,8 +57,8 @@ export function newlyHeld(target: Target, validUntil: Instant, now: Instant): He
     failure: undefined,
     repairs: 0,
     missingSince: undefined,
-    repairedAt: undefined,
-    repairPauseMs: 0,
+    lastRepair: undefined,
+    isRepairing: false,
   };
 }
 

@@ -6,15 +6,15 @@ import type { IfIndex, Link } from './types.ts';
  * on it. After that, as long as it turns so often, another one counts only when it has lasted: between two turns nothing
  * useful can be done to thousands of addresses, and all of it would have to be undone by the next.
  *
- *   steady ──the fifth turn within a second──► flapping ──50 ms without a turn──► steady
+ *   steady ──the fifth turn within a second──► flapping ──30 ms without a turn──► steady
  *
  * Bounded by the links of the host. Mutable, owned by the driver of local addresses.
  */
 
 export const FLAPPING_TURNS = 5;
 export const FLAPPING_WITHIN_MS = 1_000;
-/** Half of what may pass until the addresses are right after the last turn. */
-export const STEADY_AFTER_MS = 50;
+/** A third of what may pass until the addresses are right after the last turn. */
+export const STEADY_AFTER_MS = 30;
 
 const IFF_UP = 0x1;
 const IFF_LOWER_UP = 0x10000;

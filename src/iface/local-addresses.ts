@@ -15,6 +15,7 @@ import type {
   Held,
   LocalSettings,
   Outcome,
+  Placed,
   Program,
   Report,
   Target,
@@ -249,7 +250,7 @@ export class LocalAddresses {
     this.#held.renewals.by(now);
   }
 
-  #onKernel(present: readonly KernelAddress[], gone: readonly KernelAddress[], now: Instant): void {
+  #onKernel(present: readonly KernelAddress[], gone: readonly Placed[], now: Instant): void {
     for (const address of gone) this.#kernel.vanished(address.ip, address);
     for (const address of present) this.#kernel.noticed(address, now);
     for (const address of gone) this.#settle(address.ip, now);
@@ -271,11 +272,7 @@ export class LocalAddresses {
     this.#settle(ip, now);
   }
 
-  #onProgrammed(
-    outcomes: Extract<Event, { kind: 'programmed' }>['outcomes'],
-    sentAt: Instant,
-    now: Instant,
-  ): void {
+  #onProgrammed(outcomes: readonly Outcome[], sentAt: Instant, now: Instant): void {
     for (const outcome of outcomes) {
       const { request } = outcome;
       if (request.op === 'remove') {
@@ -300,7 +297,7 @@ export class LocalAddresses {
       } else if (entry.status === 'adding') {
         this.#hold(request.ip, entry.target, validUntil, now, 'taken');
       } else if (entry.status === 'held') {
-        this.#held.renewed(entry, validUntil, sentAt);
+        this.#held.renewed(entry, validUntil, sentAt, now);
       }
     }
   }
@@ -454,7 +451,7 @@ export class LocalAddresses {
   // --- the kernel ---------------------------------------------------------------------------------------------
 
   /** Ours in the kernel, but not where an entry holds it: leftovers of another configuration or an earlier life. */
-  #removeOrphans(addresses: readonly (Target & { readonly ip: Ip })[]): void {
+  #removeOrphans(addresses: readonly Placed[]): void {
     for (const { ip, ifIndex, prefixLength } of addresses) {
       const entry = this.#entries.get(ip);
       const wanted =

@@ -3,6 +3,7 @@ import type { Ip, Prefix } from '../lib/ip.ts';
 import type { Instant } from '../lib/time.ts';
 import type { Announcement } from './announcing.ts';
 import type { HostView } from './nic-selection.ts';
+import type { Repaired } from './repair-pace.ts';
 import type { DesiredAddress, IfIndex, KernelAddress, Mac } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
 
@@ -19,6 +20,9 @@ export type LocalSettings = {
 /** Where in the kernel an address is, or is to be. */
 export type Target = { readonly ifIndex: IfIndex; readonly prefixLength: number };
 
+/** An address in a place, whatever else is known of it. */
+export type Placed = Target & { readonly ip: Ip };
+
 export type Event =
   /** What the plan wants now, and the free addresses that a Service might get next. */
   | {
@@ -33,7 +37,7 @@ export type Event =
   | {
       readonly kind: 'addresses-changed';
       readonly present: readonly KernelAddress[];
-      readonly gone: readonly KernelAddress[];
+      readonly gone: readonly Placed[];
       readonly v6OfHost?: number;
     }
   /** These are to go at once: this host must not have them, or cannot know whether it may. Wanted again by the next `desired-changed` that has them. */
@@ -157,9 +161,9 @@ export type Held = {
   repairs: number;
   /** Since when it is missing from the kernel without a word of lbd's. */
   missingSince: Instant | undefined;
-  repairedAt: Instant | undefined;
-  /** How long after a repair the next one waits. */
-  repairPauseMs: number;
+  lastRepair: Repaired | undefined;
+  /** The kernel was asked for the last repair and has not answered. */
+  isRepairing: boolean;
 };
 
 export type Entry =

@@ -10,7 +10,22 @@ const PAUSE_LAST_MS = 1_000;
 /** Undone so soon after a repair, beyond the time that the next has to wait, is right away. */
 const UNDONE_MS = 100;
 
-type Repaired = { readonly at: Instant; readonly pauseMs: number };
+/** The last repair of a thing: when it was done, and how long after it the next one waits. */
+export type Repaired = { readonly at: Instant; readonly pauseMs: number };
+
+/** A thing whose last repair was `last`, if any, was put right once more. */
+export function repairedAgain(last: Repaired | undefined, now: Instant): Repaired {
+  const pauseMs = last === undefined || hasLasted(last, now) ? PAUSE_FIRST_MS : 2 * last.pauseMs;
+  return { at: now, pauseMs: Math.min(PAUSE_LAST_MS, pauseMs) };
+}
+
+export function nextRepairAt({ at, pauseMs }: Repaired): Instant {
+  return after(at, pauseMs);
+}
+
+function hasLasted({ at, pauseMs }: Repaired, now: Instant): boolean {
+  return now > after(at, 2 * pauseMs + UNDONE_MS);
+}
 
 /** Of several things by their keys; bounded by those that were repaired within the last two seconds or so. */
 export class RepairPace {
@@ -18,14 +33,12 @@ export class RepairPace {
 
   dueAt(key: string): Instant | undefined {
     const last = this.#repaired.get(key);
-    return last === undefined ? undefined : after(last.at, last.pauseMs);
+    return last === undefined ? undefined : nextRepairAt(last);
   }
 
   /** `key` was put right. */
   count(key: string, now: Instant): void {
-    const last = this.#repaired.get(key);
-    const pauseMs = last === undefined || hasLasted(last, now) ? PAUSE_FIRST_MS : 2 * last.pauseMs;
-    this.#repaired.set(key, { at: now, pauseMs: Math.min(PAUSE_LAST_MS, pauseMs) });
+    this.#repaired.set(key, repairedAgain(this.#repaired.get(key), now));
     for (const [each, repaired] of this.#repaired) if (hasLasted(repaired, now)) this.#repaired.delete(each);
   }
 
@@ -44,8 +57,4 @@ export class RepairPace {
     });
     return { due, nextAt };
   }
-}
-
-function hasLasted({ at, pauseMs }: Repaired, now: Instant): boolean {
-  return now > after(at, 2 * pauseMs + UNDONE_MS);
 }

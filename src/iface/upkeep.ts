@@ -2,15 +2,7 @@ import { after, type Instant, NEVER } from '../lib/time.ts';
 import type { Adopted } from './kernel-addresses.ts';
 import { renewDeadline } from './lifetime.ts';
 import type { Held } from './local-types.ts';
-
-/**
- * Repairs of one address closer together than this wait, and each time twice as long when somebody undoes one right away,
- * so that two programs at war do not burn the host. After a repair that lasted, the next is at once again.
- */
-const REPAIR_PAUSE_FIRST_MS = 50;
-const REPAIR_PAUSE_LAST_MS = 1_000;
-/** Undone so soon after a repair, beyond the time that the next has to wait, is right away. */
-const UNDONE_MS = 100;
+import { nextRepairAt, repairedAgain } from './repair-pace.ts';
 
 /**
  * Without `promote_secondaries` the kernel removes the secondary addresses of a subnet right before the primary one, and says
@@ -46,7 +38,7 @@ export function upkeepOf(
   if (now >= renewDeadline(entry)) return { kind: 'lost' };
   if (present === undefined) entry.missingSince ??= now;
   const until = Math.max(
-    entry.repairedAt === undefined ? now : after(entry.repairedAt, entry.repairPauseMs),
+    entry.lastRepair === undefined ? now : nextRepairAt(entry.lastRepair),
     present === undefined && isShared ? after(entry.missingSince ?? now, OWN_GOES_MS) : now,
   ) as Instant;
   if (now < until) return { kind: 'wait', until };
@@ -55,11 +47,16 @@ export function upkeepOf(
 
 /** One more repair, of whatever kind. */
 export function countRepair(entry: Held, now: Instant): void {
-  const { repairedAt, repairPauseMs } = entry;
-  const lasted = repairedAt === undefined || now > after(repairedAt, 2 * repairPauseMs + UNDONE_MS);
-  entry.repairPauseMs = lasted ? REPAIR_PAUSE_FIRST_MS : Math.min(REPAIR_PAUSE_LAST_MS, 2 * repairPauseMs);
-  entry.repairedAt = now;
+  entry.lastRepair = repairedAgain(entry.lastRepair, now);
+  entry.isRepairing = true;
   entry.repairs += 1;
+}
+
+/** The kernel has done what was last asked of it. Only now can it be undone, which with thousands in a batch is much later. */
+export function countDone(entry: Held, now: Instant): void {
+  if (entry.isRepairing && entry.lastRepair !== undefined)
+    entry.lastRepair = { ...entry.lastRepair, at: now };
+  entry.isRepairing = false;
 }
 
 function isChanged(entry: Held, present: Adopted, lifetimeMs: number, now: Instant): boolean {

@@ -50,6 +50,7 @@ export type NativeAddon = {
   watchWritable(handle: SocketHandle): void;
   keepDatagrams(handle: SocketHandle, firstByte: number): void;
   takeDatagrams(handle: SocketHandle): ArrayBuffer | undefined;
+  deliverNow(handle: SocketHandle): boolean;
   bootTimeMs(): number;
   realTimeMs(): number;
 };
@@ -74,6 +75,7 @@ const FUNCTION_NAMES: readonly (keyof NativeAddon)[] = [
   'watchWritable',
   'keepDatagrams',
   'takeDatagrams',
+  'deliverNow',
   'bootTimeMs',
   'realTimeMs',
 ];

@@ -96,6 +96,21 @@ function messages(outcomes: Awaited<ReturnType<Rtnetlink['apply']>>): readonly s
   return outcomes.map((outcome) => (outcome.ok ? 'ok' : outcome.message));
 }
 
+test('an answer comes after everything that the kernel told before it', OPTIONS, async (t) => {
+  const nic = makeNic(t);
+  const { rtnetlink } = await open(t);
+  const texts = Array.from({ length: 300 }, (_, index) => `2001:db8::${(index + 1).toString(16)}`);
+  const requests = texts.map((text) => add(nic, text));
+  const outcomes = await rtnetlink.apply(requests);
+  const { addresses: known } = rtnetlink.observed();
+  assert.ok(outcomes.every(({ ok }) => ok));
+  assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 300);
+  await rtnetlink.apply(
+    requests.map(({ ip, ifIndex }) => ({ kind: 'delete', ip, ifIndex, prefixLength: 128 })),
+  );
+  assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 0);
+});
+
 test('start() tells the links, addresses and routes that are there', OPTIONS, async (t) => {
   const nic = makeNic(t);
   const { rtnetlink, changes } = await open(t);

@@ -9,19 +9,29 @@ import { toAddressRequest } from '../address-request.ts';
 import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
 import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
-import type { Effect, Event, LocalSettings, Outcome, Program, Report, WireVerdict } from '../local-types.ts';
+import type {
+  Effect,
+  Event,
+  LocalSettings,
+  Outcome,
+  Placed,
+  Program,
+  Report,
+  WireVerdict,
+} from '../local-types.ts';
 import { NicNames } from '../nic-names.ts';
 import type { NicRules } from '../nic-rules.ts';
 import { type HostView, interfacesInUse, type Nic, viewHost } from '../nic-selection.ts';
-import { type AddressKey, addressKey, type ObservedChanges } from '../observed.ts';
+import { addressKey, type ObservedChanges } from '../observed.ts';
 import { ownAddress } from '../own-address.ts';
 import { type Batch, ProgramQueue } from '../program-queue.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, Mac } from '../types.ts';
 import { isVirtualLink } from '../virtual-link.ts';
 import type { WireClaim } from '../wire-claims.ts';
 import type { Ownership } from './ownership.ts';
+import { failure, goneSince, named, ownershipOf } from './program-outcomes.ts';
 import { allowPromotions } from './promotion.ts';
-import type { RequestOutcome, Rtnetlink } from './rtnetlink.ts';
+import type { Rtnetlink } from './rtnetlink.ts';
 import { SteadyLinks } from './steady-links.ts';
 import type { Wire } from './wire.ts';
 
@@ -67,16 +77,6 @@ const TIME_STEP_MS = 0.001;
 
 /** What one NIC is to send in one turn, and which addresses it asks for thereby. */
 type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
-
-/** After these the kernel may have the address: its answer got lost. */
-const UNCERTAIN: ReadonlySet<string> = new Set([
-  'EIO',
-  'ENOBUFS',
-  'ETIMEDOUT',
-  'ECANCELED',
-  'EMSGSIZE',
-  'EPROTO',
-]);
 
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
 export class LocalDriver {
@@ -140,7 +140,7 @@ export class LocalDriver {
     for (const ifIndex of links) this.#deliver({ kind: 'link-bounced', ifIndex });
   }
 
-  #addressesChanged(present: readonly KernelAddress[], gone: readonly KernelAddress[]): void {
+  #addressesChanged(present: readonly KernelAddress[], gone: readonly Placed[]): void {
     const { v6Count: v6OfHost } = this.#options.rtnetlink.observed();
     if (present.length + gone.length === 0 && v6OfHost === this.#v6OfHost) return;
     this.#v6OfHost = v6OfHost;
@@ -426,25 +426,17 @@ export class LocalDriver {
     this.#recordOwnership(outcomes);
     this.#programNext();
     this.#deliver({ kind: 'programmed', outcomes, sentAt });
+    this.#addressesChanged([], goneSince(outcomes, this.#options.rtnetlink.observed().addresses));
     if (this.#isProgramming) return;
     const waiting = this.#whenIdle;
     this.#whenIdle = [];
     for (const resolve of waiting) resolve();
   }
 
-  /** By the last word on each address, as one batch may remove and add the same. */
   #recordOwnership(outcomes: readonly Outcome[]): void {
-    const removed = new Map<AddressKey, Program>();
-    const refused: Program[] = [];
-    for (const outcome of outcomes) {
-      const { request } = outcome;
-      if (!outcome.ok) {
-        if (request.op === 'add' && !UNCERTAIN.has(outcome.errno)) refused.push(request);
-      } else if (request.op === 'remove') removed.set(addressKey(request), request);
-      else removed.delete(addressKey(request));
-    }
+    const { removed, refused } = ownershipOf(outcomes);
     this.#options.ownership.refused(refused);
-    this.#options.ownership.removed([...removed.values()]);
+    this.#options.ownership.removed(removed);
   }
 
   #arm(): void {
@@ -467,21 +459,4 @@ export class LocalDriver {
     else if (due > this.#now) this.#now = after(due, -TIME_STEP_MS);
     return this.#now;
   }
-}
-
-/** The kernel's answers, by the requests as the machine made them. */
-function named(requests: readonly Program[], outcomes: readonly RequestOutcome[]): readonly Outcome[] {
-  return requests.map((request, index): Outcome => {
-    const outcome = outcomes[index];
-    if (outcome?.ok === true) return { ok: true, request };
-    return failure(
-      request,
-      outcome?.errno ?? 'EIO',
-      outcome?.message ?? `no answer from the kernel for ${request.ip}`,
-    );
-  });
-}
-
-function failure(request: Program, errno: string, message: string): Extract<Outcome, { ok: false }> {
-  return { ok: false, request, errno, message };
 }

@@ -169,7 +169,7 @@ export class Rtnetlink {
 
   /**
    * Asks the kernel for all of `requests`, in order and independently of each other, and returns an outcome for each
-   * in the same order. Never rejects for what the kernel says. With `deadline` nothing is sent once that has come;
+   * in the same order; by then the copy is at least as new as they are. Never rejects for what the kernel says. With `deadline` nothing is sent once that has come;
    * the clock is read right before each system call.
    */
   apply<Request extends KernelRequest>(
@@ -181,6 +181,8 @@ export class Rtnetlink {
       while (outcomes.length < requests.length) {
         outcomes.push(...(await this.#applyChunk(requests, outcomes.length, options.deadline)));
       }
+      // The kernel tells of a change before it answers, over the other socket: that comes first here, too.
+      this.#notifications?.deliverNow();
       return outcomes;
     });
   }

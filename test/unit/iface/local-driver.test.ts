@@ -167,6 +167,23 @@ test('on a kernel without the tag an address is added, known as ours, and remove
   assert.deepEqual(kernel.asked, [`add ${X}`, `delete ${X}`]);
 });
 
+test('an address that was taken away before the kernel had answered for it is not believed to be there', async (t) => {
+  const kernel = new OldKernel(t);
+  kernel.driver.start();
+  const busy = Promise.withResolvers<void>();
+  kernel.busy = busy.promise;
+  kernel.want(X);
+  await waitFor(() => kernel.has(X), { describe: `${X} to be added` });
+  const gone = [...kernel.addresses.values()].filter(({ ip }) => ip === X);
+  for (const address of gone) kernel.addresses.delete(addressKey(address));
+  const changes = { links: { present: [], gone: [] }, routesChanged: false };
+  kernel.driver.kernelChanged({ ...changes, addresses: { present: [], gone } });
+  kernel.busy = undefined;
+  busy.resolve();
+  await waitFor(() => kernel.has(X) && kernel.state(X) === 'held', { describe: `${X} to be there again` });
+  assert.deepEqual(kernel.asked, [`add ${X}`, `add ${X}`]);
+});
+
 test('an address that cannot be recorded is not added, and why is shown', async (t) => {
   const kernel = new OldKernel(t);
   mkdirSync(`${kernel.record}.new`);

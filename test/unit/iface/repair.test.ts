@@ -99,6 +99,18 @@ test('two programs at war: repairs come later and later, up to one a second, and
   assert.ok(host.holds(VIP), 'at once again');
 });
 
+test('repairs come later and later too where the kernel takes long over each, as it does with thousands in a batch', () => {
+  const host = held(VIP);
+  const from = host.now;
+  while (host.now < from + 30_000) {
+    host.freezeMs = 400;
+    if (host.holds(VIP)) host.removeByHand(VIP);
+    host.advance(5);
+  }
+  const count = repairs(host).length;
+  assert.ok(count >= 20 && count <= 28, `${count} repairs`);
+});
+
 test('a war over a lifetime burns no more than one over an address', () => {
   const host = held(VIP);
   for (let ms = 0; ms < 30_000; ms += 5) {

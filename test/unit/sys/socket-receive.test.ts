@@ -312,6 +312,46 @@ describe('receiving', () => {
     close();
   });
 
+  it('deliverNow() delivers what has arrived before the loop turns, and nothing when not polling', async () => {
+    const { receiver, sender, close } = unixPair();
+    const delivered: (number | undefined)[] = [];
+    const onDatagrams = (datagrams: readonly Datagram[]) =>
+      void delivered.push(...datagrams.map(({ bytes }) => bytes[0]));
+    receiver.deliverNow();
+    receiver.startPolling(listener({ onDatagrams }));
+    receiver.deliverNow();
+    assert.deepEqual(delivered, []);
+    sender.send(Uint8Array.of(1));
+    sender.send(Uint8Array.of(2));
+    receiver.deliverNow();
+    assert.deepEqual(delivered, [1, 2]);
+    await loopRounds();
+    assert.deepEqual(delivered, [1, 2], 'once');
+    receiver.stopPolling();
+    sender.send(Uint8Array.of(3));
+    receiver.deliverNow();
+    assert.deepEqual(delivered, [1, 2]);
+    close();
+    receiver.deliverNow();
+  });
+
+  it('a listener that closes the socket within deliverNow() hears no more', () => {
+    const { receiver, sender, close } = unixPair();
+    let batches = 0;
+    receiver.startPolling(
+      listener({
+        onDatagrams: () => {
+          batches += 1;
+          receiver.close();
+        },
+      }),
+    );
+    sender.send(Uint8Array.of(1));
+    receiver.deliverNow();
+    assert.equal(batches, 1);
+    close();
+  });
+
   it('what a socket keeps is gone with the polling', async () => {
     const { receiver, sender, close } = unixPair();
     receiver.startPolling(listener({ onDatagrams: () => assert.fail('it was to be kept') }));
