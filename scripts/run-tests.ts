@@ -26,6 +26,8 @@ type Suite = {
   readonly bounds?: { readonly allMs: number; readonly fileMs: Readonly<Record<string, number>> };
   /** What its processes are started with, beside what this one was. */
   readonly flags?: readonly string[];
+  /** A script that makes what its tests need, before the first; what it takes is printed. */
+  readonly preparation?: string;
   /** Why the suite cannot run here, undefined when it can. */
   readonly obstacle: () => string | undefined;
 };
@@ -93,6 +95,7 @@ const SUITES: readonly Suite[] = [
     fileLimitMs: 2_400_000,
     printsFigures: true,
     longestFirst: true,
+    preparation: 'test/vm/support/prepare.ts',
     bounds: { allMs: 15 * 60_000, fileMs: { 'test/vm/short.test.ts': 2 * 60_000 } },
     obstacle: none,
   },
@@ -144,11 +147,12 @@ async function runSuite(
     for (const file of files) total.skips.push({ title: file, reason: obstacle });
     return;
   }
+  const startedAt = performance.now();
+  if (suite.preparation !== undefined) prepare(suite.preparation);
   const waiting = [...files];
   const bytesOf = (file: string): number => statSync(join(ROOT, file)).size;
   if (suite.longestFirst === true) waiting.sort((a, b) => bytesOf(b) - bytesOf(a));
   const tookMs = new Map<string, number>();
-  const startedAt = performance.now();
   const worker = async (): Promise<void> => {
     for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
       const fileStartedAt = performance.now();
@@ -159,6 +163,17 @@ async function runSuite(
   };
   await Promise.all(Array.from({ length: suite.concurrency }, worker));
   if (names === undefined) reportBounds(suite, tookMs, performance.now() - startedAt);
+}
+
+/** Without success, too, the tests run: they say what is missing. */
+function prepare(script: string): void {
+  const startedAt = performance.now();
+  const { status, signal } = spawnSync(process.execPath, [join(ROOT, script)], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+  const end = status === 0 ? '' : `, failed (${signal ?? `status ${status}`})`;
+  console.log(`${script}: ${seconds(performance.now() - startedAt)}${end}`);
 }
 
 /** @param tookMs of the files in which tests ran. The suite's own bound is for all of its files. */

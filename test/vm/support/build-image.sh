@@ -8,6 +8,9 @@ set -euo pipefail
 suite=$1 directory=$2
 here=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin
+# In memory where there is room for it: a third faster.
+room_kb=$(df --output=avail /dev/shm 2>/dev/null | tail -n 1 || true)
+[ "${room_kb:-0}" -lt 4000000 ] || export TMPDIR=/dev/shm
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 root=$scratch/root
@@ -19,7 +22,7 @@ packages=(
 )
 # The kernel is unpacked and not installed: the machine needs neither the initramfs nor the boot loader of its package.
 # shellcheck disable=SC2016 # $1 is the root, for mmdebstrap's shell
-mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "3"' \
+mmdebstrap --quiet --variant=minbase --aptopt='Acquire::Retries "3"' --dpkgopt=force-unsafe-io \
   --include="$(IFS=,; echo "${packages[*]}")" \
   --customize-hook='cd "$1/tmp" && package=$(chroot "$1" apt-cache depends linux-image-cloud-amd64 | sed -n "s/^ *Depends: \(linux-image-[0-9].*\)/\1/p" | head -1) &&
     chroot "$1" sh -c "cd /tmp && apt-get -qq download $package" &&
@@ -37,9 +40,16 @@ chroot "$root" systemctl --quiet disable NetworkManager.service NetworkManager-w
 chroot "$root" systemctl --quiet mask apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_reap.service \
   fstrim.timer dpkg-db-backup.timer systemd-timesyncd.service getty@tty1.service serial-getty@ttyS0.service \
   man-db.timer logrotate.timer systemd-pstore.service
+# Each reload of systemd runs all of its generators, and nothing here has anything for these.
+mkdir -p "$root/etc/systemd/system-generators"
+for generator in bless-boot cryptsetup debug getty gpt-auto hibernate-resume integritysetup rc-local run system-update veritysetup; do
+  ln -s /dev/null "$root/etc/systemd/system-generators/systemd-$generator-generator"
+done
 echo '/dev/vda / ext4 defaults,errors=remount-ro 0 0' >"$root/etc/fstab"
 # The only packages it can get are those of the lab's own repository.
 rm -rf "$root"/etc/apt/sources.list "$root"/etc/apt/sources.list.d/* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
+# Nobody reads here, and each look at all files goes over them.
+rm -rf "$root"/usr/share/{man,doc,locale,zoneinfo,info,lintian}/* "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
 rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
 : >"$root/etc/machine-id"
 mkdir -p "$root/var/log/journal"

@@ -55,6 +55,11 @@ export class MachineLab {
     }
   }
 
+  /** Makes what all machines of a suite begin as, unless it is there. */
+  static async prepare(suite: Suite): Promise<void> {
+    await savedMachine(await imageOf(suite), undefined);
+  }
+
   machine(name = 'm1'): Machine {
     const machine = this.machines.find((candidate) => candidate.name === name);
     if (machine === undefined) throw new Error(`the lab has no machine ${name}`);

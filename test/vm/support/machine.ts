@@ -156,7 +156,8 @@ export class Machine {
       {
         describe: `${options.describe} on ${this.name}`,
         timeoutMs: options.timeoutMs ?? WAIT_TIMEOUT_MS,
-        everyMs: 100,
+        // Each look is work for the one processor that is to get there.
+        everyMs: 500,
       },
     ).then(({ stdout }) => stdout);
   }

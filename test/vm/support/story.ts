@@ -1,3 +1,4 @@
+import { gunzipSync } from 'node:zlib';
 import { labTimeMs } from '../../support/lab-time.ts';
 import { waitFor } from '../../support/wait.ts';
 import type { Machine } from './machine.ts';
@@ -117,8 +118,8 @@ export async function watchAddresses(machine: Machine): Promise<() => Promise<re
  * links, addresses, routes and rules of all tables, packet filters, sysctls of the links, units, packages.
  */
 export async function survey(machine: Machine): Promise<ReadonlySet<string>> {
-  const text = await machine.output(SURVEY, { timeoutMs: 120_000 });
-  return new Set(text.split('\n'));
+  const packed = await machine.output(`{ ${SURVEY}\n} | gzip -1 | base64 -w 0`, { timeoutMs: 120_000 });
+  return new Set(gunzipSync(Buffer.from(packed, 'base64')).toString().trimEnd().split('\n'));
 }
 
 /** What is there now and was not before, and the other way round. */
@@ -158,7 +159,7 @@ export function journalHas(machine: Machine, match: RegExp, timeoutMs = TIMEOUT_
       const text = await machine.output('journalctl --no-pager -o cat -b -u lbd');
       return text.split('\n').find((line) => match.test(line));
     },
-    { describe: `${match} in the journal of ${machine.name}`, timeoutMs, everyMs: 200 },
+    { describe: `${match} in the journal of ${machine.name}`, timeoutMs, everyMs: 500 },
   );
 }
 
