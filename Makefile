@@ -3,6 +3,7 @@
 #   make demo [ARGS=--keep]    the whole of lbd in a lab of network namespaces (root)
 #   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
 #   make vm-test [ONLY=file]   all tests of the package on machines in emulation; `make test` has the shortest
+#   make sim-full [ONLY=file]  the simulation with as many seeds as its figures ask for: hours
 #   make check                 types, lint and format, import floors and style, dead code
 #   make soak [SECONDS=60] [SEED=n]   the simulation with random seeds, or with one again
 #   make bench [ONLY=name]     every benchmark, or one
@@ -20,7 +21,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH):/usr/sbin:/sbin
 NODE := node_modules/.bin/node
 BIN := node_modules/.bin
 
-.PHONY: help setup setup-tests demo test vm-test check check-types check-lint check-floors check-dead bench soak binary deb apt-repo format clean
+.PHONY: help setup setup-tests demo test vm-test sim-full check check-types check-lint check-floors check-dead bench soak binary deb apt-repo format clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -49,6 +50,9 @@ test: setup-tests binary
 
 vm-test: setup-tests binary
 	@LBD_VM=all $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
+
+sim-full: setup
+	@LBD_SIM=full $(NODE) scripts/run-tests.ts 'test/sim/.*$(ONLY)'
 
 soak:
 	@SECONDS='$(or $(SECONDS),60)' SEED='$(SEED)' $(NODE) --min-semi-space-size=64 --max-semi-space-size=64 test/sim/soak.ts

@@ -67,10 +67,9 @@ struct poller {
   napi_ref handle; /* strong: a socket that is polled is not collected */
   napi_ref on_event, on_throw;
   size_t max_datagram_bytes; /* 0: does not read */
-  int kept_byte;             /* datagrams that begin with it are kept; -1: none are */
-  struct kept *kept;         /* NULL until one is */
   int active_events;
   bool wants_writable;
+  bool paused;
   bool closing;
   uint64_t idle_since_ms;
   uint32_t idle_wakes;
@@ -141,6 +140,7 @@ napi_value getsockopt_handle(napi_env env, napi_callback_info info);
 napi_value setsockopt_fd(napi_env env, napi_callback_info info);
 napi_value getsockopt_fd(napi_env env, napi_callback_info info);
 napi_value attach_filter(napi_env env, napi_callback_info info);
+napi_value attach_reuseport_filter(napi_env env, napi_callback_info info);
 
 /* ---- send.c */
 
@@ -156,8 +156,7 @@ void stop_poller(struct lbd_socket *socket);
 napi_value start_polling(napi_env env, napi_callback_info info);
 napi_value stop_polling(napi_env env, napi_callback_info info);
 napi_value watch_writable(napi_env env, napi_callback_info info);
-napi_value keep_datagrams(napi_env env, napi_callback_info info);
-napi_value take_datagrams(napi_env env, napi_callback_info info);
+napi_value pause_polling(napi_env env, napi_callback_info info);
 napi_value deliver_now(napi_env env, napi_callback_info info);
 
 /* ---- module.c */

@@ -13,9 +13,6 @@
 #define IDLE_WAKES_LIMIT 1000
 #define IDLE_WINDOW_MS 1000
 #define CONTROL_BYTES 512
-/* What a socket keeps until it is taken (keepDatagrams); what does not fit is delivered, with all before it. */
-#define KEPT_DATAGRAMS 64
-#define KEPT_BYTES (16 * 1024)
 
 /* First argument of the event callback; src/sys/native.ts has the same numbers. */
 enum event_kind { EVENT_DATAGRAMS = 0, EVENT_ERROR = 1, EVENT_WRITABLE = 2 };
@@ -34,13 +31,6 @@ struct row {
   double timestamp_ms; /* SO_TIMESTAMPNS, CLOCK_REALTIME; NaN without */
   double hop_limit;    /* IPV6_HOPLIMIT or IP_TTL; NaN without */
   double received_ms;  /* when it was read, CLOCK_BOOTTIME */
-};
-
-struct kept {
-  uint32_t count;
-  size_t used;
-  struct row rows[KEPT_DATAGRAMS];
-  _Alignas(8) unsigned char bytes[KEPT_BYTES];
 };
 
 /* ---- from the kernel to JavaScript */
@@ -86,64 +76,23 @@ static void emit_error(const struct poller *poller, const char *syscall, int num
   emit(poller, 2, values);
 }
 
-static void copy_rows(struct row *to, const struct row *from, uint32_t count, size_t shift) {
-  for (uint32_t at = 0; at < count; at++) {
-    to[at] = from[at];
-    to[at].offset += (double)shift;
-    to[at].sender_offset += (double)shift;
-  }
-}
-
-/*
- * One ArrayBuffer: the rows of what was kept, which is so no longer, and of what arrived now; then what they point
- * into. NULL when the environment can make none.
- */
-static napi_value make_batch(const struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
-  struct kept *kept = poller->kept;
-  const uint32_t kept_count = kept == NULL ? 0 : kept->count;
-  const size_t kept_used = kept == NULL ? 0 : kept->used;
-  const size_t table_bytes = sizeof *rows * (kept_count + count);
-  void *data = NULL;
-  napi_value batch;
-  if (napi_create_arraybuffer(poller->instance->env, table_bytes + kept_used + used, &data, &batch) != napi_ok) {
-    return NULL;
-  }
-  unsigned char *bytes = (unsigned char *)data + table_bytes;
-  if (kept_count > 0) {
-    copy_rows(data, kept->rows, kept_count, table_bytes);
-    memcpy(bytes, kept->bytes, kept_used);
-    kept->count = 0;
-    kept->used = 0;
-  }
-  if (count > 0) {
-    copy_rows((struct row *)data + kept_count, rows, count, table_bytes + kept_used);
-    memcpy(bytes + kept_used, poller->instance->arena, used);
-  }
-  return batch;
-}
-
+/* One ArrayBuffer: the rows, then what they point into. */
 static void emit_datagrams(const struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
+  const napi_env env = poller->instance->env;
+  const size_t table_bytes = sizeof *rows * count;
+  struct row *table = NULL;
   napi_value values[2];
-  if (napi_create_int32(poller->instance->env, EVENT_DATAGRAMS, &values[0]) != napi_ok) return;
-  values[1] = make_batch(poller, rows, count, used);
-  if (values[1] != NULL) emit(poller, 2, values);
-}
-
-/* Puts what arrived to what is kept; false when something of it is to be delivered, or there is no room. */
-static bool keep(struct poller *poller, const struct row *rows, uint32_t count, size_t used) {
-  if (poller->kept_byte < 0) return false;
-  if (poller->kept == NULL && (poller->kept = calloc(1, sizeof *poller->kept)) == NULL) return false;
-  struct kept *kept = poller->kept;
-  if (kept->count + count > KEPT_DATAGRAMS || kept->used + used > KEPT_BYTES) return false;
-  const unsigned char *arena = poller->instance->arena;
-  for (uint32_t at = 0; at < count; at++) {
-    if (rows[at].length < 1 || arena[(size_t)rows[at].offset] != poller->kept_byte) return false;
+  if (napi_create_int32(env, EVENT_DATAGRAMS, &values[0]) != napi_ok ||
+      napi_create_arraybuffer(env, table_bytes + used, (void **)&table, &values[1]) != napi_ok) {
+    return;
   }
-  copy_rows(kept->rows + kept->count, rows, count, kept->used);
-  memcpy(kept->bytes + kept->used, arena, used);
-  kept->count += count;
-  kept->used += used;
-  return true;
+  for (uint32_t at = 0; at < count; at++) {
+    table[at] = rows[at];
+    table[at].offset += (double)table_bytes;
+    table[at].sender_offset += (double)table_bytes;
+  }
+  memcpy(table + count, poller->instance->arena, used);
+  emit(poller, 2, values);
 }
 
 static void close_passed_descriptors(const struct cmsghdr *control) {
@@ -219,22 +168,27 @@ static int receive_datagram(const struct poller *poller, struct row *row, size_t
   return 0;
 }
 
-/* Takes what has arrived, at most one batch; true when there was anything. */
-static bool receive(struct poller *poller, bool poll_failed) {
+static bool has_room(const struct poller *poller, uint32_t count, size_t used) {
+  const size_t worst = poller->max_datagram_bytes + sizeof(struct sockaddr_storage) + 16;
+  return count < BATCH_DATAGRAMS && used + worst <= ARENA_BYTES;
+}
+
+/* Takes what has arrived, at most one batch: how much that was, and in *more whether more may wait. */
+static uint32_t receive(struct poller *poller, bool poll_failed, bool *more) {
   struct row rows[BATCH_DATAGRAMS];
   uint32_t count = 0;
   size_t used = 0;
   int number = 0;
-  const size_t worst = poller->max_datagram_bytes + sizeof(struct sockaddr_storage) + 16;
   if (poller->max_datagram_bytes > 0) {
-    while (count < BATCH_DATAGRAMS && used + worst <= ARENA_BYTES) {
+    while (has_room(poller, count, used)) {
       number = receive_datagram(poller, &rows[count], &used);
       if (number != 0) break;
       count++;
     }
   }
-  if (count > 0 && !keep(poller, rows, count, used)) emit_datagrams(poller, rows, count, used);
-  if (poller->closing) return true;
+  *more = number == 0 && count > 0;
+  if (count > 0) emit_datagrams(poller, rows, count, used);
+  if (poller->closing) return count;
   if (number == EAGAIN) number = 0;
   const char *syscall = "recvmsg";
   if (number == 0 && count == 0 && poll_failed && !poller->wants_writable) {
@@ -243,7 +197,7 @@ static bool receive(struct poller *poller, bool poll_failed) {
     if (getsockopt(poller->socket->fd, SOL_SOCKET, SO_ERROR, &number, &length) < 0) number = errno;
   }
   if (number != 0) emit_error(poller, syscall, number, NULL, false);
-  return count > 0;
+  return count;
 }
 
 /* ---- from libuv */
@@ -252,7 +206,8 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 
 /* Makes libuv watch what is wanted now; 0 or a negative errno. */
 static int update_poll(struct poller *poller) {
-  const int events = (poller->max_datagram_bytes > 0 ? UV_READABLE : 0) | (poller->wants_writable ? UV_WRITABLE : 0);
+  const bool reads = poller->max_datagram_bytes > 0 && !poller->paused;
+  const int events = (reads ? UV_READABLE : 0) | (poller->wants_writable ? UV_WRITABLE : 0);
   if (events == poller->active_events) return 0;
   poller->active_events = events;
   return events == 0 ? uv_poll_stop(&poller->poll) : uv_poll_start(&poller->poll, events, on_poll);
@@ -276,8 +231,8 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
   /* On EPOLLERR (an ENOBUFS of netlink, an ENETDOWN of a packet socket) libuv stops the watcher: start it again below. */
   const bool poll_failed = status < 0;
   if (poll_failed) poller->active_events = 0;
-  bool progress = false;
-  if (poll_failed || (events & UV_READABLE) != 0) progress = receive(poller, poll_failed);
+  bool progress = false, more = false;
+  if (poll_failed || (events & UV_READABLE) != 0) progress = receive(poller, poll_failed, &more) > 0;
   if (!poller->closing && poller->wants_writable && (poll_failed || (events & UV_WRITABLE) != 0)) {
     napi_value kind;
     poller->wants_writable = false;
@@ -302,7 +257,6 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 static void on_poller_closed(uv_handle_t *handle) {
   struct poller *poller = handle->data;
   struct instance *instance = poller->instance;
-  free(poller->kept);
   free(poller);
   instance->closing_pollers--;
   finish_teardown_when_idle(instance);
@@ -364,7 +318,6 @@ napi_value start_polling(napi_env env, napi_callback_info info) {
   poller->instance->references++;
   poller->socket = socket;
   poller->max_datagram_bytes = (size_t)max_datagram_bytes;
-  poller->kept_byte = -1;
   socket->poller = poller;
   /* From here on stop_poller undoes everything; it accepts references that were not made. */
   if (!napi_succeeded(env, napi_create_reference(env, call.arguments[0], 1, &poller->handle)) ||
@@ -404,7 +357,7 @@ napi_value watch_writable(napi_env env, napi_callback_info info) {
 
 /*
  * deliverNow(handle): what has arrived by now, by onEvent as when the loop wakes for it, at most one batch; true when
- * there was anything, so that there may be more
+ * there may be more
  */
 napi_value deliver_now(napi_env env, napi_callback_info info) {
   struct call call;
@@ -412,31 +365,20 @@ napi_value deliver_now(napi_env env, napi_callback_info info) {
   if (!read_call(env, info, &call)) return NULL;
   const struct lbd_socket *socket = read_handle(&call, 0);
   if (socket == NULL) return NULL;
-  const bool progress = socket->poller != NULL && receive(socket->poller, false);
-  return napi_succeeded(env, napi_get_boolean(env, progress, &result)) ? result : NULL;
+  bool more = false;
+  if (socket->poller != NULL) receive(socket->poller, false, &more);
+  return napi_succeeded(env, napi_get_boolean(env, more, &result)) ? result : NULL;
 }
 
-/*
- * keepDatagrams(handle, firstByte): from now on datagrams that begin with that byte wait for takeDatagrams(), or for
- * one that does not, which comes after them; -1: what is kept by then stays so, and nothing more.
- */
-napi_value keep_datagrams(napi_env env, napi_callback_info info) {
+/* pausePolling(handle, paused): what arrives while it is paused waits in the kernel, for deliverNow() or the end of the pause */
+napi_value pause_polling(napi_env env, napi_callback_info info) {
   struct call call;
-  double first_byte = 0;
+  double paused = 0;
   if (!read_call(env, info, &call)) return NULL;
   struct lbd_socket *socket = read_open_handle(&call, 0, "poll");
-  if (socket == NULL || !read_integer(&call, 1, "firstByte", -1, UINT8_MAX, &first_byte)) return NULL;
+  if (socket == NULL || !read_integer(&call, 1, "paused", 0, 1, &paused)) return NULL;
   if (socket->poller == NULL) return throw_poll(env, socket, ENOTCONN);
-  socket->poller->kept_byte = (int)first_byte;
-  return NULL;
-}
-
-/* takeDatagrams(handle): what is kept, as the batch of onEvent(0, batch); undefined when that is nothing */
-napi_value take_datagrams(napi_env env, napi_callback_info info) {
-  struct call call;
-  if (!read_call(env, info, &call)) return NULL;
-  const struct lbd_socket *socket = read_handle(&call, 0);
-  if (socket == NULL || socket->poller == NULL) return NULL;
-  const struct kept *kept = socket->poller->kept;
-  return kept == NULL || kept->count == 0 ? NULL : make_batch(socket->poller, NULL, 0, 0);
+  socket->poller->paused = paused != 0;
+  const int result = update_poll(socket->poller);
+  return result < 0 ? throw_poll(env, socket, -result) : NULL;
 }

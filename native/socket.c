@@ -233,8 +233,7 @@ napi_value setsockopt_fd(napi_env env, napi_callback_info info) { return set_opt
 /* getSocketOptionOnFd(fd, level, option, length): bytes */
 napi_value getsockopt_fd(napi_env env, napi_callback_info info) { return get_option(env, info, true); }
 
-/* attachFilter(handle, program): a classic BPF program, 8 bytes an instruction (struct sock_filter, host order) */
-napi_value attach_filter(napi_env env, napi_callback_info info) {
+static napi_value attach(napi_env env, napi_callback_info info, int option, const char *name) {
   struct call call;
   uint8_t *bytes = NULL;
   size_t length = 0;
@@ -248,10 +247,20 @@ napi_value attach_filter(napi_env env, napi_callback_info info) {
       .len = (unsigned short)(length / sizeof(struct sock_filter)),
       .filter = (struct sock_filter *)(void *)bytes,
   };
-  if (setsockopt(socket->fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == 0) return NULL;
+  if (setsockopt(socket->fd, SOL_SOCKET, option, &program, sizeof program) == 0) return NULL;
   const int number = errno;
   struct text arguments = {.length = 0};
   append_domain(&arguments, socket->domain);
-  append(&arguments, ", SOL_SOCKET, SO_ATTACH_FILTER, %u instructions", program.len);
+  append(&arguments, ", SOL_SOCKET, %s, %u instructions", name, program.len);
   return throw_system(env, "setsockopt", &arguments, number);
+}
+
+/* attachFilter(handle, program): a classic BPF program, 8 bytes an instruction (struct sock_filter, host order) */
+napi_value attach_filter(napi_env env, napi_callback_info info) {
+  return attach(env, info, SO_ATTACH_FILTER, "SO_ATTACH_FILTER");
+}
+
+/* attachReuseportFilter(handle, program): the same, which gives the number of the socket of its group that a datagram is for */
+napi_value attach_reuseport_filter(napi_env env, napi_callback_info info) {
+  return attach(env, info, SO_ATTACH_REUSEPORT_CBPF, "SO_ATTACH_REUSEPORT_CBPF");
 }

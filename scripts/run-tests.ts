@@ -80,7 +80,7 @@ const SUITES: readonly Suite[] = [
   {
     directory: 'sim',
     concurrency: availableParallelism(),
-    fileLimitMs: 600_000,
+    fileLimitMs: process.env['LBD_SIM'] === 'full' ? 12 * 3_600_000 : 600_000,
     flags: SIMULATION_FLAGS,
     obstacle: none,
   },

@@ -246,7 +246,8 @@ export class Gossip {
     const { isCalm } = this.election.watch;
     if (isCalm === this.#isCalm) return;
     this.#isCalm = isCalm;
-    this.#transport.keepRoutine(isCalm);
+    const { heartbeatMs, overrunMs } = this.#options.settings;
+    this.#transport.keepRoutine(isCalm ? heartbeatMs + overrunMs : undefined);
   }
 
   /** Addresses first: what this host must not hold any more goes before anything is said about it. */

@@ -29,6 +29,7 @@ export type NativeAddon = {
   setSocketOptionOnFd(fd: number, level: number, option: number, value: Uint8Array): void;
   getSocketOptionOnFd(fd: number, level: number, option: number, length: number): Uint8Array;
   attachFilter(handle: SocketHandle, program: Uint8Array): void;
+  attachReuseportFilter(handle: SocketHandle, program: Uint8Array): void;
   send(handle: SocketHandle, bytes: Uint8Array, address: Uint8Array | undefined, flags: number): number;
   sendBefore(
     handle: SocketHandle,
@@ -48,8 +49,7 @@ export type NativeAddon = {
   ): void;
   stopPolling(handle: SocketHandle): void;
   watchWritable(handle: SocketHandle): void;
-  keepDatagrams(handle: SocketHandle, firstByte: number): void;
-  takeDatagrams(handle: SocketHandle): ArrayBuffer | undefined;
+  pausePolling(handle: SocketHandle, paused: number): void;
   deliverNow(handle: SocketHandle): boolean;
   bootTimeMs(): number;
   realTimeMs(): number;
@@ -67,14 +67,14 @@ const FUNCTION_NAMES: readonly (keyof NativeAddon)[] = [
   'setSocketOptionOnFd',
   'getSocketOptionOnFd',
   'attachFilter',
+  'attachReuseportFilter',
   'send',
   'sendBefore',
   'sendMany',
   'startPolling',
   'stopPolling',
   'watchWritable',
-  'keepDatagrams',
-  'takeDatagrams',
+  'pausePolling',
   'deliverNow',
   'bootTimeMs',
   'realTimeMs',

@@ -27,7 +27,7 @@ export type Datagram = {
   readonly timestampMs: number | undefined;
   /** IPV6_HOPLIMIT or IP_TTL of the packet; only with IPV6_RECVHOPLIMIT or IP_RECVTTL. */
   readonly hopLimit: number | undefined;
-  /** When it was read, as `bootTimeMs()` tells it: one that was kept has waited since. */
+  /** When it was read, as `bootTimeMs()` tells it. */
   readonly receivedAt: Instant;
 };
 
@@ -55,8 +55,6 @@ export type OutgoingDatagram = { readonly bytes: Uint8Array; readonly address?: 
 
 /** Enough for every datagram that can exist: netlink sends at most 32 KiB at once, an IP packet has at most 64. */
 const DEFAULT_DATAGRAM_BYTES = 65_536;
-
-const NONE: readonly Datagram[] = [];
 
 /** Of 64 datagrams: beyond that, others of the loop come first. */
 const BATCHES_AT_ONCE = 1_024;
@@ -111,6 +109,14 @@ export class RawSocket {
   /** SO_ATTACH_FILTER: a classic BPF program as 8-byte instructions (struct sock_filter, linux/filter.h). */
   attachFilter(program: Uint8Array): void {
     this.#native.attachFilter(this.#handle, program);
+  }
+
+  /**
+   * SO_ATTACH_REUSEPORT_CBPF: a program over the payload of a datagram for the sockets that share this one's port and
+   * address (SO_REUSEPORT). It returns which of them gets it, in the order in which they were bound.
+   */
+  attachReuseportFilter(program: Uint8Array): void {
+    this.#native.attachReuseportFilter(this.#handle, program);
   }
 
   /** Sends one datagram to `address`, or to where the socket is connected. */
@@ -181,18 +187,11 @@ export class RawSocket {
   }
 
   /**
-   * From now on datagrams that begin with `firstByte` wait for `takeDatagrams()`, up to 64 of them, or until another one
-   * comes, which is delivered after them: they cost no call of `onDatagrams`. Undefined: no more wait. Needs
-   * `startPolling()`; what waits is lost with `stopPolling()`.
+   * While paused, what arrives waits in the kernel for `deliverNow()` or for the end of the pause, and wakes nobody. Needs
+   * `startPolling()`.
    */
-  keepDatagrams(firstByte: number | undefined): void {
-    this.#native.keepDatagrams(this.#handle, firstByte ?? -1);
-  }
-
-  /** What waits, in the order in which it came. */
-  takeDatagrams(): readonly Datagram[] {
-    const batch = this.#native.takeDatagrams(this.#handle);
-    return batch === undefined ? NONE : readBatch(batch);
+  pausePolling(paused: boolean): void {
+    this.#native.pausePolling(this.#handle, paused ? 1 : 0);
   }
 
   /**

@@ -68,7 +68,8 @@ describe('hosts with keys', { skip: SKIP }, () => {
       const found = sockets
         .map((line) => line.split(/\s+/))
         .map(([protocol, , , , at]) => `${protocol} ${at}`);
-      assert.deepEqual(found.sort(), [`tcp ${host.ip}:7946`, `udp ${host.ip}:7946`]);
+      // Routine heartbeats come to a second socket of the same address.
+      assert.deepEqual([...new Set(found)].sort(), [`tcp ${host.ip}:7946`, `udp ${host.ip}:7946`]);
       const { election, problems } = await cluster.lbd(host).status();
       assert.deepEqual(
         election?.segments.map(({ subnet }) => subnet),

@@ -97,6 +97,7 @@ export class Transport {
     this.#udp = new UdpSockets({
       port,
       bind,
+      routineByte: this.#envelope.firstByte('routine'),
       logger,
       onPacket: (packet, from) => this.#receive(packet, from),
     });
@@ -138,9 +139,12 @@ export class Transport {
     this.#envelope.setKeys(keys);
   }
 
-  /** Whether routine packets wait for `takeKept()` from now on; one that is none brings them along. */
-  keepRoutine(keep: boolean): void {
-    this.#udp.keep(keep ? this.#envelope.firstByte('routine') : undefined);
+  /**
+   * From now on routine packets wait for `takeKept()`, which comes at least once in `limitMs`; one that is none brings
+   * them along. Undefined: no more wait.
+   */
+  keepRoutine(limitMs: number | undefined): void {
+    this.#udp.keep(limitMs);
   }
 
   /** Gives what waits to `onMessage`. */

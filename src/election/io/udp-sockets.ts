@@ -1,6 +1,9 @@
+import { errorText } from '../../lib/errors.ts';
 import { familyOf, type Ip, ipFromBytes, ipToBytes } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
-import type { Instant } from '../../lib/time.ts';
+import { after, type Instant } from '../../lib/time.ts';
+import { assemble, JUMP_EQUAL, LOAD_BYTE, RETURN } from '../../sys/bpf.ts';
+import { bootTimeMs, realTimeMs } from '../../sys/clock.ts';
 import {
   AF_INET,
   AF_INET6,
@@ -9,11 +12,13 @@ import {
   SO_RCVBUF,
   SO_REUSEPORT,
   SO_SNDBUF,
+  SO_TIMESTAMPNS,
   SOCK_DGRAM,
   SOL_SOCKET,
 } from '../../sys/constants.ts';
 import { sockaddrInet, sockaddrInet6 } from '../../sys/sockaddr.ts';
 import { type Datagram, RawSocket } from '../../sys/socket.ts';
+import { isSystemError } from '../../sys/system-error.ts';
 import type { Endpoint } from '../types.ts';
 import { EVERY_ADDRESS, Listeners } from './listeners.ts';
 
@@ -29,8 +34,16 @@ const V4_AT = 4;
 const V6_AT = 8;
 const SCOPE_AT = 24;
 
+/** More at once than neighbours send: whoever sends so many is read as he sends, for a while. */
+const FLOOD_PACKETS = 256;
+const FLOOD_MS = 1_000;
+/** The kernel stamps a packet a moment before it can be read. */
+const STAMP_SLACK_MS = 5;
+
 export type UdpOptions = {
   readonly port: number;
+  /** With which a packet begins that may wait; see `keep()`. */
+  readonly routineByte: number;
   /** Empty: every address of the host. */
   readonly bind: readonly Ip[];
   readonly logger: Logger;
@@ -45,29 +58,46 @@ export type PacketSource = {
   readonly address: string;
   readonly port: number;
   readonly localIp: Ip | undefined;
-  /** When it was read. */
+  /** When it was read or, of one that waited, when it came. */
   readonly at: Instant;
 };
 
-type Read = { readonly socket: RawSocket; readonly ip: Ip; readonly datagram: Datagram };
+/** The sockets of one address, which share its port: the kernel gives routine packets to one of their own, if there is one. */
+type Pair = { readonly prompt: RawSocket; readonly routine: RawSocket | undefined };
+
+type Read = {
+  readonly socket: RawSocket;
+  readonly ip: Ip;
+  readonly datagram: Datagram;
+  readonly at: Instant;
+};
 
 /**
  * The datagram sockets of one port: those that the configuration wants, and one for each address in a segment, so that a
  * packet for a segment leaves from the address there. SO_REUSEPORT lets them share the port among themselves, and unlike SO_REUSEADDR
  * with no process of another user.
  *
- * Of Node's own datagrams each costs twice as much processor time, and heartbeats are most of what an idle lbd does.
+ * Of Node's own datagrams each costs twice as much processor time, and heartbeats are most of what an idle lbd does: most
+ * of what is left is to be woken for each. So they come to sockets of their own, which need not wake anybody while all is calm.
  */
 export class UdpSockets {
   readonly #options: UdpOptions;
-  readonly #listeners: Listeners<RawSocket>;
+  readonly #listeners: Listeners<Pair>;
   /** Where a packet goes out for which no address is named, or one that has no socket yet. */
   #fallback: Readonly<Record<'v4' | 'v6', Ip | undefined>>;
   readonly #destinations = new Map<Ip, { readonly port: number; readonly bytes: Uint8Array }>();
   readonly #sources = new Map<string | number, string>();
   #sendFailures = 0;
   #overflows = 0;
-  #keptByte: number | undefined;
+  /** Read and not yet told. */
+  #reads: Read[] = [];
+  #isGathering = false;
+  #gathered = 0;
+  #gatheredAt: Instant = bootTimeMs();
+  /** For how long routine packets may wait; undefined: not at all. */
+  #waitLimitMs: number | undefined;
+  #floodUntil: Instant = bootTimeMs();
+  #isPaused = false;
 
   constructor(options: UdpOptions) {
     const { port, logger } = options;
@@ -78,7 +108,7 @@ export class UdpSockets {
       port,
       logger,
       open: async (ip) => this.#open(ip),
-      close: (socket) => socket.close(),
+      close: closePair,
     });
   }
 
@@ -103,35 +133,63 @@ export class UdpSockets {
     const family = familyOf(to.ip);
     const fallback = this.#fallback[family];
     const named = from !== undefined && familyOf(from) === family ? this.#listeners.get(from) : undefined;
-    const socket = named ?? (fallback === undefined ? undefined : this.#listeners.get(fallback));
-    if (socket === undefined) {
+    const pair = named ?? (fallback === undefined ? undefined : this.#listeners.get(fallback));
+    if (pair === undefined) {
       this.#sendFailures++;
       return;
     }
     try {
       // When the kernel takes no more, packets are dropped as the network would.
-      if (socket.send(packet, this.#destination(to)) === 'blocked') this.#overflows++;
+      if (pair.prompt.send(packet, this.#destination(to)) === 'blocked') this.#overflows++;
     } catch {
       this.#sendFailures++;
     }
   }
 
-  /** Packets that begin with this byte wait for `takeKept()` from now on, or for another packet; undefined: none do. */
-  keep(firstByte: number | undefined): void {
-    this.#keptByte = firstByte;
-    for (const [, socket] of this.#listeners.open()) socket.keepDatagrams(firstByte);
+  /**
+   * From now on routine packets wait for `takeKept()`, which comes at least once in `limitMs`, or for another packet.
+   * Undefined: no more wait.
+   */
+  keep(limitMs: number | undefined): void {
+    if (this.#waitLimitMs === undefined) this.#gatheredAt = bootTimeMs();
+    this.#waitLimitMs = limitMs;
+    this.#pause();
   }
 
-  /** Gives what waits to `onPacket`, by the time at which it was read. */
+  /** Gives what waits to `onPacket`, by the time at which it came. */
   takeKept(): void {
-    this.#deliver([]);
+    this.#gather();
+    this.#deliver();
   }
 
   close(): void {
     this.#listeners.close();
   }
 
-  #open(ip: Ip): RawSocket {
+  #open(ip: Ip): Pair {
+    const prompt = this.#bind(ip);
+    const routine = this.#bindRoutine(ip);
+    const pair = { prompt, routine };
+    const isHere = () => this.#listeners.get(ip) === pair;
+    this.#poll(prompt, isHere, ip, (datagrams) => {
+      // What has waited came before.
+      this.#gather();
+      for (const datagram of datagrams)
+        this.#reads.push({ socket: prompt, ip, datagram, at: datagram.receivedAt });
+      this.#deliver();
+    });
+    if (routine === undefined) return pair;
+    this.#poll(routine, isHere, ip, (datagrams) => {
+      for (const datagram of datagrams)
+        this.#reads.push({ socket: routine, ip, datagram, at: this.#arrivalOf(datagram) });
+      this.#gathered += datagrams.length;
+      if (!this.#isGathering) this.#deliver();
+    });
+    routine.pausePolling(this.#isPaused);
+    return pair;
+  }
+
+  #bind(ip: Ip): RawSocket {
     const v6 = familyOf(ip) === 'v6';
     const socket = new RawSocket(v6 ? AF_INET6 : AF_INET, SOCK_DGRAM);
     try {
@@ -140,16 +198,6 @@ export class UdpSockets {
       socket.setOption(SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
       socket.setOption(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
       socket.bind(sockaddrOf({ ip, port: this.#options.port }));
-      socket.startPolling({
-        onDatagrams: (datagrams) => this.#deliver(datagrams.map((datagram) => ({ socket, ip, datagram }))),
-        onError: (error) => {
-          if (error.stopped && this.#listeners.get(ip) === socket) this.#listeners.failed(ip, error);
-        },
-        onThrow: (thrown) => {
-          throw thrown;
-        },
-      });
-      socket.keepDatagrams(this.#keptByte);
       return socket;
     } catch (thrown) {
       socket.close();
@@ -157,26 +205,91 @@ export class UdpSockets {
     }
   }
 
-  /** What was just read, after what has waited on any socket and came before it. */
-  #deliver(read: Read[]): void {
-    let sockets = read.length === 0 ? 0 : 1;
-    for (const [ip, socket] of this.#listeners.open()) {
-      const kept = socket.takeDatagrams();
-      if (kept.length === 0) continue;
-      sockets += 1;
-      for (const datagram of kept) read.push({ socket, ip, datagram });
+  /**
+   * After the other of its address, so that it is number 1 of both. Undefined on a kernel that does not tell them apart,
+   * and for every address: heartbeats come to the one in a segment.
+   */
+  #bindRoutine(ip: Ip): RawSocket | undefined {
+    if (EVERY_ADDRESS.includes(ip)) return undefined;
+    let socket: RawSocket | undefined;
+    try {
+      socket = this.#bind(ip);
+      socket.setOption(SOL_SOCKET, SO_TIMESTAMPNS, 1);
+      socket.attachReuseportFilter(routineSecond(this.#options.routineByte));
+      return socket;
+    } catch (thrown) {
+      socket?.close();
+      if (!isSystemError(thrown)) throw thrown;
+      this.#options.logger.debug({ ip, error: errorText(thrown) }, 'gossip.routine-socket.refused');
+      return undefined;
     }
-    if (sockets > 1) read.sort((left, right) => left.datagram.receivedAt - right.datagram.receivedAt);
-    for (const { socket, ip, datagram } of read) {
+  }
+
+  #poll(
+    socket: RawSocket,
+    isHere: () => boolean,
+    ip: Ip,
+    onDatagrams: (all: readonly Datagram[]) => void,
+  ): void {
+    socket.startPolling({
+      onDatagrams,
+      onError: (error) => {
+        if (error.stopped && isHere()) this.#listeners.failed(ip, error);
+      },
+      onThrow: (thrown) => {
+        throw thrown;
+      },
+    });
+  }
+
+  /** Reads what waits in the kernel. */
+  #gather(): void {
+    if (this.#waitLimitMs === undefined) return;
+    this.#gathered = 0;
+    this.#isGathering = true;
+    for (const [, { routine }] of this.#listeners.open()) routine?.deliverNow();
+    this.#isGathering = false;
+    this.#gatheredAt = bootTimeMs();
+    if (this.#gathered > FLOOD_PACKETS) this.#floodUntil = after(this.#gatheredAt, FLOOD_MS);
+    this.#pause();
+  }
+
+  #pause(): void {
+    const isPaused = this.#waitLimitMs !== undefined && this.#gatheredAt >= this.#floodUntil;
+    if (isPaused === this.#isPaused) return;
+    this.#isPaused = isPaused;
+    for (const [, { routine }] of this.#listeners.open()) routine?.pausePolling(isPaused);
+  }
+
+  /**
+   * By the kernel's stamp, as far as that can be: not before what came was last looked for. Where that was too long ago this
+   * host did not run, and has heard nobody meanwhile; and the wall clock may have been set.
+   */
+  #arrivalOf({ receivedAt, timestampMs }: Datagram): Instant {
+    const sinceMs = receivedAt - this.#gatheredAt;
+    if (!this.#isPaused || timestampMs === undefined || sinceMs > (this.#waitLimitMs ?? 0)) return receivedAt;
+    const ageMs = realTimeMs() - timestampMs;
+    if (ageMs < 0 || ageMs > sinceMs + STAMP_SLACK_MS) return receivedAt;
+    return after(receivedAt, -Math.min(ageMs, sinceMs));
+  }
+
+  /** Tells what was read, in the order in which it came. */
+  #deliver(): void {
+    const reads = this.#reads;
+    if (reads.length === 0) return;
+    this.#reads = [];
+    if (reads.length > 1) reads.sort((left, right) => left.at - right.at);
+    for (const { socket, ip, datagram, at } of reads) {
       // What is told of one packet may close the socket.
-      if (this.#listeners.get(ip) !== socket) continue;
-      const { bytes, sender, receivedAt } = datagram;
+      const pair = this.#listeners.get(ip);
+      if (pair === undefined || (pair.prompt !== socket && pair.routine !== socket)) continue;
+      const { bytes, sender } = datagram;
       const packet = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
       this.#options.onPacket(packet, {
         address: this.#source(sender),
         port: ((sender[PORT_AT] ?? 0) << 8) | (sender[PORT_AT + 1] ?? 0),
         localIp: EVERY_ADDRESS.includes(ip) ? undefined : ip,
-        at: receivedAt,
+        at,
       });
     }
   }
@@ -200,6 +313,21 @@ export class UdpSockets {
     this.#destinations.set(to.ip, { port: to.port, bytes });
     return bytes;
   }
+}
+
+function closePair({ prompt, routine }: Pair): void {
+  prompt.close();
+  routine?.close();
+}
+
+/** Of two sockets on one port, the second is for datagrams that begin with that byte. */
+function routineSecond(routineByte: number): Uint8Array {
+  return assemble([
+    [LOAD_BYTE, 0, 0, 0],
+    [JUMP_EQUAL, 0, 1, routineByte],
+    [RETURN, 0, 0, 1],
+    [RETURN, 0, 0, 0],
+  ]);
 }
 
 function firstOfEach(addresses: readonly Ip[]): Readonly<Record<'v4' | 'v6', Ip | undefined>> {

@@ -1,3 +1,4 @@
+import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, LOAD_HALF, RETURN } from '../../sys/bpf.ts';
 import {
   AF_NETLINK,
   NETLINK_CAP_ACK,
@@ -26,7 +27,6 @@ import {
   RTNLGRP_IPV6_RULE,
   RTNLGRP_LINK,
 } from '../netlink-constants.ts';
-import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, LOAD_HALF, RETURN } from './bpf.ts';
 
 const NOTIFICATION_GROUPS = [
   RTNLGRP_LINK,

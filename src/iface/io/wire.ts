@@ -1,6 +1,16 @@
 import { errorText } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
 import type { Instant } from '../../lib/time.ts';
+import {
+  assemble,
+  DROP,
+  type Instruction,
+  JUMP_EQUAL,
+  KEEP_ALL,
+  LOAD_BYTE,
+  PACKET_TYPE,
+  RETURN,
+} from '../../sys/bpf.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import {
   AF_PACKET,
@@ -20,16 +30,6 @@ import { isSystemError } from '../../sys/system-error.ts';
 import { type ArpMessage, type ArpProblem, decodeArp } from '../arp-codec.ts';
 import { decodeNd, type NdMessage, type NdProblem } from '../nd-codec.ts';
 import type { IfIndex, Mac } from '../types.ts';
-import {
-  assemble,
-  DROP,
-  type Instruction,
-  JUMP_EQUAL,
-  KEEP_ALL,
-  LOAD_BYTE,
-  PACKET_TYPE,
-  RETURN,
-} from './bpf.ts';
 
 /**
  * ARP and neighbour discovery on the wire of the NICs that carry local addresses: packet sockets, two for each NIC.

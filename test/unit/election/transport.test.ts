@@ -15,7 +15,8 @@ import type { Mac } from '../../../src/iface/types.ts';
 import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
 import type { Instant } from '../../../src/lib/time.ts';
-import { waitFor } from '../../support/wait.ts';
+import { bootTimeMs } from '../../../src/sys/clock.ts';
+import { sleep, waitFor } from '../../support/wait.ts';
 
 const PORT = 20_000 + (process.pid % 20_000);
 const KEYS = [newKey()];
@@ -200,7 +201,7 @@ test('routine packets that are kept come with the next packet, in the order in w
   // The first one shows that the session lives.
   alice.send(nack(alice, 1), bob);
   await bob.message('nack');
-  bob.transport.keepRoutine(true);
+  bob.transport.keepRoutine(60_000);
   beat(2);
   beat(3);
   for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
@@ -209,7 +210,7 @@ test('routine packets that are kept come with the next packet, in the order in w
   beat(4);
   alice.send(nack(alice, 5), bob);
   await ended(5);
-  bob.transport.keepRoutine(false);
+  bob.transport.keepRoutine(undefined);
   beat(6);
   await ended(6);
   for (const event of bob.events)
@@ -221,6 +222,63 @@ test('routine packets that are kept come with the next packet, in the order in w
   assert.deepEqual(
     seen,
     seen.toSorted(([, left], [, right]) => left - right),
+  );
+});
+
+test('a routine packet that waited counts from when it came, and from when it was read after too long', async () => {
+  const { alice, bob } = await both();
+  const beat = (seq: number): void => {
+    const message = heartbeat(alice, seq);
+    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
+  };
+  const cameAt = (seq: number): number => {
+    const event = bob.events.find(
+      (each) => each.kind === 'message' && 'seq' in each.message && each.message.seq === seq,
+    );
+    assert.ok(event?.kind === 'message', `no ${seq}`);
+    return event.at;
+  };
+  alice.send(nack(alice, 1), bob);
+  await bob.message('nack');
+  bob.transport.keepRoutine(60_000);
+  beat(2);
+  const sentAt = bootTimeMs();
+  await sleep(40);
+  beat(3);
+  bob.transport.takeKept();
+  assert.ok(Math.abs(cameAt(2) - sentAt) < 20, `${cameAt(2) - sentAt} ms`);
+  assert.ok(cameAt(3) - cameAt(2) >= 39, `${cameAt(3) - cameAt(2)} ms`);
+  bob.transport.keepRoutine(10);
+  beat(4);
+  await sleep(40);
+  const takenAt = bootTimeMs();
+  bob.transport.takeKept();
+  assert.ok(cameAt(4) >= takenAt, 'a host that did not run has heard nobody meanwhile');
+});
+
+test('in a flood of routine packets none waits', async () => {
+  const { alice, bob } = await both();
+  const beat = (seq: number): void => {
+    const message = heartbeat(alice, seq);
+    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
+  };
+  alice.send(nack(alice, 1), bob);
+  await bob.message('nack');
+  bob.transport.keepRoutine(60_000);
+  for (let seq = 2; seq < 302; seq++) beat(seq);
+  bob.transport.takeKept();
+  assert.equal(bob.events.length, 301);
+  beat(302);
+  await waitFor(() => bob.events.length === 302, { describe: 'one more by itself' });
+  await waitFor(
+    async () => {
+      bob.transport.takeKept();
+      const before = bob.events.length;
+      beat(303);
+      for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
+      return bob.events.length === before;
+    },
+    { describe: 'an end of it', timeoutMs: 3_000 },
   );
 });
 

@@ -188,7 +188,7 @@ describe('arguments of every function of the addon', () => {
       [() => native.getsockopt(handle, 1, 1, 65_537), /length: expected an integer in 1\.\.65536/],
       [() => native.setsockopt(handle, 1, 1, new Uint8Array(65_537)), /value: expected at most 65536 bytes/],
       [() => native.sendMany(handle, new Array(65_537)), /datagrams: expected at most 65536/],
-      [() => native.keepDatagrams(handle, 256), /firstByte: expected an integer in -1\.\.255/],
+      [() => native.pausePolling(handle, 2), /paused: expected an integer in 0\.\.1/],
       [() => functions['send']?.(handle, 'text', undefined, 0), /bytes: expected a Uint8Array/],
       [() => functions['startPolling']?.(handle, 1, 2, 3), /onEvent: expected a function/],
       [

@@ -207,9 +207,9 @@ describe('errors of system calls', () => {
     });
   });
 
-  it('watchWritable() and keepDatagrams() without startPolling() are refused', () => {
+  it('watchWritable() and pausePolling() without startPolling() are refused', () => {
     const { sender, close } = unixPair();
-    for (const call of [() => sender.watchWritable(), () => sender.keepDatagrams(1)]) {
+    for (const call of [() => sender.watchWritable(), () => sender.pausePolling(true)]) {
       assertSystemError(call, {
         code: 'ENOTCONN',
         errno: -107,

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { assemble, JUMP_EQUAL, LOAD_BYTE, RETURN } from '../../../src/sys/bpf.ts';
 import {
+  AF_INET,
   AF_INET6,
   AF_NETLINK,
   IPPROTO_IPV6,
@@ -8,13 +10,19 @@ import {
   NETLINK_ADD_MEMBERSHIP,
   NETLINK_ROUTE,
   SO_RCVBUF,
+  SO_REUSEPORT,
   SO_TIMESTAMPNS,
   SOCK_DGRAM,
   SOCK_RAW,
   SOL_NETLINK,
   SOL_SOCKET,
 } from '../../../src/sys/constants.ts';
-import { parseSockaddrNetlink, sockaddrInet6, sockaddrNetlink } from '../../../src/sys/sockaddr.ts';
+import {
+  parseSockaddrNetlink,
+  sockaddrInet,
+  sockaddrInet6,
+  sockaddrNetlink,
+} from '../../../src/sys/sockaddr.ts';
 import { type Datagram, RawSocket } from '../../../src/sys/socket.ts';
 import { isSystemError, type SystemError } from '../../../src/sys/system-error.ts';
 import { listener, native, nextLoopRound, receive, unixPair } from './support.ts';
@@ -244,74 +252,6 @@ describe('receiving', () => {
     close();
   });
 
-  it('datagrams that begin with the kept byte wait, until they are taken or another one comes', async () => {
-    const { receiver, sender, close } = unixPair();
-    const delivered: (readonly number[])[] = [];
-    receiver.startPolling(
-      listener({ onDatagrams: (datagrams) => delivered.push(datagrams.map(({ bytes }) => bytes[1] ?? 0)) }),
-    );
-    receiver.keepDatagrams(0x14);
-    const beforeMs = native.bootTimeMs();
-    sender.send(Uint8Array.of(0x14, 1));
-    sender.send(Uint8Array.of(0x14, 2));
-    await loopRounds();
-    assert.deepEqual(delivered, []);
-    const readByMs = native.bootTimeMs();
-    const taken = receiver.takeDatagrams();
-    assert.deepEqual(
-      taken.map(({ bytes }) => [...bytes]),
-      [
-        [0x14, 1],
-        [0x14, 2],
-      ],
-    );
-    for (const { receivedAt } of taken) assert.ok(receivedAt >= beforeMs && receivedAt <= readByMs);
-    assert.deepEqual(receiver.takeDatagrams(), []);
-
-    sender.send(Uint8Array.of(0x14, 3));
-    await loopRounds();
-    sender.send(Uint8Array.of(0x14, 4));
-    sender.send(Uint8Array.of(0x15, 5));
-    await loopRounds();
-    assert.deepEqual(delivered, [[3, 4, 5]]);
-    assert.deepEqual(receiver.takeDatagrams(), []);
-
-    receiver.keepDatagrams(undefined);
-    sender.send(Uint8Array.of(0x14, 6));
-    await loopRounds();
-    assert.deepEqual(delivered.slice(1), [[6]]);
-    close();
-  });
-
-  it('a socket keeps no more than 64 datagrams, none that is large, and an empty one neither', async () => {
-    const { receiver, sender, close } = unixPair();
-    let delivered = 0;
-    receiver.startPolling(
-      listener({
-        onDatagrams: (datagrams) => {
-          delivered += datagrams.length;
-        },
-      }),
-    );
-    receiver.keepDatagrams(7);
-    // An unconnected queue of unix datagrams holds few at a time (net.unix.max_dgram_qlen).
-    for (let sent = 0; sent < 64; sent++) {
-      sender.send(Uint8Array.of(7, sent));
-      await loopRounds();
-    }
-    assert.equal(delivered, 0);
-    sender.send(Uint8Array.of(7, 64));
-    await loopRounds();
-    assert.equal(delivered, 65);
-    sender.send(new Uint8Array(20_000).fill(7));
-    await loopRounds();
-    assert.equal(delivered, 66);
-    sender.send(new Uint8Array(0));
-    await loopRounds();
-    assert.equal(delivered, 67);
-    close();
-  });
-
   it('deliverNow() delivers what has arrived before the loop turns, and nothing when not polling', async () => {
     const { receiver, sender, close } = unixPair();
     const delivered: (number | undefined)[] = [];
@@ -352,16 +292,62 @@ describe('receiving', () => {
     close();
   });
 
-  it('what a socket keeps is gone with the polling', async () => {
+  it('while polling is paused datagrams wait, for deliverNow() or for its end', async () => {
     const { receiver, sender, close } = unixPair();
-    receiver.startPolling(listener({ onDatagrams: () => assert.fail('it was to be kept') }));
-    receiver.keepDatagrams(7);
-    sender.send(Uint8Array.of(7));
+    const delivered: (number | undefined)[] = [];
+    const onDatagrams = (datagrams: readonly Datagram[]) =>
+      void delivered.push(...datagrams.map(({ bytes }) => bytes[0]));
+    receiver.startPolling(listener({ onDatagrams }));
+    receiver.pausePolling(true);
+    sender.send(Uint8Array.of(1));
     await loopRounds();
-    receiver.stopPolling();
-    assert.deepEqual(receiver.takeDatagrams(), []);
-    await nextLoopRound();
+    assert.deepEqual(delivered, []);
+    receiver.deliverNow();
+    assert.deepEqual(delivered, [1]);
+    sender.send(Uint8Array.of(2));
+    await loopRounds();
+    assert.deepEqual(delivered, [1]);
+    receiver.pausePolling(false);
+    await loopRounds();
+    assert.deepEqual(delivered, [1, 2]);
     close();
+  });
+
+  it('a program tells the sockets of one port which of them gets a datagram', async () => {
+    const sockets = [0, 1].map(() => {
+      const socket = new RawSocket(AF_INET, SOCK_DGRAM);
+      socket.setOption(SOL_SOCKET, SO_REUSEPORT, 1);
+      return socket;
+    });
+    const [first, second] = sockets as [RawSocket, RawSocket];
+    first.bind(sockaddrInet(Uint8Array.of(127, 0, 0, 1), 0));
+    const address = first.localAddress();
+    second.bind(address);
+    // As routine packets of gossip: those that begin with 7 are for the second.
+    second.attachReuseportFilter(
+      assemble([
+        [LOAD_BYTE, 0, 0, 0],
+        [JUMP_EQUAL, 0, 1, 7],
+        [RETURN, 0, 0, 1],
+        [RETURN, 0, 0, 0],
+      ]),
+    );
+    const got: number[][] = [[], []];
+    sockets.forEach((socket, index) => {
+      socket.startPolling(
+        listener({
+          onDatagrams: (datagrams) => got[index]?.push(...datagrams.map(({ bytes }) => bytes[0] ?? -1)),
+        }),
+      );
+    });
+    const sender = new RawSocket(AF_INET, SOCK_DGRAM);
+    for (const bytes of [[7], [1], [7, 7], [], [2]]) sender.send(Uint8Array.from(bytes), address);
+    await loopRounds();
+    assert.deepEqual(got, [
+      [1, -1, 2],
+      [7, 7],
+    ]);
+    for (const socket of [...sockets, sender]) socket.close();
   });
 
   it('views of one batch stay true after later batches', async () => {

@@ -1,4 +1,4 @@
-import { ByteWriter } from '../../lib/bytes.ts';
+import { ByteWriter } from '../lib/bytes.ts';
 
 /** Classic BPF for SO_ATTACH_FILTER (struct sock_filter, linux/filter.h; the kernel's filter.rst). */
 export type Instruction = readonly [
