@@ -45,10 +45,6 @@ export class Ring {
     return this.#members.get(name);
   }
 
-  names(): Iterable<MemberName> {
-    return this.#members.keys();
-  }
-
   /** A member that moved to another address is a new one. Returns whether who is next to whom can have changed. */
   put(name: MemberName, to: Endpoint, gossip: Endpoint, incarnation: number, alive: boolean): boolean {
     const known = this.#members.get(name);

@@ -16,6 +16,8 @@ import { type Ip, parsePrefix } from '../../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../../src/lib/logger.ts';
 import type { Instant } from '../../../src/lib/time.ts';
 import { bootTimeMs } from '../../../src/sys/clock.ts';
+import { sockaddrInet } from '../../../src/sys/sockaddr.ts';
+import { RawSocket } from '../../../src/sys/socket.ts';
 import { sleep, waitFor } from '../../support/wait.ts';
 
 const PORT = 20_000 + (process.pid % 20_000);
@@ -254,6 +256,20 @@ test('a routine packet that waited counts from when it came, and from when it wa
   const takenAt = bootTimeMs();
   bob.transport.takeKept();
   assert.ok(cameAt(4) >= takenAt, 'a host that did not run has heard nobody meanwhile');
+});
+
+test('where the kernel does not sort out routine packets, they come with all others', async (t) => {
+  t.mock.method(RawSocket.prototype, 'attachReuseportFilter', function (this: RawSocket) {
+    // Any error of the system: this one is that it is bound already.
+    this.bind(sockaddrInet(Uint8Array.of(192, 0, 2, 77), PORT));
+  });
+  const { alice, bob } = await both();
+  alice.send(nack(alice, 1), bob);
+  await bob.message('nack');
+  bob.transport.keepRoutine(60_000);
+  const message = heartbeat(alice, 2);
+  alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
+  await bob.message('heartbeat');
 });
 
 test('in a flood of routine packets none waits', async () => {
