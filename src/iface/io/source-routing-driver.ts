@@ -23,6 +23,8 @@ export type SourceRoutingDriverOptions = {
   /** The host's own routes of the main table. */
   readonly routes: () => readonly KernelRoute[];
   readonly logger: Logger;
+  /** In place of the kernel, for tests. */
+  readonly kernel?: Pick<SourceRoutingKernel, 'subscribe' | 'read' | 'apply' | 'close'>;
 };
 
 /** The next look after one that failed, and after any that worked. */
@@ -34,7 +36,7 @@ const NOTICED_MS = 10;
 /** Keeps the rules and tables of source routing as they should be. Level-triggered; owns its sockets and its timer. */
 export class SourceRoutingDriver {
   readonly #options: SourceRoutingDriverOptions;
-  readonly #kernel = new SourceRoutingKernel();
+  readonly #kernel: NonNullable<SourceRoutingDriverOptions['kernel']>;
   /** As text, what the last look went by; undefined before the first. */
   #seen: string | undefined;
   #states: readonly SourceRoutingStatus[] = [];
@@ -55,6 +57,7 @@ export class SourceRoutingDriver {
 
   constructor(options: SourceRoutingDriverOptions) {
     this.#options = options;
+    this.#kernel = options.kernel ?? new SourceRoutingKernel();
   }
 
   /** Something of the host or of the configuration may have changed, which mostly means nothing here. */

@@ -5,6 +5,7 @@ import type { Program } from '../../../src/iface/local-types.ts';
 import { hasLbdTag } from '../../../src/iface/nic-selection.ts';
 import type { KernelRequest } from '../../../src/iface/types.ts';
 import { VirtualAddresses } from '../../../src/iface/virtual-addresses.ts';
+import { virtualMac } from '../../../src/iface/virtual-link.ts';
 import type { DesiredVirtual, VirtualReport, VirtualSettings } from '../../../src/iface/virtual-types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { type Instant, instant } from '../../../src/lib/time.ts';
@@ -255,6 +256,49 @@ describe('a virtual address', () => {
       assert.ok(count >= 1 && count <= most, `${count} requests`);
       host.kernel.errors.clear();
       host.run(RECOVERY_MS);
+      assert.deepEqual(host.addresses(), ['203.0.113.1/24']);
+    });
+  }
+
+  for (const errno of ['EPERM', 'ESRCH', 'ENOBUFS', 'ENOMEM', 'EIO']) {
+    test(`whose route cannot be removed for ${errno} is asked for less and less, and it goes when that is over`, () => {
+      const host = new VirtualHost({ routes: { table: 100, protocol: 108 } });
+      const other = { ...B, ip: '198.51.100.1' as Ip, route: prefix('198.51.100.0/24') };
+      host.want(A, other);
+      host.run(5_000);
+      assert.equal(host.kernel.ownRoutes.length, 2);
+      host.kernel.asked.length = 0;
+      host.kernel.errors.set('delete-route', errno);
+      host.want(A);
+      host.run(FAULT_MS);
+      const count = host.kernel.asked.filter(({ kind }) => kind === 'delete-route').length;
+      // One that is gone is believed to be: its notification is on its way.
+      const most = errno === 'ESRCH' ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
+      assert.ok(count >= 1 && count <= most, `${count} requests`);
+      host.kernel.errors.clear();
+      host.run(RECOVERY_MS);
+      assert.deepEqual(
+        host.kernel.ownRoutes.map(({ destination }) => destination),
+        [A.route],
+      );
+      assert.equal(host.state(A.ip), 'held');
+    });
+  }
+
+  for (const errno of ['EPERM', 'ENODEV', 'EBUSY', 'ENOBUFS', 'ENOMEM', 'EIO']) {
+    test(`is held though lbd's link of an earlier name cannot be removed for ${errno}, which goes when that is over`, () => {
+      const host = new VirtualHost({ routes: undefined });
+      host.kernel.addLink('lb-old', 'dummy', virtualMac(undefined));
+      host.kernel.errors.set('delete-link', errno);
+      host.want(A);
+      host.run(FAULT_MS);
+      const count = host.kernel.asked.filter(({ kind }) => kind === 'delete-link').length;
+      const most = errno === 'ENODEV' ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
+      assert.ok(count >= 1 && count <= most, `${count} requests`);
+      assert.equal(host.state(A.ip), 'held');
+      host.kernel.errors.clear();
+      host.run(RECOVERY_MS);
+      assert.equal(host.kernel.linkOf('lb-old'), undefined);
       assert.deepEqual(host.addresses(), ['203.0.113.1/24']);
     });
   }
