@@ -1,11 +1,9 @@
-import { toAddressRequest } from '../src/iface/address-request.ts';
 import { LocalDriver } from '../src/iface/io/local-driver.ts';
 import { Ownership } from '../src/iface/io/ownership.ts';
 import { Rtnetlink } from '../src/iface/io/rtnetlink.ts';
 import { VirtualDriver } from '../src/iface/io/virtual-driver.ts';
 import { Wire } from '../src/iface/io/wire.ts';
-import type { Program } from '../src/iface/local-types.ts';
-import type { AddressRequest, IfIndex } from '../src/iface/types.ts';
+import type { AddressRequest, DesiredAddress, IfIndex } from '../src/iface/types.ts';
 import { claimOf } from '../src/iface/wire-claims.ts';
 import { FAMILY_BITS, type Ip, ipFromNumber, ipToNumber } from '../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../src/lib/logger.ts';
@@ -15,7 +13,8 @@ import { median } from './harness.ts';
  * `network-host.ts COMMAND FAMILY LOCAL VIRTUAL [ROUNDS]`: the network layer of lbd as the daemon runs it, inside a lab host, with
  * so many addresses. Prints one JSON document. What it adds stays, so that the next command is a restart.
  *
- *   program   adds all from nothing; the times in milliseconds
+ *   program   adds all from nothing, after the wire was asked for the local ones as it is for what Services may get
+ *             next; the times in milliseconds
  *   restart   takes over what an earlier process left: milliseconds from its first look at the kernel
  *   renew     what a renewal of all costs, in milliseconds of a core, over ROUNDS
  *   repair    how long one that is deleted stays away, over ROUNDS
@@ -27,9 +26,9 @@ const FIRST = {
   v6: { local: 'fd00:77::1:0', virtual: 'fd00:78::' },
 };
 const ROUNDS = Number(rounds);
-/** As `LocalDriver` and `VirtualDriver` send them. */
-const BATCH_REQUESTS = 64;
 const LIFETIME_MS = 30_000;
+/** What is added from nothing is there for all commands that follow. */
+const ADDED_LIFETIME_MS = 600_000;
 /** Announcements of what was adopted have gone by then. */
 const QUIET_MS = 500;
 const IDLE_CPU_MS = 5;
@@ -43,8 +42,7 @@ let onTold: () => void = () => {};
 const rtnetlink = new Rtnetlink({
   logger: SILENT_LOGGER,
   onChange: (changes) => {
-    // It would take what `program` adds for what it should not have.
-    if (command !== 'program') localDriver.kernelChanged(changes);
+    localDriver.kernelChanged(changes);
     virtualDriver.kernelChanged(changes);
     for (const { ip } of changes.addresses.present) told.add(ip);
     onTold();
@@ -55,7 +53,10 @@ const wire = new Wire({
   onFrame: (ifIndex, message, at) => localDriver.claimHeard(ifIndex, claimOf(message), at),
 });
 const ownership = new Ownership({ file: '/run/lab-addresses.json', logger: SILENT_LOGGER });
-const settings = { prefix: 'host', lifetimeMs: LIFETIME_MS } as const;
+const lifetimeMs = command === 'program' ? ADDED_LIFETIME_MS : LIFETIME_MS;
+const settings = { prefix: 'host', lifetimeMs } as const;
+/** Local addresses that are held since `program` began. */
+let heldLocal = 0;
 const localDriver = new LocalDriver({
   rtnetlink,
   wire,
@@ -63,8 +64,11 @@ const localDriver = new LocalDriver({
   settings,
   rules: { interfaces: [] },
   logger: SILENT_LOGGER,
-  onReport: () => {},
-  onChange: () => {},
+  onReport: ({ report }) => {
+    if (report.kind === 'held') heldLocal += 1;
+    onTold();
+  },
+  onChange: () => onTold(),
 });
 const virtualDriver = new VirtualDriver({
   rtnetlink,
@@ -84,11 +88,13 @@ process.exit(0);
 
 /** Both kinds, one after the other, until the kernel has answered the last. */
 async function program(): Promise<unknown> {
-  const ifIndex = nicIndex('eth0');
+  localDriver.start();
+  localDriver.plan([], local);
+  await until(() => localDriver.verdict(local.at(-1) as Ip).kind === 'usable');
+  await until(() => local.every((ip) => localDriver.verdict(ip).kind === 'usable'));
   const started = performance.now();
-  for (let from = 0; from < local.length; from += BATCH_REQUESTS) {
-    await ask(local.slice(from, from + BATCH_REQUESTS).map((ip) => addition(ip, ifIndex)));
-  }
+  localDriver.plan(desiredLocal(), []);
+  await until(() => heldLocal === local.length);
   const localMs = performance.now() - started;
   planVirtual();
   await until(() => heldVirtual() === virtual.length);
@@ -142,11 +148,12 @@ async function repair(): Promise<unknown> {
 /** The drivers as the daemon starts them, with a plan that wants all of it. */
 function takeOver(): void {
   localDriver.start();
-  localDriver.plan(
-    local.map((ip) => ({ ip, services: ['default/bench'] })),
-    [],
-  );
+  localDriver.plan(desiredLocal(), []);
   planVirtual();
+}
+
+function desiredLocal(): readonly DesiredAddress[] {
+  return local.map((ip) => ({ ip, services: ['default/bench'] }));
 }
 
 function planVirtual(): void {
@@ -163,17 +170,6 @@ function planVirtual(): void {
 
 function heldVirtual(): number {
   return virtualDriver.linkStatus().addresses;
-}
-
-function addition(ip: Ip, ifIndex: IfIndex): AddressRequest {
-  const program: Program = {
-    op: 'add',
-    ip,
-    ifIndex,
-    prefixLength: FAMILY_BITS[family],
-    lifetimeMs: 600_000,
-  };
-  return toAddressRequest(program);
 }
 
 async function ask(requests: readonly AddressRequest[]): Promise<void> {
