@@ -88,8 +88,11 @@ export class VrrpHosts {
     if (fault === 'host cut off') return this.#lab.segment().disconnect(owner);
     const keepalived = this.#processes.get(owner);
     if (keepalived === undefined) throw new Error(`no keepalived on ${owner.name}`);
-    if (fault === 'SIGKILL') killAll(keepalived.pid);
-    else keepalived.kill('SIGTERM');
+    if (fault !== 'SIGKILL') return keepalived.kill('SIGTERM');
+    killAll(keepalived.pid);
+    // What waits for it outside of the lab stopped with it, and would never see its end.
+    keepalived.kill('SIGCONT');
+    await keepalived.exit;
   }
 
   async #recover(owner: LabHost, fault: VrrpFault): Promise<void> {
