@@ -15,7 +15,6 @@ import {
   sysctlOf,
   VIP,
 } from '../support/scenario.ts';
-import { Starvation } from '../support/starvation.ts';
 import { waitFor } from '../support/wait.ts';
 
 const IGNORE = 'net.ipv4.conf.eth0.arp_ignore';
@@ -148,20 +147,14 @@ describe('a running lbd', { skip: SKIP }, () => {
     const pool = ['10.77.0.200-10.77.0.220', 'fd77::200-fd77::220'];
     const { lbd, ip } = await scenario.startWithService({ pool }, { spec });
     await held(lbd, 'fd77::200');
-    const starvation = new Starvation(() => [lbd.pid]);
     const script = `for flap in $(seq 300); do ip link set eth0 down; ip link set eth0 up; done
       from=$(date +%s%3N)
       until ip -o addr show dev eth0 >/tmp/shown; grep -q '${ip}/32 ' /tmp/shown && grep -q 'fd77::200/128 ' /tmp/shown
       do :; done
       echo $(($(date +%s%3N) - from))`;
     const { stdout } = await host.run(['sh', '-c', script]);
-    const tookMs = Number(stdout);
-    starvation.stop();
-    // What the daemon wanted to run for and could not is the machine's.
-    const waitedMs = starvation.longestIn({ fromMs: labTimeMs() - tookMs });
-    const said = `there ${tookMs} ms after the last, in which lbd waited ${waitedMs.toFixed(0)} ms for a processor`;
-    context.diagnostic(said);
-    assert.ok(tookMs - waitedMs <= 100, said);
+    context.diagnostic(`there ${stdout.trim()} ms after the last`);
+    assert.ok(Number(stdout) <= 100, `${stdout} ms`);
     await held(lbd, ip);
     await held(lbd, 'fd77::200');
     await scenario.ping(ip);

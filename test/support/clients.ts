@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import type { LabHost } from './lab-host.ts';
+import { labTimeMs } from './lab-time.ts';
 import { PingLoop, type PingLoss } from './ping-loop.ts';
 import { Prober } from './prober.ts';
 import type { Answer, Gap, Tenure, TimeWindow } from './prober-log.ts';
-import { Starvation } from './starvation.ts';
 
 /**
  * What clients see of one address: the prober asks who answers, and ping is a client with a warm neighbour entry.
@@ -122,6 +123,57 @@ function lateIn(late: readonly Gap[], window: TimeWindow): number {
   let sum = 0;
   for (const one of late) sum += Math.max(0, Math.min(one.toMs, toMs) - Math.max(one.fromMs, fromMs));
   return sum;
+}
+
+const LOOK_MS = 10;
+
+type Look = { readonly atMs: number; readonly waitedMs: ReadonlyMap<number, number> };
+
+/** How long processes waited for a processor, as the kernel counts it (proc(5), schedstat). */
+class Starvation {
+  readonly #looks: Look[] = [];
+  readonly #timer: NodeJS.Timeout;
+  readonly #pids: () => readonly number[];
+
+  constructor(pids: () => readonly number[]) {
+    this.#pids = pids;
+    this.#look();
+    this.#timer = setInterval(() => this.#look(), LOOK_MS);
+    // A test that failed in between does not stop it.
+    this.#timer.unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#look();
+  }
+
+  /** How long the process waited that waited longest. */
+  longestIn(window: TimeWindow): number {
+    const { fromMs = 0, toMs = Number.POSITIVE_INFINITY } = window;
+    const first = this.#looks.findLast(({ atMs }) => atMs <= fromMs) ?? this.#looks[0];
+    const last = this.#looks.find(({ atMs }) => atMs >= toMs) ?? this.#looks.at(-1);
+    if (first === undefined || last === undefined) return 0;
+    const waits = [...last.waitedMs].map(([pid, ms]) => ms - (first.waitedMs.get(pid) ?? ms));
+    return Math.max(0, ...waits);
+  }
+
+  #look(): void {
+    const waitedMs = new Map<number, number>();
+    for (const pid of this.#pids()) {
+      const ms = waitedForProcessorMs(pid);
+      if (ms !== undefined) waitedMs.set(pid, ms);
+    }
+    this.#looks.push({ atMs: labTimeMs(), waitedMs });
+  }
+}
+
+function waitedForProcessorMs(pid: number): number | undefined {
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[1]) / 1e6;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Throws when nobody answered for longer than that, but for what a busy machine accounts for. */

@@ -191,13 +191,29 @@ test('send with a segment whose address is not there yet leaves from another, an
   assert.equal(alice.transport.counters().sendFailures, 0);
 });
 
+function sendRoutine(
+  from: Awaited<ReturnType<typeof start>>,
+  { endpoint: to }: { endpoint: Endpoint },
+  seq: number,
+): void {
+  from.transport.perform({
+    kind: 'send',
+    to,
+    message: heartbeat(from, seq),
+    segment: undefined,
+    routine: true,
+  });
+}
+
+/** Long enough for what was sent to be read. */
+async function loopRounds(): Promise<void> {
+  for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
+}
+
 test('routine packets that are kept come with the next packet, in the order in which they came, or when taken', async () => {
   const { alice, bob } = await both();
   const seen: (readonly [number, number])[] = [];
-  const beat = (seq: number): void => {
-    const message = heartbeat(alice, seq);
-    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
-  };
+  const beat = (seq: number) => sendRoutine(alice, bob, seq);
   const ended = (count: number): Promise<boolean> =>
     waitFor(() => bob.events.length >= count, { describe: `${count} messages at bob` });
   // The first one shows that the session lives.
@@ -206,7 +222,7 @@ test('routine packets that are kept come with the next packet, in the order in w
   bob.transport.keepRoutine(60_000);
   beat(2);
   beat(3);
-  for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
+  await loopRounds();
   assert.equal(bob.events.length, 1);
   bob.transport.takeKept();
   beat(4);
@@ -229,10 +245,7 @@ test('routine packets that are kept come with the next packet, in the order in w
 
 test('a routine packet that waited counts from when it came, and from when it was read after too long', async () => {
   const { alice, bob } = await both();
-  const beat = (seq: number): void => {
-    const message = heartbeat(alice, seq);
-    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
-  };
+  const beat = (seq: number) => sendRoutine(alice, bob, seq);
   const cameAt = (seq: number): number => {
     const event = bob.events.find(
       (each) => each.kind === 'message' && 'seq' in each.message && each.message.seq === seq,
@@ -267,17 +280,13 @@ test('where the kernel does not sort out routine packets, they come with all oth
   alice.send(nack(alice, 1), bob);
   await bob.message('nack');
   bob.transport.keepRoutine(60_000);
-  const message = heartbeat(alice, 2);
-  alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
+  sendRoutine(alice, bob, 2);
   await bob.message('heartbeat');
 });
 
 test('in a flood of routine packets none waits', async () => {
   const { alice, bob } = await both();
-  const beat = (seq: number): void => {
-    const message = heartbeat(alice, seq);
-    alice.transport.perform({ kind: 'send', to: bob.endpoint, message, segment: undefined, routine: true });
-  };
+  const beat = (seq: number) => sendRoutine(alice, bob, seq);
   alice.send(nack(alice, 1), bob);
   await bob.message('nack');
   bob.transport.keepRoutine(60_000);
@@ -291,7 +300,7 @@ test('in a flood of routine packets none waits', async () => {
       bob.transport.takeKept();
       const before = bob.events.length;
       beat(303);
-      for (let round = 0; round < 10; round++) await new Promise((resolve) => setImmediate(resolve));
+      await loopRounds();
       return bob.events.length === before;
     },
     { describe: 'an end of it', timeoutMs: 3_000 },

@@ -177,6 +177,16 @@ class VirtualHost {
     assert.fail(`it spins at ${this.#now}`);
   }
 
+  /**
+   * During FAULT_MS the kernel was asked so for each of `targets`, and less and less often. What it said `isGone` is believed
+   * to be: its notification would come at once, and here none does.
+   */
+  assertAskedSeldom(kind: KernelRequest['kind'], isGone: boolean, targets = 1): void {
+    const count = this.kernel.asked.filter((request) => request.kind === kind).length;
+    const most = isGone ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
+    assert.ok(count >= 1 && count <= most * targets, `${count} requests`);
+  }
+
   addresses(): readonly string[] {
     const link = this.kernel.linkOf('kube-lb0');
     if (link === undefined) return [];
@@ -220,11 +230,7 @@ describe('a virtual address', () => {
         host.kernel.errors.set(kind, errno);
         host.want(A, B);
         host.run(FAULT_MS);
-        const count = host.kernel.asked.filter((request) => request.kind === kind).length;
-        const targets = kind === 'add' ? 2 : 1;
-        // A link that is gone is made anew as soon as its notification comes: here none does.
-        const most = errno === 'ENODEV' ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
-        assert.ok(count >= 1 && count <= most * targets, `${count} requests`);
+        host.assertAskedSeldom(kind, errno === 'ENODEV', kind === 'add' ? 2 : 1);
         const reports: readonly VirtualReport[] = host.reports();
         assert.ok(reports.length <= 12, JSON.stringify(reports));
         if (kind === 'add' && errno !== 'ENODEV') {
@@ -271,10 +277,7 @@ describe('a virtual address', () => {
       host.kernel.errors.set('delete-route', errno);
       host.want(A);
       host.run(FAULT_MS);
-      const count = host.kernel.asked.filter(({ kind }) => kind === 'delete-route').length;
-      // One that is gone is believed to be: its notification is on its way.
-      const most = errno === 'ESRCH' ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
-      assert.ok(count >= 1 && count <= most, `${count} requests`);
+      host.assertAskedSeldom('delete-route', errno === 'ESRCH');
       host.kernel.errors.clear();
       host.run(RECOVERY_MS);
       assert.deepEqual(
@@ -292,9 +295,7 @@ describe('a virtual address', () => {
       host.kernel.errors.set('delete-link', errno);
       host.want(A);
       host.run(FAULT_MS);
-      const count = host.kernel.asked.filter(({ kind }) => kind === 'delete-link').length;
-      const most = errno === 'ENODEV' ? 4 * (FAULT_MS / 1_000) : ATTEMPTS_MAX;
-      assert.ok(count >= 1 && count <= most, `${count} requests`);
+      host.assertAskedSeldom('delete-link', errno === 'ENODEV');
       assert.equal(host.state(A.ip), 'held');
       host.kernel.errors.clear();
       host.run(RECOVERY_MS);

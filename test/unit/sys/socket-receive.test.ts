@@ -45,6 +45,15 @@ function messageTypes(bytes: Uint8Array): number[] {
   return types;
 }
 
+/** Collects the first byte of each datagram. */
+function firstBytes() {
+  const delivered: (number | undefined)[] = [];
+  const onDatagrams = (datagrams: readonly Datagram[]): void => {
+    delivered.push(...datagrams.map(({ bytes }) => bytes[0]));
+  };
+  return { delivered, onDatagrams };
+}
+
 /** Long enough for what was sent to be read. */
 async function loopRounds(): Promise<void> {
   for (let round = 0; round < 3; round++) await nextLoopRound();
@@ -254,9 +263,7 @@ describe('receiving', () => {
 
   it('deliverNow() delivers what has arrived before the loop turns, and nothing when not polling', async () => {
     const { receiver, sender, close } = unixPair();
-    const delivered: (number | undefined)[] = [];
-    const onDatagrams = (datagrams: readonly Datagram[]) =>
-      void delivered.push(...datagrams.map(({ bytes }) => bytes[0]));
+    const { delivered, onDatagrams } = firstBytes();
     receiver.deliverNow();
     receiver.startPolling(listener({ onDatagrams }));
     receiver.deliverNow();
@@ -294,9 +301,7 @@ describe('receiving', () => {
 
   it('while polling is paused datagrams wait, for deliverNow() or for its end', async () => {
     const { receiver, sender, close } = unixPair();
-    const delivered: (number | undefined)[] = [];
-    const onDatagrams = (datagrams: readonly Datagram[]) =>
-      void delivered.push(...datagrams.map(({ bytes }) => bytes[0]));
+    const { delivered, onDatagrams } = firstBytes();
     receiver.startPolling(listener({ onDatagrams }));
     receiver.pausePolling(true);
     sender.send(Uint8Array.of(1));
