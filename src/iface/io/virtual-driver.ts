@@ -136,8 +136,7 @@ export class VirtualDriver {
       }
     }
     if (totals.added + totals.removed > 0) this.#report([{ kind: 'programmed', ...totals }]);
-    // What the kernel did is in its notifications, which wait in their socket by now.
-    await nextTurn();
+    // What the kernel did is observed by now; `kernelChanged()` comes with it in this turn, and has nothing new.
     await nextTurn();
   }
 
