@@ -7,9 +7,10 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { buildPackage, scratchDirectory, skipWithout } from './support/built.ts';
+import { CONFIGURATIONS } from './support/configurations.ts';
 
 const CACHE = join(import.meta.dirname, '../../.cache');
 const SUITE = 'bookworm';
@@ -88,6 +89,25 @@ describe('dpkg', { skip: obstacle }, () => {
     configure();
     assert.doesNotMatch(install('0.1.0'), /not started yet/);
     assert.equal(isEnabled(), true);
+  });
+
+  test('install counts as a configuration what lbd would run with, in whatever file and way it is written', () => {
+    install('0.1.0');
+    const found = CONFIGURATIONS.map(({ files, ...configuration }) => {
+      for (const path of ['etc/lbd.toml', 'etc/lbd.d', 'etc/lbd/kubeconfig', 'srv'])
+        rmSync(inRoot(path), { recursive: true, force: true });
+      for (const [path, text] of Object.entries(files)) {
+        mkdirSync(dirname(inRoot(path)), { recursive: true });
+        writeFileSync(inRoot(path), text);
+      }
+      const said = run(`
+        export DPKG_MAINTSCRIPT_PACKAGE=lbd
+        deb-systemd-helper purge lbd.service
+        /var/lib/dpkg/info/lbd.postinst configure`);
+      assert.equal(!/not started yet/.test(said), isEnabled(), said);
+      return { ...configuration, files, counts: isEnabled() };
+    });
+    assert.deepEqual(found, CONFIGURATIONS);
   });
 
   test('upgrade keeps the configuration, the user and what the administrator enabled', () => {
