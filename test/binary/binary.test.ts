@@ -101,30 +101,56 @@ test('an executable whose addon was changed is refused', { skip: needsRoot }, (c
   assert.match(err, /the native addon inside the executable is damaged: expected SHA-256 [0-9a-f]{64}, got /);
 });
 
-// The executable is opened before the mounts, which may hide the tree it lies in.
-const NOEXEC_EVERYWHERE = `
-  exec 3<"$1"
-  for directory in /run /var/lib /dev/shm /tmp; do mount -t tmpfs -o "$2" tmpfs "$directory"; done
-  mkdir /run/lbd /var/lib/lbd
-  exec -a lbd /proc/self/fd/3 cleanup`;
+/** Where the addon may go when nobody says where, in the order of the tries. */
+const PLACES = ['/run/lbd', '/var/lib/lbd', '/tmp', '/dev/shm'] as const;
 
-function ranWithMounts(options: string): Ran {
-  return ran('unshare', ['--net', '--mount', 'bash', '-euc', NOEXEC_EVERYWHERE, 'bash', LBD, options]);
+// The executable is opened before the mounts, which may hide the tree it lies in.
+const WITH_MOUNTS = `
+  exec 3<"$1"
+  shift
+  for mount; do mount -t tmpfs -o "\${mount#*:}" tmpfs "\${mount%%:*}"; done
+  mkdir /run/lbd /var/lib/lbd
+  ( exec -a lbd /proc/self/fd/3 cleanup ) || exit
+  find /run /var/lib /tmp /dev/shm -mindepth 1 -name 'lbd-native-*'`;
+
+/** `lbd cleanup` where each place is on a mount of its own with these options. */
+function ranWithMounts(optionsOf: (place: (typeof PLACES)[number]) => string): Ran {
+  const mounts = PLACES.map((place) => `${place.replace(/\/lbd$/, '')}:${optionsOf(place)}`);
+  return ran('unshare', ['--net', '--mount', 'bash', '--norc', '-euc', WITH_MOUNTS, 'bash', LBD, ...mounts]);
+}
+
+for (const place of PLACES) {
+  test(`the addon is loaded from ${place}, the only one of the places that is mounted with exec`, {
+    skip: needsRoot,
+  }, () => {
+    const { status, out, err } = ranWithMounts((mounted) => (mounted === place ? 'exec' : 'noexec'));
+    assert.deepEqual({ status, out, err }, { status: 0, out: 'nothing of lbd is on this host\n', err: '' });
+  });
 }
 
 test('mounts without exec everywhere get an error that names each of them and the way out', {
   skip: needsRoot,
 }, () => {
-  const { status, err } = ranWithMounts('noexec');
+  const { status, err } = ranWithMounts(() => 'noexec');
   assert.equal(status, 1);
   assert.match(err, /set LBD_NATIVE_DIR to a writable directory on a mount without noexec/);
-  for (const directory of ['/run/lbd', '/var/lib/lbd', '/tmp', '/dev/shm']) {
-    assert.match(err, new RegExp(`${directory}: mounted noexec`));
-  }
+  const tried = PLACES.map((place) => `${place}: mounted noexec \\(.*?\\)`).join('; ');
+  assert.match(err, new RegExp(`Tried: ${tried}$`, 'm'));
 });
 
 test('full file systems everywhere get the same error with their own reason', { skip: needsRoot }, () => {
-  const { status, err } = ranWithMounts('exec,size=4k,nr_inodes=3');
+  const { status, err } = ranWithMounts(() => 'exec,size=4k,nr_inodes=3');
   assert.equal(status, 1);
   assert.match(err, /\/run\/lbd: ENOSPC/);
+});
+
+test('a full file system and one without exec are passed over together', { skip: needsRoot }, () => {
+  const options = {
+    '/run/lbd': 'exec,size=4k,nr_inodes=3',
+    '/var/lib/lbd': 'noexec',
+    '/tmp': 'exec',
+    '/dev/shm': 'noexec',
+  };
+  const { status, out, err } = ranWithMounts((place) => options[place]);
+  assert.deepEqual({ status, out, err }, { status: 0, out: 'nothing of lbd is on this host\n', err: '' });
 });

@@ -10,6 +10,35 @@ import { waitFor } from '../support/wait.ts';
 const SHORT = '[local]\nlifetime = "2s"';
 const SHORT_MS = 2_000;
 const SOCKET = '/run/lbd/lbd.sock';
+const DROP_IN = '/etc/lbd.d/90-new.toml';
+
+/** What is wrong with a configuration in ways that are found at different times, and what is said of it. */
+const REFUSED = [
+  {
+    what: 'a file that is no TOML',
+    file: '/etc/lbd.toml',
+    text: '[[pool]\n',
+    said: /^\/etc\/lbd\.toml:1:8: expected "\]"/,
+  },
+  {
+    what: 'a drop-in that is no TOML',
+    file: DROP_IN,
+    text: '[log\n',
+    said: /^\/etc\/lbd\.d\/90-new\.toml:1:5: expected "\]"/,
+  },
+  {
+    what: 'a drop-in with a bad value',
+    file: DROP_IN,
+    text: '\n[log]\nlevel = "loud"\n',
+    said: /^\/etc\/lbd\.d\/90-new\.toml:3: log\.level: expected .*"loud"/,
+  },
+  {
+    what: 'a drop-in with an address of a pool in the file',
+    file: DROP_IN,
+    text: '[[pool]]\nname = "more"\naddresses = ["10.77.0.200/32"]\n',
+    said: /^\/etc\/lbd\.d\/90-new\.toml:3: pool\[0\]\.addresses.*10\.77\.0\.200.*\/etc\/lbd\.toml:\d+/,
+  },
+] as const;
 
 /** The ends and beginnings of lbd, and what they do to the addresses that it holds. */
 describe('lbd', { skip: SKIP }, () => {
@@ -313,6 +342,38 @@ describe('lbd', { skip: SKIP }, () => {
     await lbd.waitForStatus((status) => status.config.reloadProblems.length === 0, {
       describe: 'the problems to be over',
     });
+  });
+
+  test('refuses on SIGHUP whatever is wrong, in the file or in a drop-in, and so does what tells systemd of it', async () => {
+    const { host } = scenario;
+    const { lbd, ip } = await scenario.startWithService();
+    const { digest } = (await lbd.status()).config;
+    for (const { what, file, text, said } of REFUSED) {
+      await host.writeFile(file, text);
+      await lbd.reload();
+      const { config, pools } = await lbd.waitForStatus(
+        (status) => status.config.reloadProblems.some((problem) => said.test(problem)),
+        { describe: `${what} to be refused` },
+      );
+      assert.equal(config.digest, digest, what);
+      assert.deepEqual(
+        pools.map(({ name }) => name),
+        ['default'],
+        what,
+      );
+      await held(lbd, ip);
+      // The second command of ExecReload=.
+      const checked = await lbd.lbctl(['config', 'check'], { mayFail: true });
+      assert.equal(checked.code, 1, what);
+      assert.match(checked.stderr, new RegExp(said, 'm'));
+      await host.run(['rm', '-rf', '/etc/lbd.d']);
+      await lbd.reload(scenario.toml());
+      await lbd.waitForStatus((status) => status.config.reloadProblems.length === 0, {
+        describe: `${what} to be over`,
+      });
+    }
+    assert.equal((await lbd.status()).config.digest, digest);
+    await scenario.ping(ip);
   });
 
   test('is ready, and holds what is already there, while the API server is away', async () => {
