@@ -2,7 +2,7 @@
 #
 #   make demo [ARGS=--keep]    the whole of lbd in a lab of network namespaces (root)
 #   make test [ONLY=pattern]   every test of this machine; ONLY filters by file path, else by test name
-#   make vm-test [ONLY=file]   all tests of the package on machines in emulation; `make test` has the shortest
+#   make vm-test [ONLY=file]   all tests of the package on machines in emulation, within 15 min; `make test` has the shortest
 #   make sim-full [ONLY=file]  the simulation with as many seeds as its figures ask for: hours
 #   make check                 types, lint and format, import floors and style, dead code
 #   make soak [SECONDS=60] [SEED=n]   the simulation with random seeds, or with one again
@@ -49,7 +49,7 @@ test: setup-tests binary
 	@$(NODE) scripts/run-tests.ts $(if $(ONLY),'$(ONLY)')
 
 vm-test: setup-tests binary
-	@LBD_VM=all $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
+	@LBD_VM=all LBD_BOUNDS=count $(NODE) scripts/run-tests.ts 'test/vm/.*$(ONLY)'
 
 sim-full: setup
 	@LBD_SIM=full $(NODE) scripts/run-tests.ts 'test/sim/.*$(ONLY)'

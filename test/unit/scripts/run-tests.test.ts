@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-/** What a run of a tree with one test file prints, when that file fails in a way that node:test has no message for. */
+/** What a run of a tree with one test file prints: of failures that node:test has no message for, and of bounds. */
 describe('scripts/run-tests.ts', { concurrency: true }, () => {
   let directory: string;
 
@@ -14,24 +14,35 @@ describe('scripts/run-tests.ts', { concurrency: true }, () => {
   });
   after(() => rm(directory, { recursive: true }));
 
-  async function runOf(name: string, content: string): Promise<string> {
+  type Printed = { readonly code: number; readonly stdout: string };
+
+  /** Runs the tests of a tree that has one file. */
+  async function runOfTree(
+    name: string,
+    file: string,
+    content: string,
+    environment: Readonly<Record<string, string>> = {},
+  ): Promise<Printed> {
     const root = join(directory, name);
     await mkdir(join(root, 'scripts'), { recursive: true });
-    await mkdir(join(root, 'test/unit'), { recursive: true });
+    await mkdir(join(root, dirname(file)), { recursive: true });
     const scripts = join(import.meta.dirname, '../../../scripts');
-    for (const file of ['run-tests.ts', 'simulation-flags.ts'])
-      await copyFile(join(scripts, file), join(root, 'scripts', file));
-    await writeFile(
-      join(root, 'test/unit/a.test.ts'),
-      `import { after, test } from 'node:test';\n${content}\n`,
-    );
-    const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+    for (const script of ['run-tests.ts', 'simulation-flags.ts'])
+      await copyFile(join(scripts, script), join(root, 'scripts', script));
+    await writeFile(join(root, file), `import { after, test } from 'node:test';\n${content}\n`);
+    const { NODE_TEST_CONTEXT: _, LBD_BOUNDS: __, ...inherited } = process.env;
+    const env = { ...inherited, ...environment };
     return new Promise((resolve) => {
       execFile(process.execPath, ['scripts/run-tests.ts'], { cwd: root, env }, (error, stdout) => {
-        assert.equal(error?.code, 1, stdout);
-        resolve(stdout);
+        resolve({ code: Number(error?.code ?? 0), stdout });
       });
     });
+  }
+
+  async function runOf(name: string, content: string): Promise<string> {
+    const { code, stdout } = await runOfTree(name, 'test/unit/a.test.ts', content);
+    assert.equal(code, 1, stdout);
+    return stdout;
   }
 
   test('says which signal ended the process of a file', async () => {
@@ -61,4 +72,38 @@ describe('scripts/run-tests.ts', { concurrency: true }, () => {
     );
     assert.match(printed, /itself \(outside of its tests\)\n.*\n +Error: no end/);
   });
+
+  const CLOCKS = [
+    { clock: 'a usual clock', times: 1, missed: false },
+    { clock: 'a clock by which everything takes long', times: 100_000, missed: true },
+  ] as const;
+  for (const { clock, times, missed } of CLOCKS) {
+    for (const counts of [true, false]) {
+      const fails = missed && counts;
+      test(`${fails ? 'fails' : 'passes'} with ${clock} where bounds ${counts ? 'count' : 'are only shown'}`, async () => {
+        const fast = `const now = performance.now.bind(performance); performance.now = () => now() * ${times};`;
+        const { code, stdout } = await runOfTree(
+          `bounds-${times}-${counts}`,
+          'test/vm/short.test.ts',
+          "test('passes', () => {});",
+          {
+            NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(fast)}`,
+            ...(counts ? { LBD_BOUNDS: 'count' } : {}),
+          },
+        );
+        assert.match(
+          stdout,
+          missed ? /^ {2}test\/vm\/short\.test\.ts: [\d.]+ s of 120\.0 s OVER$/m : /s of 120\.0 s$/m,
+        );
+        assert.equal(code, fails ? 1 : 0, stdout);
+        const failures = [...stdout.matchAll(/^ {2}(\S+): took [\d.]+ s, and may take ([\d.]+) s$/gm)];
+        const shown = failures.map(([, place, bound]) => [place, bound]);
+        const both = [
+          ['test/vm/short.test.ts', '120.0'],
+          ['test/vm', '900.0'],
+        ];
+        assert.deepEqual(shown, fails ? both : []);
+      });
+    }
+  }
 });
