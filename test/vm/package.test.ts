@@ -33,7 +33,7 @@ const APT_TIMEOUT_MS = 300_000;
 
 /** What a removed package leaves: what the administrator wrote, what lbd learned, whose that is, and dpkg's record of it. */
 const KEPT = [
-  /^file \S+ \S+ \/etc\/lbd(\.toml|\.toml\.dpkg-dist|\.d|\.d\/routed\.toml|\/kubeconfig)?$/,
+  /^(file \S+ \S+|content \w+) +\/etc\/lbd(\.toml|\.toml\.dpkg-dist|\.d|\.d\/routed\.toml|\/kubeconfig)?$/,
   /^file \S+ \S+ \/var\/lib\/lbd(\/[a-z]+\.json)?$/,
   /^file \S+ \S+ \/etc\/systemd\/system\/multi-user\.target\.wants\/lbd\.service$/,
   /^file \S+ \S+ \/var\/lib\/systemd\/deb-systemd-helper-enabled(\/.*)?$/,

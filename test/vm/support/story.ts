@@ -114,8 +114,8 @@ export async function watchAddresses(machine: Machine): Promise<() => Promise<re
 }
 
 /**
- * What is on the machine, so that two of them can be compared: files with their owners and modes, users and groups,
- * links, addresses, routes and rules of all tables, packet filters, sysctls of the links, units, packages.
+ * What is on the machine, so that two of them can be compared: files with their owners and modes, what is in those of /etc,
+ * users and groups, links, addresses, routes and rules of all tables, packet filters, sysctls of the links, units, packages.
  */
 export async function survey(machine: Machine): Promise<ReadonlySet<string>> {
   const packed = await machine.output(`{ ${SURVEY}\n} | gzip -1 | base64 -w 0`, { timeoutMs: 120_000 });
@@ -132,12 +132,13 @@ export function changesSince(
 
 // What changes on any machine, whatever is installed, is left out: logs, caches, dpkg's and systemd's own records, the copies
 // that passwd(5)'s tools keep, and what the tests themselves put into /run. Of sysctls that only root reads, grep says nothing.
-// An address that the kernel still checks for duplicates has its route later.
+// An address that the kernel still checks for duplicates has its route later. Of what is in /etc, the users are looked at line by line.
 const SURVEY = `
 while ip -6 addr show tentative | grep -q .; do sleep 0.1; done
 find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/log -o -path /var/cache -o -path /root \\
   -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/lib/systemd -o -path /var/tmp \\
   -o -regex '/etc/g?\\(passwd\\|shadow\\|group\\)-' \\) -prune -o -printf 'file %M %u:%g %p\\n'
+find /etc -type f -regextype posix-extended -not -regex '/etc/g?(passwd|shadow|group)-?' -exec sha256sum {} + | sed 's/^/content /'
 find /var/lib/systemd/deb-systemd-* -printf 'file %M %u:%g %p\\n' 2>/dev/null
 find /run -path '/run/systemd' -prune -o -path /run/udev -prune -o -printf 'file %M %u:%g %p\\n' | grep -v -e /run/watched -e /run/www -e /run/adduser
 find /run/systemd/system -printf 'file %M %u:%g %p\\n'
