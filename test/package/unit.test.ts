@@ -79,6 +79,11 @@ test('lbd.service starts nothing before lbd, and waits for no network that is "o
   assert.doesNotMatch(unit('lbd.service'), /^After=.*network-online/m);
 });
 
+test('lbd.service reloads by a signal, and a file or a drop-in that lbd refuses fails the reload', () => {
+  const reload = valuesOf('lbd.service', 'ExecReload');
+  assert.deepEqual(reload, ['/bin/kill -HUP $MAINPID', '/usr/bin/lbctl config check']);
+});
+
 // The log says which program changed an address, which takes a look at the processes of others.
 test('lbd.service sees the processes of others', () => {
   for (const directive of ['ProtectProc', 'ProcSubset'])

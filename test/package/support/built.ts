@@ -11,7 +11,7 @@ export const EPOCH = 1_790_000_000;
 /** The level that takes the least time. */
 const LEAST_EFFORT = { gzip: '1', xz: '0' } as const;
 
-export type PackageOptions = {
+type PackageOptions = {
   readonly version?: string;
   readonly umask?: number;
   /** `gzip`, by default, is the quickest that every tool reads; with `xz`, as users get it, it takes some seconds. */

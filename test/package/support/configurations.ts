@@ -1,5 +1,5 @@
 /** What may be on a host when lbd is installed there, and whether that counts as a configuration. */
-export type Configuration = {
+type Configuration = {
   readonly what: string;
   /** The whole of /etc/lbd.toml, /etc/lbd.d and the kubeconfigs, by their path without the first slash. */
   readonly files: Readonly<Record<string, string>>;
