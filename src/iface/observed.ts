@@ -1,4 +1,5 @@
 import { FAMILY_BITS, familyOf, formatPrefix, prefixOf } from '../lib/ip.ts';
+import { HostRoutes } from './host-routes.ts';
 import { isLinkUp } from './link-damping.ts';
 import type { NetlinkMessage } from './netlink-codec.ts';
 import {
@@ -13,8 +14,8 @@ import { type IfIndex, type KernelAddress, type KernelRoute, LBD_PROTOCOL, type 
 import { isVirtualLink } from './virtual-link.ts';
 
 /**
- * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, because
- * the kernel drops v4 routes without a word when a link goes down or a source address goes (fib_sync_down_dev,
+ * What the kernel has, as its messages tell it. Links and addresses follow each notification; routes do not, but for
+ * those in `host-routes.ts`, because the kernel drops v4 routes without a word when a link goes down or a source address goes (fib_sync_down_dev,
  * fib_sync_down_addr in net/ipv4/fib_semantics.c): whatever may have changed them only makes `routesStale` true, and
  * a new dump then replaces them.
  *
@@ -59,6 +60,8 @@ export type Observed = {
    * address alone. Undefined while they may have changed since they were last read.
    */
   readonly connectedRoutes: readonly KernelRoute[] | undefined;
+  /** The IPv6 addresses of lbd's own link, or without one, for which the kernel has the route to them alone. */
+  readonly hostRoutes: ReadonlySet<AddressKey>;
 };
 
 /** What is different since the last changes were taken; of several changes of one thing, only the last counts. */
@@ -70,8 +73,8 @@ export type ObservedChanges = {
   readonly addresses: { readonly present: readonly KernelAddress[]; readonly gone: readonly KernelAddress[] };
   readonly routesChanged: boolean;
   /**
-   * The netlink ports of those who asked for changes of links, addresses and routes over a link of lbd's own; of some the
-   * kernel does not tell.
+   * The netlink ports of those who asked for changes of links, addresses and routes over a link of lbd's own, lbd itself
+   * left out; of some the kernel does not tell.
    */
   readonly askedBy?: ReadonlyMap<Subject, number>;
 };
@@ -92,6 +95,7 @@ export class ObservedState implements Observed {
   #ownRoutes: readonly KernelRoute[] = [];
   #connectedRoutes: readonly KernelRoute[] = [];
   #connectedPrefixes: ReadonlySet<string> = new Set();
+  readonly #hostRoutes = new HostRoutes<AddressKey>();
   /** Nothing has happened since they were last read that may have changed routes. */
   #routesCurrent = false;
   #routesSignature = '';
@@ -102,10 +106,15 @@ export class ObservedState implements Observed {
   #touchedAddresses = new Map<AddressKey, KernelAddress>();
   #askedBy = new Map<Subject, number>();
   #linkTurns = new Map<IfIndex, number>();
+  readonly #isOwnPort: (portId: number) => boolean;
 
-  /** `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. */
-  constructor(ownRoutes?: RouteFilter) {
+  /**
+   * `ownRoutes`: the table and protocol of the routes that lbd makes; undefined when it makes none. `isOwnPort`: whether
+   * lbd itself asks by that netlink port.
+   */
+  constructor(ownRoutes?: RouteFilter, isOwnPort: (portId: number) => boolean = () => false) {
     this.#ownRouteFilter = ownRoutes;
+    this.#isOwnPort = isOwnPort;
   }
 
   get links(): ReadonlyMap<IfIndex, Link> {
@@ -132,6 +141,10 @@ export class ObservedState implements Observed {
     return this.#routesCurrent ? this.#connectedRoutes : undefined;
   }
 
+  get hostRoutes(): ReadonlySet<AddressKey> {
+    return this.#hostRoutes.all;
+  }
+
   /** True when something happened that may have changed routes, until `beginRouteDump()`. */
   get routesStale(): boolean {
     return this.#routesStale;
@@ -140,23 +153,38 @@ export class ObservedState implements Observed {
   /** From here on the routes are being read: what happens from now on makes them stale anew. */
   beginRouteDump(): void {
     this.#routesStale = false;
+    this.#hostRoutes.beginDump();
   }
 
   /** Takes one message; answers to requests (`ack`, `done`, `overrun`) say nothing about the state. */
   apply(message: NetlinkMessage): void {
     if (message.kind === 'link') {
-      if (message.portId !== 0) this.#askedBy.set(linkSubject(message.link), message.portId);
+      this.#noteAsker(linkSubject(message.link), message.portId);
       if (message.event === 'new') this.#setLink(message.link);
       else this.#removeLink(message.link);
     } else if (message.kind === 'address') {
-      if (message.portId !== 0) this.#askedBy.set(addressKey(message.address), message.portId);
+      this.#noteAsker(addressKey(message.address), message.portId);
       if (message.event === 'new') this.#setAddress(this.#asKnown(message.address));
       else this.#removeAddress(message.address);
-    } else if (message.kind === 'route' && message.routes.some((route) => this.#isRelevant(route))) {
-      this.#routesMayDiffer();
-      const isOverOwnLink = message.routes.some((route) => this.#isOverOwnLink(route));
-      if (message.portId !== 0 && isOverOwnLink) this.#askedBy.set('routes', message.portId);
+    } else if (message.kind === 'route') {
+      for (const route of message.routes) this.#hearRoute(route, message.event === 'new', message.portId);
     }
+  }
+
+  #hearRoute(route: KernelRoute, isThere: boolean, portId: number): void {
+    if (this.#isHostRoute(route)) {
+      const key = hostRouteKey(route);
+      // Of an address that goes, the route goes with it.
+      const isNews = this.#hostRoutes.told(key, isThere) && this.#addresses.has(key);
+      if (!isNews) return;
+      this.#routesChanged = true;
+    } else if (this.#isRelevant(route)) this.#routesMayDiffer();
+    else return;
+    if (this.#isOverOwnLink(route)) this.#noteAsker('routes', portId);
+  }
+
+  #noteAsker(subject: Subject, portId: number): void {
+    if (portId !== 0 && !this.#isOwnPort(portId)) this.#askedBy.set(subject, portId);
   }
 
   /**
@@ -195,9 +223,12 @@ export class ObservedState implements Observed {
   /** Returns whether they differ from what was known. */
   replaceRoutes(routes: readonly KernelRoute[]): boolean {
     this.#routesCurrent = !this.#routesStale;
+    const hosts = routes.filter((route) => this.#isHostRoute(route)).map(hostRouteKey);
+    const areOthers = this.#hostRoutes.replace(hosts);
+    if (areOthers) this.#routesChanged = true;
     const relevant = routes.filter((route) => this.#isRelevant(route));
     const signature = relevant.map(routeSignature).sort().join('\n');
-    if (signature === this.#routesSignature) return false;
+    if (signature === this.#routesSignature) return areOthers;
     this.#routes = relevant.filter((route) => !this.#isOverOwnLink(route));
     this.#connectedRoutes = relevant.filter((route) => this.#isConnected(route));
     this.#connectedPrefixes = new Set(
@@ -235,14 +266,21 @@ export class ObservedState implements Observed {
   }
 
   #isRelevant(route: KernelRoute): boolean {
-    if (!this.#isOverOwnLink(route)) return isHostRoute(route);
+    if (!this.#isOverOwnLink(route)) return saysOfHost(route);
     return this.#isOwn(route) || this.#isConnected(route);
   }
 
   #isConnected(route: KernelRoute): boolean {
     const { family, destination, protocol } = route;
     if (protocol !== RTPROT_KERNEL || destination.length === FAMILY_BITS[family]) return false;
-    return isHostRoute(route) && this.#isOverOwnLink(route);
+    return saysOfHost(route) && this.#isOverOwnLink(route);
+  }
+
+  /** The route of one IPv6 address that stands alone on lbd's link, as the kernel makes it. */
+  #isHostRoute(route: KernelRoute): boolean {
+    const { family, destination, protocol } = route;
+    if (family !== 'v6' || protocol !== RTPROT_KERNEL || destination.length !== FAMILY_BITS.v6) return false;
+    return saysOfHost(route) && this.#isOverOwnLink(route);
   }
 
   #routesMayDiffer(): void {
@@ -353,7 +391,12 @@ function partition<Key, Value>(
   return { present, gone };
 }
 
-function isHostRoute(route: KernelRoute): boolean {
+function hostRouteKey({ ifIndex, destination }: KernelRoute): AddressKey {
+  return `${ifIndex} ${destination.network}/${destination.length}` as AddressKey;
+}
+
+/** Whether it may be a default route, or that of a subnet. */
+function saysOfHost(route: KernelRoute): boolean {
   if (route.table !== RT_TABLE_MAIN || route.type !== RTN_UNICAST) return false;
   return route.destination.length === 0 || route.gateway === undefined;
 }

@@ -53,8 +53,11 @@ export class VirtualAddresses {
   #repairs = 0;
   /** Of each address that is wanted. */
   readonly #repairsOf = new Map<Ip, number>();
-  /** Nothing was left to do when the kernel was last looked at, and nothing else has been wanted since. */
-  #isSettled = false;
+  /** The link was there, up and lbd's own, when the kernel was last looked at. */
+  #hadLink = false;
+  /** The routes that were there then, of those that lbd makes itself, and those that were to be made. */
+  #hadRoutes: ReadonlySet<string> = new Set();
+  #lackedRoutes: ReadonlySet<string> = new Set();
   #type: VirtualLinkType;
   #obstacle: string | undefined;
   #nextRepeatAt: Instant = NEVER;
@@ -84,7 +87,6 @@ export class VirtualAddresses {
     this.#isComplete = isComplete;
     this.#isLocal = isLocal;
     if (isSame) return false;
-    this.#isSettled = false;
     for (const map of [this.#since, this.#repairsOf])
       for (const ip of map.keys()) if (!this.#desired.has(ip)) map.delete(ip);
     return true;
@@ -104,8 +106,7 @@ export class VirtualAddresses {
     if (this.#isStopped) return planRemoval({ ...this.#options, type: this.#type, observed });
     const plan = this.#plan(observed);
     if (plan === undefined) return [];
-    this.#noticeChanges(plan, now);
-    this.#isSettled = plan.requests.length === 0 && plan.link.kind === 'ready';
+    this.#noticeChanges(plan, observed.connectedRoutes !== undefined, now);
     this.#sweep(now);
     const asked = new Set(plan.requests.map(keyOf));
     for (const key of this.#failures.keys()) if (!asked.has(key)) this.#failures.delete(key);
@@ -209,7 +210,7 @@ export class VirtualAddresses {
   }
 
   /** What the kernel has by now, and what it has no more though it is wanted. */
-  #noticeChanges(plan: VirtualPlan, now: Instant): void {
+  #noticeChanges(plan: VirtualPlan, areRoutesKnown: boolean, now: Instant): void {
     const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : undefined;
     if (obstacle !== undefined && obstacle !== this.#obstacle)
       this.#reports.push({ kind: 'link-failed', reason: obstacle });
@@ -220,17 +221,47 @@ export class VirtualAddresses {
         if (!this.#since.has(ip)) this.#since.set(ip, now);
       } else if (this.#since.delete(ip) && standing === 'here') missing.push(ip);
     }
+    const hasLostLink = this.#noticeLink(plan);
+    const lostRoutes = this.#noticeRoutes(plan, areRoutesKnown);
     // On a link that is somebody else's by now, nothing is put right.
     if (obstacle !== undefined) return;
     for (const ip of missing) this.#repairsOf.set(ip, (this.#repairsOf.get(ip) ?? 0) + 1);
-    // What nothing was left to do for was changed by somebody else.
-    const routes = this.#isSettled ? plan.requests.filter(({ kind }) => kind === 'add-route').length : 0;
-    const link = this.#isSettled && plan.requests.some(makesLink);
-    const repairs = missing.length + routes + (link ? 1 : 0);
+    const repairs = missing.length + lostRoutes.length + (hasLostLink ? 1 : 0);
     if (repairs === 0) return;
     this.#repairs += repairs;
-    const [example] = missing;
-    this.#reports.push({ kind: 'repaired', link, addresses: missing.length, routes, example });
+    this.#reports.push({
+      kind: 'repaired',
+      link: hasLostLink,
+      addresses: missing.length,
+      routes: lostRoutes.length,
+      example: missing[0],
+      route: lostRoutes[0],
+    });
+  }
+
+  /** Whether it is to be made, raised or marked, and was not when it was last looked at. */
+  #noticeLink({ link, requests }: VirtualPlan): boolean {
+    const hadLink = this.#hadLink;
+    const isToBeMade = requests.some(makesLink);
+    this.#hadLink = link.kind === 'ready' && !isToBeMade;
+    return hadLink && isToBeMade;
+  }
+
+  /**
+   * Which routes somebody took away since the last look: of those that the kernel makes, each that is to be made, because
+   * it does that with the address; of lbd's own, each that was there.
+   */
+  #noticeRoutes({ requests, routes }: VirtualPlan, areKnown: boolean): readonly string[] {
+    const isOwn = this.#options.settings.routes !== undefined;
+    const lacked = new Set<string>();
+    for (const request of requests)
+      if (request.kind === 'add-route') lacked.add(formatPrefix(request.destination));
+    const lost = [...lacked].filter((route) =>
+      isOwn ? this.#hadRoutes.has(route) : !this.#lackedRoutes.has(route),
+    );
+    this.#hadRoutes = routes;
+    this.#lackedRoutes = areKnown ? lacked : lacked.union(this.#lackedRoutes);
+    return lost;
   }
 
   #linkMade(): void {

@@ -77,6 +77,8 @@ export type VirtualPlan = {
   readonly requests: readonly KernelRequest[];
   /** Addresses that are in the kernel, at most with another prefix length than they should have. */
   readonly present: ReadonlySet<Ip>;
+  /** Of the routes that lbd makes itself, as text: those that are wanted and there. */
+  readonly routes: ReadonlySet<string>;
 };
 
 export function planVirtual(input: VirtualInput): VirtualPlan {
@@ -93,7 +95,7 @@ export function planVirtual(input: VirtualInput): VirtualPlan {
     const { interface: name, routes } = input.settings;
     requests.push({ kind: 'create-link', name, type: input.type, mac: virtualMac(routes) });
   }
-  return { link, requests, present: new Set() };
+  return { link, requests, present: new Set(), routes: new Set() };
 }
 
 /** Everything of ours away, the link with all that is on it. */
@@ -136,6 +138,8 @@ export function occupantOf(
   return undefined;
 }
 
+type RoutePlan = { readonly requests: readonly RouteRequest[]; readonly present: ReadonlySet<string> };
+
 type Changes = {
   readonly removals: KernelAddress[];
   /** Present with another prefix length than wanted. */
@@ -146,6 +150,8 @@ type Changes = {
   readonly kept: Ip[];
   /** By prefix: an address of it for which the kernel made the route, and that stays. */
   readonly connected: Map<string, DesiredVirtual>;
+  /** Alone, and the kernel has no more the route that it made for it. */
+  readonly unrouted: DesiredVirtual[];
 };
 
 function planAddresses(link: Link, input: VirtualInput, before: readonly KernelRequest[]): VirtualPlan {
@@ -160,7 +166,7 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
     if (wanted.standing !== 'here' || settled.has(wanted.ip)) continue;
     additions.push(addressRequest('add', link.index, wanted, input.settings));
   }
-  const routes = planRoutes(link, input, changes);
+  const { requests: routes, present: ownRoutes } = planRoutes(link, input, changes);
   const needsPromotion = [...toRemove, ...toMove].some(isPrimary);
   const isUp = (link.flags & IFF_UP) !== 0;
   const requests: readonly KernelRequest[] = [
@@ -176,7 +182,7 @@ function planAddresses(link: Link, input: VirtualInput, before: readonly KernelR
     ...routes.filter(({ kind }) => kind === 'add-route'),
   ];
   for (const { ip } of moves) present.add(ip);
-  return { link: { kind: 'ready', link }, requests, present };
+  return { link: { kind: 'ready', link }, requests, present, routes: ownRoutes };
 }
 
 function markOf({ index }: Link, { settings }: VirtualInput): LinkRequest {
@@ -196,9 +202,10 @@ function compare(link: Link, input: VirtualInput): Changes {
     present: new Set(),
     kept: [],
     connected: new Map(),
+    unrouted: [],
   };
   const misplaced: KernelAddress[] = [];
-  for (const address of input.observed.addresses.values()) {
+  for (const [key, address] of input.observed.addresses) {
     if (address.ifIndex !== link.index) continue;
     const wanted = desired.get(address.ip);
     const isOurs = input.isOurs(address);
@@ -212,6 +219,7 @@ function compare(link: Link, input: VirtualInput): Changes {
     if (!isMisplaced && isAsMeant(address, input)) {
       changes.present.add(address.ip);
       if (bringsRoute(address)) changes.connected.set(formatPrefix(wanted.route), wanted);
+      else if (bringsHostRoute(address) && !input.observed.hostRoutes.has(key)) changes.unrouted.push(wanted);
     } else if (wanted.standing !== 'here') {
       // It stays as it is, also under another aggregate, until it is known that the address belongs here.
       if (!isOurs) continue;
@@ -307,6 +315,12 @@ function bringsRoute(address: KernelAddress): boolean {
   return address.prefixLength < FAMILY_BITS.v6 && hasOwnRoute(address);
 }
 
+/** Whether the kernel made a route for this address alone, which it does for v6. */
+function bringsHostRoute(address: KernelAddress): boolean {
+  const { ip, prefixLength } = address;
+  return familyOf(ip) === 'v6' && prefixLength === FAMILY_BITS.v6 && hasOwnRoute(address);
+}
+
 function secondaryFirst(left: KernelAddress, right: KernelAddress): number {
   return Number(isPrimary(left)) - Number(isPrimary(right));
 }
@@ -345,41 +359,49 @@ function addressRequest(
  * that it takes them away with the last address of their prefix, which it finds by protocol, scope and source
  * (fib_del_ifaddr in net/ipv4/fib_frontend.c, cleanup_prefix_route in net/ipv6/addrconf.c).
  */
-function missingConnected(link: Link, input: VirtualInput, { connected }: Changes): readonly RouteRequest[] {
-  const { connectedRoutes } = input.observed;
-  if (connectedRoutes === undefined || (link.flags & IFF_UP) === 0) return [];
-  for (const { ifIndex, destination } of connectedRoutes)
-    if (ifIndex === link.index) connected.delete(formatPrefix(destination));
-  return connected
-    .values()
-    .map(({ ip, route }) => ({
-      kind: 'add-route' as const,
-      ifIndex: link.index,
-      destination: route,
-      table: RT_TABLE_MAIN,
-      protocol: RTPROT_KERNEL,
-      ...(familyOf(ip) === 'v4' ? { source: ip } : { metric: IP6_RT_PRIO_ADDRCONF }),
-    }))
-    .toArray();
+function missingConnected(
+  link: Link,
+  { observed }: VirtualInput,
+  { connected, unrouted }: Changes,
+): readonly RouteRequest[] {
+  if ((link.flags & IFF_UP) === 0) return [];
+  const missing = [...unrouted];
+  if (observed.connectedRoutes !== undefined) {
+    for (const { ifIndex, destination } of observed.connectedRoutes)
+      if (ifIndex === link.index) connected.delete(formatPrefix(destination));
+    missing.push(...connected.values());
+  }
+  return missing.map(({ ip, route }) => ({
+    kind: 'add-route',
+    ifIndex: link.index,
+    destination: route,
+    table: RT_TABLE_MAIN,
+    protocol: RTPROT_KERNEL,
+    ...(familyOf(ip) === 'v4' ? { source: ip } : { metric: IP6_RT_PRIO_ADDRCONF }),
+  }));
 }
 
 /** The routes of lbd's own, each once for all its addresses. */
-function planRoutes(link: Link, input: VirtualInput, changes: Changes): readonly RouteRequest[] {
+function planRoutes(link: Link, input: VirtualInput, changes: Changes): RoutePlan {
   const { settings, desired, observed } = input;
-  if (settings.routes === undefined) return missingConnected(link, input, changes);
-  const { present, kept } = changes;
+  if (settings.routes === undefined)
+    return { requests: missingConnected(link, input, changes), present: new Set() };
+  const { kept } = changes;
   const wanted = new Map<string, Prefix>();
   for (const { ip, route, standing } of desired.values()) {
-    if (standing === 'here' || present.has(ip)) wanted.set(formatPrefix(route), route);
+    if (standing === 'here' || changes.present.has(ip)) wanted.set(formatPrefix(route), route);
   }
   const { table, protocol } = settings.routes;
   const common = { ifIndex: link.index, table, protocol } as const;
   const requests: RouteRequest[] = [];
+  const present = new Set<string>();
   for (const { destination, ifIndex } of observed.ownRoutes) {
-    if (ifIndex !== link.index || wanted.delete(formatPrefix(destination))) continue;
-    if (kept.some((ip) => prefixContains(destination, ip))) continue;
-    requests.push({ kind: 'delete-route', destination, ...common });
+    if (ifIndex !== link.index) continue;
+    const text = formatPrefix(destination);
+    if (wanted.delete(text)) present.add(text);
+    else if (!kept.some((ip) => prefixContains(destination, ip)))
+      requests.push({ kind: 'delete-route', destination, ...common });
   }
   for (const destination of wanted.values()) requests.push({ kind: 'add-route', destination, ...common });
-  return requests;
+  return { requests, present };
 }

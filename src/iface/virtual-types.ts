@@ -43,6 +43,8 @@ export type VirtualReport =
       readonly routes: number;
       /** One of the addresses. */
       readonly example: Ip | undefined;
+      /** One of the routes: `203.0.113.0/24`. */
+      readonly route: string | undefined;
     }
   /** The first failure of its kind. */
   | { readonly kind: 'failed'; readonly reason: string };

@@ -149,8 +149,8 @@ test('a change tells who asked for it, by name while that process is there', OPT
   await rtnetlink.apply([addition(nic)]);
   const key = addressKey({ ifIndex: nic, ip: X, prefixLength: 32 });
   const asker = () => changes.map(({ askedBy }) => askedBy?.get(key)).find((port) => port !== undefined);
-  await waitFor(asker, { describe: 'who added it' });
-  assert.match(netlinkProcess(asker() ?? 0) ?? '', /^(\S+ )?\(?pid|^\S+ \(pid \d+\)$|^netlink port/);
+  await waitFor(() => changes.length > 0, { describe: 'the addition to be told' });
+  assert.equal(asker(), undefined, 'lbd itself');
   changes.length = 0;
   // An `ip` that waits for the next command after this one.
   const child = spawn('ip', ['-batch', '-'], { stdio: ['pipe', 'ignore', 'inherit'] });

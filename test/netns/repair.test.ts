@@ -24,6 +24,11 @@ addresses = ["10.77.0.200-10.77.0.219", "fd77::200-fd77::219"]
 name = "routed"
 addresses = ["203.0.113.0/24", "fd55::/64"]
 aggregate = { v4 = 24, v6 = 64 }
+
+[[pool]]
+name = "alone"
+addresses = ["fd56::/120"]
+auto_assign = false
 `;
 const ROUNDS = 12;
 const CHANGES_PER_ROUND = 170;
@@ -227,7 +232,7 @@ function foreign({ addresses, routes, rules, links, sysctls }: Dump, host: LabHo
   const own = [...OURS, ...ROUTES].flatMap((text) => [text, text.split('/')[0] ?? '']);
   const isOwn = (line: string) => line.split(' ').some((word) => own.includes(word));
   const isBroadcast = (line: string) =>
-    /^(broadcast|anycast|multicast|local) (203\.0\.113\.|fd55::|ff00::)/.test(line);
+    /^(broadcast|anycast|multicast|local) (203\.0\.113\.|fd55::|fd56::|ff00::)/.test(line);
   const names = (line: string) => line.replaceAll(host.ip, 'OWN').replaceAll(host.ip6, 'OWN6');
   const isPlain = (line: string) => !line.includes('fe80:') && !isOwn(line) && !isBroadcast(line);
   return {

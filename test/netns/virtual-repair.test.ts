@@ -19,6 +19,7 @@ name = "default"
 addresses = ["203.0.113.0/24", "fd55::/120"]
 aggregate = { v4 = 24, v6 = 64 }
 `;
+const ALONE = '[[pool]]\nname = "alone"\naddresses = ["fd56::/120"]\nauto_assign = false\n';
 const ROUNDS = 3;
 /** lbd repairs the same no more than three times a second. */
 const BETWEEN_ROUNDS_MS = 350;
@@ -40,11 +41,12 @@ describe('virtual addresses', { skip: SKIP }, () => {
   after(() => lab?.close());
 
   test('are back within 100 ms of the kernel’s word when their link is deleted, renamed or taken down', async (context) => {
-    const lbd = await lab.startLbd(h1, POOL);
+    const lbd = await lab.startLbd(h1, POOL + ALONE);
     await lab.serve('web', ['203.0.113.1', 'fd55::1']);
     await lab.serve('dns', ['203.0.113.2']);
-    const all = ['203.0.113.1/24', '203.0.113.2/24', 'fd55::1/64'];
-    const routes = ['203.0.113.0/24', 'fd55::/64'];
+    await lab.serve('alone', ['fd56::1']);
+    const all = ['203.0.113.1/24', '203.0.113.2/24', 'fd55::1/64', 'fd56::1/128'];
+    const routes = ['203.0.113.0/24', 'fd55::/64', 'fd56::1'];
     const isWhole = async () =>
       (await textsOnLink(h1)).join() === all.join() && (await routesOverLink(h1)).join() === routes.join();
     const isMarked = async () =>
@@ -60,6 +62,7 @@ describe('virtual addresses', { skip: SKIP }, () => {
       'without its primary address': ['address', 'delete', '203.0.113.1/24', 'dev', LINK],
       'without the IPv4 route': ['route', 'delete', '203.0.113.0/24', 'dev', LINK],
       'without the IPv6 route': ['-6', 'route', 'delete', 'fd55::/64', 'dev', LINK],
+      'without the route of an IPv6 address alone': ['-6', 'route', 'delete', 'fd56::1/128', 'dev', LINK],
     };
     for (const [what, args] of Object.entries(faults)) {
       const took: number[] = [];
@@ -89,7 +92,12 @@ describe('virtual addresses', { skip: SKIP }, () => {
     const { stdout } = await h1.run(['ip', '-o', 'link']);
     assert.doesNotMatch(stdout, /lb-renamed|02:00:00:00:00:99/);
     await monitor.stop();
-    for (const name of ['web', 'dns']) await lab.lab.api.deleteService(name);
+    for (const route of ['203.0.113.0/24', 'fd55::/64', 'fd56::1/128']) {
+      const told = lbd.process.lines.find(({ text }) => text.includes(`"route":"${route}"`))?.text ?? '';
+      assert.match(told, /virtual\.repaired/, route);
+      assert.match(told, /"by":"(ip \(pid \d+\)|pid \d+)/);
+    }
+    for (const name of ['web', 'dns', 'alone']) await lab.lab.api.deleteService(name);
     await expectOnLink(h1, []);
     assert.deepEqual(await routesOverLink(h1), [], 'what was put back goes with the last address, too');
   });

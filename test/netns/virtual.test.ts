@@ -305,6 +305,17 @@ describe('a virtual address', { skip: SKIP }, () => {
     await client.run(['ping', '-n', '-c', '1', '-W', '2', '203.0.113.1']);
     await h1.run(['ip', 'route', 'flush', 'table', '1000']);
     await waitFor(async () => (await inTable()) === both, { describe: 'the flushed route to be back' });
+    await lab.setEndpoints('some', [h1]);
+    await lab.serve('some', ['203.0.113.9', 'fd55::9'], { externalTrafficPolicy: 'Local' });
+    const four = '203.0.113.0/24 203.0.113.9 fd55::/64 fd55::9';
+    await waitFor(async () => (await inTable()) === four, { describe: four });
+    for (const alone of ['203.0.113.9/32', 'fd55::9/128']) {
+      await h1.run(['ip', ...(alone.includes(':') ? ['-6'] : []), 'route', 'delete', alone, ...table]);
+      await lbd.waitForLog('virtual.repaired', { route: alone });
+      await waitFor(async () => (await inTable()) === four, { describe: `${alone} to be back` });
+    }
+    await lab.lab.api.deleteService('some');
+    await waitFor(async () => (await inTable()) === both, { describe: both });
     await lab.lab.api.deleteService('dns');
     await expectOnLink(h1, ['203.0.113.1/32', 'fd55::1/128']);
     assert.equal(await inTable(), both);

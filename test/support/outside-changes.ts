@@ -11,6 +11,7 @@ export const SERVICES: readonly (readonly string[])[] = [
   ['203.0.113.1', 'fd55::1'],
   ['203.0.113.2'],
   ['203.0.113.3', 'fd55::3'],
+  ['fd56::1'],
 ];
 
 /** As the kernel is to have them. */
@@ -19,8 +20,8 @@ export const OURS: readonly string[] = SERVICES.flat().map((ip) => {
   return ip.startsWith('fd55') ? `${ip}/64` : `${ip}/${ip.includes(':') ? 128 : 32}`;
 });
 
-/** Of the virtual ones. */
-export const ROUTES: readonly string[] = ['203.0.113.0/24', 'fd55::/64'];
+/** Of the virtual ones, as `ip` shows them. */
+export const ROUTES: readonly string[] = ['203.0.113.0/24', 'fd55::/64', 'fd56::1'];
 
 export type Burst = {
   readonly lines: readonly string[];
@@ -101,7 +102,7 @@ function deletion(address: string): string {
 }
 
 function linkOf(address: string): string {
-  return /^(203|fd55)/.test(address) ? LINK : 'eth0';
+  return /^(203|fd55|fd56)/.test(address) ? LINK : 'eth0';
 }
 
 function addOrDelete(random: Random): string {

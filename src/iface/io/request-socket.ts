@@ -2,6 +2,7 @@ import { assert } from '../../lib/assert.ts';
 import { errorText } from '../../lib/errors.ts';
 import type { Instant } from '../../lib/time.ts';
 import { SO_RCVBUF, SOL_SOCKET } from '../../sys/constants.ts';
+import { parseSockaddrNetlink } from '../../sys/sockaddr.ts';
 import type { Datagram, RawSocket } from '../../sys/socket.ts';
 import { isSystemError } from '../../sys/system-error.ts';
 import { decodeDatagram, type NetlinkMessage } from '../netlink-codec.ts';
@@ -54,6 +55,13 @@ export class RequestSocket {
   #paceLimit = IN_FLIGHT_LIMIT;
   #lastSequence = 0;
   #closed = false;
+  /** The netlink port of the last socket, and of the one before: what that asked for may still be told of. */
+  #ports: readonly number[] = [];
+
+  /** Whether what the kernel tells was asked for here. */
+  isOwnPort(portId: number): boolean {
+    return this.#ports.includes(portId);
+  }
 
   /** How many requests may go in one send: their answers fit the receive buffer, and it ends soon. */
   get inFlightLimit(): number {
@@ -121,6 +129,8 @@ export class RequestSocket {
     if (this.#socket !== undefined) return this.#socket;
     const socket = openRequestSocket(RECEIVE_BUFFER_BYTES);
     this.#socket = socket;
+    const port = parseSockaddrNetlink(socket.localAddress())?.pid;
+    this.#ports = [...(port === undefined ? [] : [port]), ...this.#ports].slice(0, 2);
     const room = socket.numberOption(SOL_SOCKET, SO_RCVBUF);
     this.#roomLimit = Math.max(1, Math.floor(room / ANSWER_COST_BYTES));
     socket.startPolling({

@@ -131,7 +131,7 @@ export class Rtnetlink {
     this.#onChange = options.onChange;
     this.#notificationBufferBytes = options.notificationBufferBytes ?? NOTIFICATION_BUFFER_BYTES;
     this.#ownRoutes = options.ownRoutes;
-    this.#state = new ObservedState(options.ownRoutes);
+    this.#state = new ObservedState(options.ownRoutes, (portId) => this.#requests.isOwnPort(portId));
     this.#openNotifications = options.openNotifications ?? openNotificationSocket;
     this.#compareIntervalMs = options.compareIntervalMs ?? COMPARE_INTERVAL_MS;
   }

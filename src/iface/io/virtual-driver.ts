@@ -1,4 +1,5 @@
 import { errorText } from '../../lib/errors.ts';
+import type { Ip } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
@@ -42,8 +43,8 @@ export class VirtualDriver {
   #isOutdated = false;
   #running: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
-  /** Whose netlink request led to the look that is under way. */
-  #asker: number | undefined;
+  /** Whose netlink requests changed the link, an address or routes of lbd's since the last look, by what they changed. */
+  readonly #askers = new Map<'link' | 'routes' | Ip, number>();
   #closed = false;
 
   constructor(options: VirtualDriverOptions) {
@@ -64,20 +65,30 @@ export class VirtualDriver {
   }
 
   kernelChanged({ links, addresses, routesChanged, askedBy }: ObservedChanges): void {
-    if (this.#running !== undefined) return;
     const known = this.#options.rtnetlink.observed().links;
-    const isRelevant = [...addresses.present, ...addresses.gone].some(({ ifIndex }) => {
+    const own = [...addresses.present, ...addresses.gone].filter(({ ifIndex }) => {
       const link = known.get(ifIndex);
       return link !== undefined && isVirtualLink(link);
     });
-    if (!isRelevant && !routesChanged && links.present.length + links.gone.length === 0) return;
-    this.#asker = askerOf(
-      [...links.present, ...links.gone],
-      [...addresses.present, ...addresses.gone],
-      askedBy,
-    );
-    this.#look();
-    this.#asker = undefined;
+    const changed = [...links.present, ...links.gone];
+    if (askedBy !== undefined) this.#noteAskers(changed.filter(isVirtualLink), own, askedBy);
+    // It is looked at when what is under way has been answered.
+    if (this.#running !== undefined) return;
+    if (own.length > 0 || routesChanged || changed.length > 0) this.#look();
+  }
+
+  #noteAskers(
+    links: readonly Link[],
+    addresses: readonly KernelAddress[],
+    askedBy: NonNullable<ObservedChanges['askedBy']>,
+  ): void {
+    const note = (what: 'link' | 'routes' | Ip, port: number | undefined) => {
+      if (port !== undefined) this.#askers.set(what, port);
+    };
+    for (const link of links) note('link', askedBy.get(linkSubject(link)));
+    for (const address of addresses)
+      if (address.protocol === LBD_PROTOCOL) note(address.ip, askedBy.get(addressKey(address)));
+    note('routes', askedBy.get('routes'));
   }
 
   statuses(): readonly AddressStatus[] {
@@ -108,6 +119,7 @@ export class VirtualDriver {
     this.#isOutdated = false;
     const requests = this.#machine.requests(this.#options.rtnetlink.observed(), bootTimeMs());
     this.#report(this.#machine.takeReports());
+    this.#askers.clear();
     this.#arm();
     if (requests.length === 0) return;
     this.#running = this.#apply(requests).finally(() => {
@@ -176,31 +188,23 @@ export class VirtualDriver {
 
   #report(reports: readonly VirtualReport[]): void {
     const { logger, settings } = this.#options;
-    for (const { kind, ...fields } of reports) {
+    for (const report of reports) {
+      const { kind, ...fields } = report;
       const level = kind === 'link-made' || kind === 'programmed' ? 'info' : 'warn';
-      const by = kind === 'repaired' && this.#asker !== undefined ? { by: netlinkProcess(this.#asker) } : {};
+      const asker = kind === 'repaired' ? this.#askerOf(report) : undefined;
+      const by = asker === undefined ? {} : { by: netlinkProcess(asker) };
       logger[level]({ interface: settings.interface, ...fields, ...by }, `virtual.${kind}`);
     }
   }
-}
 
-/** Who asked for a change of lbd's own link, or of an address or a route on it, of all that asked for something. */
-function askerOf(
-  links: readonly Link[],
-  addresses: readonly KernelAddress[],
-  askedBy: ObservedChanges['askedBy'],
-): number | undefined {
-  if (askedBy === undefined) return undefined;
-  const own = new Set(links.filter(isVirtualLink).map(({ index }) => index));
-  for (const index of own) {
-    const port = askedBy.get(linkSubject({ index }));
-    if (port !== undefined) return port;
+  /** Who made a repair necessary: with the link all that is on it goes. */
+  #askerOf({ link, example, routes }: Extract<VirtualReport, { kind: 'repaired' }>): number | undefined {
+    return (
+      (link ? this.#askers.get('link') : undefined) ??
+      (example === undefined ? undefined : this.#askers.get(example)) ??
+      (routes > 0 ? this.#askers.get('routes') : undefined)
+    );
   }
-  for (const address of addresses) {
-    const port = address.protocol === LBD_PROTOCOL ? askedBy.get(addressKey(address)) : undefined;
-    if (port !== undefined) return port;
-  }
-  return askedBy.get('routes');
 }
 
 function failure(request: KernelRequest, message: string): VirtualOutcome {

@@ -54,6 +54,7 @@ class OldKernel {
       routes: [defaultRoute(ETH0, '192.0.2.1' as Ip)],
       ownRoutes: [],
       connectedRoutes: [],
+      hostRoutes: new Set(),
       v6Count: 0,
     });
     const apply = async (requests: readonly AddressRequest[]) => {

@@ -243,6 +243,70 @@ test('routes that the kernel made over lbd’s link are kept apart, and unknown 
   assert.equal(state.connectedRoutes, undefined, 'the first of its prefix brings a route');
 });
 
+test('the route of an IPv6 address alone follows the kernel’s word, and is news only while the address is there', () => {
+  const state = new ObservedState();
+  const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const over = { ifIndex: own.index };
+  const alone = route('2001:db8::1/128', { ...over, family: 'v6', metric: 256 });
+  const ours = address('2001:db8::1', 128, { ...over, protocol: 108 });
+  const heard = (event: 'new' | 'del', routes = [alone], portId = 0) =>
+    state.apply({ ...HEADER, portId, kind: 'route', event, routes });
+  const known = () => [...state.hostRoutes];
+  state.replaceAll({ links: [link(1), own], addresses: [], routes: [] });
+  state.takeChanges();
+
+  heard('new');
+  heard('new', [{ ...alone, protocol: 4 }]);
+  heard('new', [{ ...alone, ifIndex: 1 as IfIndex }]);
+  state.beginRouteDump();
+  assert.equal(state.takeChanges(), undefined, 'it comes before its address');
+  state.apply(addressMessage('new', ours));
+  state.takeChanges();
+  assert.deepEqual(known(), ['3 2001:db8::1/128']);
+  heard('del', [{ ...alone, protocol: 4 }]);
+  heard('del', [alone], 77);
+  assert.deepEqual(known(), []);
+  const changes = state.takeChanges();
+  assert.deepEqual([changes?.routesChanged, changes?.askedBy?.get('routes')], [true, 77]);
+  assert.equal(state.routesStale, false, 'nothing has to be read for that');
+
+  heard('new');
+  assert.equal(state.takeChanges()?.routesChanged, true);
+  state.apply(addressMessage('del', ours));
+  state.takeChanges();
+  heard('del');
+  assert.equal(state.takeChanges(), undefined, 'it goes after its address');
+});
+
+test('the route of an IPv6 address alone is what was last told of it, when it was read meanwhile, and else what was read', () => {
+  const state = new ObservedState();
+  const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const alone = (host: number) =>
+    route(`2001:db8::${host}/128`, { ifIndex: own.index, family: 'v6', metric: 256 });
+  const dump = { links: [own], addresses: [], routes: [alone(1), alone(2)] };
+  state.replaceAll(dump);
+  assert.equal(state.replaceAll(dump).has('routes'), false);
+  state.beginRouteDump();
+  state.apply({ ...HEADER, kind: 'route', event: 'del', routes: [alone(1)] });
+  state.apply({ ...HEADER, kind: 'route', event: 'new', routes: [alone(3)] });
+  state.replaceRoutes([alone(1), alone(2)]);
+  assert.deepEqual([...state.hostRoutes].sort(), ['3 2001:db8::2/128', '3 2001:db8::3/128']);
+  assert.deepEqual([...state.replaceAll({ ...dump, routes: [alone(2)] })], ['routes'], 'one less');
+  assert.deepEqual([...state.replaceAll({ ...dump, routes: [alone(4)] })], ['routes'], 'another one');
+});
+
+test('what lbd itself asked for has no asker, and does not hide who asked before it in the same turn', () => {
+  const state = new ObservedState(undefined, (portId) => portId === 9);
+  state.replaceAll({ links: [link(1)], addresses: [], routes: [] });
+  state.takeChanges();
+  const told = (event: 'new' | 'del', ip: string, portId: number) =>
+    state.apply({ ...HEADER, portId, kind: 'address', event, address: address(ip) });
+  told('new', '192.0.2.1', 9);
+  told('new', '192.0.2.2', 77);
+  told('del', '192.0.2.2', 9);
+  assert.deepEqual([...(state.takeChanges()?.askedBy ?? [])], [['1 192.0.2.2/32', 77]]);
+});
+
 test('the routes may differ when an address goes that can be the source of an aggregate’s', () => {
   const state = new ObservedState();
   const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });

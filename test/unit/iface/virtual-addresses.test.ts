@@ -359,6 +359,7 @@ test('what disappears is put back at once, then no more than three times a secon
       addresses: 1,
       routes: 0,
       example: A.ip,
+      route: undefined,
     },
   );
   for (let repeat = 2; repeat <= 3; repeat++) {
@@ -477,9 +478,65 @@ test('the route of an aggregate that somebody took away comes back as the kernel
     { ...common, destination: prefix('2001:db8::/64'), metric: 256 },
   ]);
   assert.deepEqual(host.reports(), [
-    { kind: 'repaired', link: false, addresses: 0, routes: 2, example: undefined },
+    { kind: 'repaired', link: false, addresses: 0, routes: 2, example: undefined, route: '203.0.113.0/24' },
   ]);
   assert.equal(host.machine.linkStatus(host.kernel).repairs, 2);
+});
+
+test('the route of an IPv6 address alone that somebody took away comes back as the kernel made it, and counts once', () => {
+  const host = new Host();
+  host.want(A, here('2001:db8:1::9/128'), here('203.0.113.9/32'));
+  host.reports();
+  host.kernel.routesKnown = false;
+  host.kernel.lostRoutes.add('2001:db8:1::9/128');
+  host.kernel.errors.set('add-route', 'EEXIST');
+  const [request] = host.machine.requests(host.kernel, host.now);
+  assert.deepEqual(request, {
+    kind: 'add-route',
+    ifIndex: host.link,
+    destination: prefix('2001:db8:1::9/128'),
+    table: 254,
+    protocol: 2,
+    metric: 256,
+  });
+  assert.ok(request !== undefined);
+  assert.deepEqual(host.reports(), [
+    {
+      kind: 'repaired',
+      link: false,
+      addresses: 0,
+      routes: 1,
+      example: undefined,
+      route: '2001:db8:1::9/128',
+    },
+  ]);
+  host.machine.answered(host.kernel.apply([request]), host.now);
+  host.advance(5_000).machine.requests(host.kernel, host.now);
+  assert.deepEqual(host.reports(), [], 'one that could not be put back is no other repair');
+  host.kernel.errors.clear();
+  assert.deepEqual(host.settle(), [request]);
+  assert.equal(host.machine.linkStatus(host.kernel).repairs, 1);
+});
+
+test('what goes while other things are under way counts as well', () => {
+  for (const settings of [SETTINGS, OWN_ROUTES]) {
+    const host = new Host(settings);
+    host.want(A, SIX);
+    host.machine.want([A, B, SIX], true);
+    const requests = host.machine.requests(host.kernel, host.now);
+    host.kernel.lostRoutes.add('2001:db8::/64');
+    host.kernel.ownRoutes = host.kernel.ownRoutes.filter(({ family }) => family === 'v4');
+    const own = host.kernel.links.get(host.link) ?? assert.fail();
+    host.kernel.links.set(own.index, { ...own, hasLostMark: true });
+    host.reports();
+    host.machine.answered(host.kernel.apply(requests), host.now);
+    host.settle();
+    assert.deepEqual(
+      host.reports().filter(({ kind }) => kind === 'repaired'),
+      [{ kind: 'repaired', link: true, addresses: 0, routes: 1, example: undefined, route: '2001:db8::/64' }],
+    );
+    assert.equal(host.machine.linkStatus(host.kernel).repairs, 2);
+  }
 });
 
 test('a route that goes with its last address, or is nobody’s to make, is not asked for', () => {
@@ -501,7 +558,7 @@ test('a link of lbd’s with another MAC gets its own again, as one repair', () 
   host.kernel.links.set(own.index, { ...own, hasLostMark: true });
   assert.deepEqual(host.settle(), [{ kind: 'mark-link', ifIndex: own.index, mac: '02:6c:62:64:00:00' }]);
   assert.deepEqual(host.reports(), [
-    { kind: 'repaired', link: true, addresses: 0, routes: 0, example: undefined },
+    { kind: 'repaired', link: true, addresses: 0, routes: 0, example: undefined, route: undefined },
   ]);
   assert.equal(host.machine.linkStatus(host.kernel).repairs, 1);
 });

@@ -126,6 +126,13 @@ export class VirtualKernel implements Observed {
     );
   }
 
+  get hostRoutes(): ReadonlySet<AddressKey> {
+    const alone = [...this.addresses.values()].filter(
+      ({ ip, prefixLength }) => familyOf(ip) === 'v6' && prefixLength === FAMILY_BITS.v6,
+    );
+    return new Set(alone.filter(({ ip }) => !this.lostRoutes.has(`${ip}/${FAMILY_BITS.v6}`)).map(addressKey));
+  }
+
   apply(requests: readonly KernelRequest[]): readonly VirtualOutcome[] {
     return requests.map((request) => {
       this.asked.push(request);
