@@ -132,8 +132,12 @@ function heldCells(address: HereAddress): readonly Cell[] {
   return [
     address.heldSinceMs === undefined ? '-' : formatAge(address.heldSinceMs),
     lifetimeText(address.lifetimeLeftMs),
-    String(address.announcements),
+    announcementsText(address),
   ];
+}
+
+function announcementsText({ announcements, unsentFrames }: HereAddress): string {
+  return unsentFrames > 0 ? `${announcements} (${unsentFrames} frames unsent)` : String(announcements);
 }
 
 function lifetimeText(lifetimeLeftMs: AddressStatus['lifetimeLeftMs']): string {

@@ -362,6 +362,7 @@ export class Daemon {
       sysctlDrifts: this.#sysctls.states().reduce((sum, { drifts }) => sum + drifts, 0),
       kubeProxy: this.#health?.counts(),
       netlink: this.#rtnetlink.counters(),
+      wire: this.#wire.counters(),
       lifetimeMs: this.#local.lifetimeMs(),
       renewalAgeMs: renewedAt === undefined ? undefined : bootTimeMs() - renewedAt,
       gossip: this.#gossip?.figures(),

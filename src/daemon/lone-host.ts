@@ -35,6 +35,7 @@ export function unservedStatus({ ip, services }: DesiredAddress, reason: string)
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
     announcements: 0,
+    unsentFrames: 0,
     repairs: 0,
     reason,
   };

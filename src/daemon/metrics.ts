@@ -1,5 +1,6 @@
 import type { TransportCounters } from '../election/io/transport.ts';
 import type { RtnetlinkCounters } from '../iface/io/rtnetlink.ts';
+import type { WireCounters } from '../iface/io/wire.ts';
 import type { AddressStatus } from '../iface/types.ts';
 import type { Allocation, PoolUsage } from '../ipam/types.ts';
 import type { GossipStatistics } from './gossip-statistics.ts';
@@ -28,6 +29,7 @@ export type MetricSources = {
   /** Sysctls that somebody else changed back. */
   readonly sysctlDrifts: number;
   readonly netlink: RtnetlinkCounters;
+  readonly wire: WireCounters;
   /** How long ago the kernel confirmed an address, in ms; undefined when it never did. */
   readonly renewalAgeMs: number | undefined;
   readonly lifetimeMs: number;
@@ -182,9 +184,10 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
     metric(
       'counter',
       'lbd_address_announcements_total',
-      'Announcements by gratuitous ARP or unsolicited neighbour advertisement.',
+      'Announcements by gratuitous ARP or unsolicited neighbour advertisement that left the host.',
       announcements,
     ),
+    ...wireMetrics(sources.wire),
     metrics(
       'counter',
       'lbd_repairs_total',
@@ -227,6 +230,31 @@ function addressMetrics(sources: MetricSources): readonly Metric[] {
       'lbd_address_lifetime_seconds',
       'How long the kernel keeps an address that is not renewed; 0 is for ever.',
       lifetimeMs / 1000,
+    ),
+  ];
+}
+
+function wireMetrics({ received, sent, unsent, refused }: WireCounters): readonly Metric[] {
+  return [
+    metric(
+      'counter',
+      'lbd_wire_frames_received_total',
+      'ARP and neighbour discovery of other hosts that was read.',
+      received,
+    ),
+    metrics(
+      'counter',
+      'lbd_wire_frames_refused_total',
+      'Frames that were read and not believed, by reason; `own` came back from a loop.',
+      'reason',
+      Object.entries(refused),
+    ),
+    metric('counter', 'lbd_wire_frames_sent_total', 'Probes and announcements that left the host.', sent),
+    metric(
+      'counter',
+      'lbd_wire_frames_unsent_total',
+      'Probes and announcements that the NIC did not take.',
+      unsent,
     ),
   ];
 }

@@ -41,6 +41,8 @@ export type Announcement = {
 /** Gratuitous ARP is a request and a reply. */
 const FORMS = ['first', 'second'] as const;
 const SERIES_LENGTH = ANNOUNCE_AT_MS.length;
+/** What the NIC does not take is offered again so much later, if nothing else is to come. */
+const UNSENT_RETRY_MS = 1_000;
 
 export class Announcing {
   readonly #schedules = new Map<Ip, Schedule>();
@@ -50,7 +52,10 @@ export class Announcing {
     correction: newLane('correction'),
     repeat: newLane('repeat'),
   };
+  /** How often each was announced; of those that are announced or were. */
   readonly #sent = new Map<Ip, number>();
+  /** How many frames of that did not leave. */
+  readonly #unsent = new Map<Ip, number>();
   /** 0: no more after the first seconds. */
   #intervalMs = 0;
 
@@ -83,6 +88,7 @@ export class Announcing {
   stop(ip: Ip): void {
     this.#unschedule(ip);
     this.#sent.delete(ip);
+    this.#unsent.delete(ip);
   }
 
   /** From now on, announces each of `held` every `intervalMs`; 0 is never. */
@@ -96,9 +102,26 @@ export class Announcing {
     }
   }
 
-  /** How often `ip` was announced since it was taken. */
+  /** How often `ip` was announced since it was taken, as far as frames left. */
   count(ip: Ip): number {
     return this.#sent.get(ip) ?? 0;
+  }
+
+  /** How many frames of its announcements did not leave, since it was taken. */
+  unsentCount(ip: Ip): number {
+    return this.#unsent.get(ip) ?? 0;
+  }
+
+  /** What `advance()` returned was not made: nothing has left. */
+  notMade({ ip, form }: Pick<Announcement, 'ip' | 'form'>): void {
+    if (form !== 'second') this.#sent.set(ip, Math.max(0, this.count(ip) - 1));
+  }
+
+  /** A frame of `ip` did not leave. What is to be announced again anyway waits for that; else it is, once. */
+  unsent(ip: Ip, ifIndex: IfIndex, form: 'first' | 'second', now: Instant): void {
+    this.notMade({ ip, form });
+    this.#unsent.set(ip, this.unsentCount(ip) + 1);
+    this.once(ip, ifIndex, after(now, UNSENT_RETRY_MS));
   }
 
   /** What is due and affordable: first announcements before corrections before repeats. */

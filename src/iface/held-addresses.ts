@@ -1,7 +1,7 @@
 import type { Ip } from '../lib/ip.ts';
 import { after, type Instant } from '../lib/time.ts';
 import type { Alarms } from './alarms.ts';
-import type { Announcing } from './announcing.ts';
+import type { Announcement, Announcing } from './announcing.ts';
 import type { Entries } from './entries.ts';
 import type { KernelRequests } from './kernel-requests.ts';
 import {
@@ -12,7 +12,7 @@ import {
   renewDeadline,
   renewRetryMs,
 } from './lifetime.ts';
-import type { Held, Outcome, Report, Target } from './local-types.ts';
+import type { Announced, Held, Outcome, Report, Target } from './local-types.ts';
 import { isSecondary } from './placement.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
@@ -38,6 +38,8 @@ export class HeldAddresses {
   v6OfHost = 0;
   #configuredMs: number;
   #lifetimeMs: number;
+  /** Not announced when it was due, because the host might not be the owner any more. */
+  readonly #owed = new Set<Ip>();
 
   constructor(parts: HeldAddressesParts, configuredMs: number) {
     this.#parts = parts;
@@ -197,6 +199,44 @@ export class HeldAddresses {
     for (const ip of ips) {
       const entry = entries.get(ip);
       if (entry?.status === 'held') announcing.again(ip, entry.target.ifIndex, now);
+    }
+  }
+
+  /**
+   * What is to be announced now. A host that may not be the owner any more does not turn clients to itself: it makes up for
+   * it when it may again.
+   */
+  announceDue(now: Instant): readonly Announcement[] {
+    const { entries, announcing } = this.#parts;
+    return announcing.advance(now).filter((announcement) => {
+      const { ip, ifIndex } = announcement;
+      entries.announced(ip);
+      if (this.renewals.isAllowed(ifIndex, ip)) return true;
+      announcing.notMade(announcement);
+      this.#owed.add(ip);
+      return false;
+    });
+  }
+
+  /** The host may be told for the owner again, of some. */
+  announceOwed(now: Instant): void {
+    const { entries, announcing } = this.#parts;
+    for (const ip of this.#owed) {
+      const entry = entries.get(ip);
+      if (entry?.status === 'held') {
+        if (!this.renewals.isAllowed(entry.target.ifIndex, ip)) continue;
+        announcing.again(ip, entry.target.ifIndex, now);
+      }
+      this.#owed.delete(ip);
+    }
+  }
+
+  /** Frames of announcements did not leave. */
+  notAnnounced(frames: readonly Announced[], now: Instant): void {
+    const { entries, announcing } = this.#parts;
+    for (const { ip, form } of frames) {
+      const entry = entries.get(ip);
+      if (entry?.status === 'held') announcing.unsent(ip, entry.target.ifIndex, form, now);
     }
   }
 

@@ -23,7 +23,7 @@ import type {
 import type { HostView, NicSelection } from './nic-selection.ts';
 import { isSecondary, Placement } from './placement.ts';
 import type { TakeOverState } from './take-over.ts';
-import type { DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
+import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
 import { FIRST, WireQuestions } from './wire-questions.ts';
 
@@ -136,8 +136,8 @@ export class LocalAddresses {
     return this.#desired?.get(ip);
   }
 
-  announcements(ip: Ip): number {
-    return this.#announcing.count(ip);
+  announcements(ip: Ip): Pick<AddressStatus, 'announcements' | 'unsentFrames'> {
+    return { announcements: this.#announcing.count(ip), unsentFrames: this.#announcing.unsentCount(ip) };
   }
 
   /** Whether a claim on `ip`, heard on that NIC, would change anything here. */
@@ -184,6 +184,8 @@ export class LocalAddresses {
         return this.#onClaim(event.claim, event.ifIndex, event.isMember === true, now);
       case 'probes-unsent':
         return this.#questions.unsent(event.ips, now);
+      case 'announcements-unsent':
+        return this.#held.notAnnounced(event.frames, now);
       case 'programmed':
         return this.#onProgrammed(event.outcomes, event.sentAt, now);
       case 'settings-changed':
@@ -225,6 +227,7 @@ export class LocalAddresses {
   #onRenewals(event: Extract<Event, { kind: 'renewals' }>, now: Instant): void {
     const { allowed, ifIndex, subnet } = event;
     if (!this.#held.renewals.allow(allowed, ifIndex, subnet) || !allowed) return;
+    this.#held.announceOwed(now);
     if (this.#entries.heldCount > 0) this.#held.renewals.by(now);
     for (const [ip, entry] of [...this.entries()]) {
       if ('target' in entry && this.#held.renewals.isAllowed(entry.target.ifIndex, ip)) this.#settle(ip, now);
@@ -483,12 +486,8 @@ export class LocalAddresses {
     for (const served of round.served) this.#report({ kind: 'still-served', ...served });
     for (const { ip, ifIndex, to } of round.frames)
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
-    for (const { ip, ifIndex, form } of this.#announcing.advance(now)) {
-      this.#entries.announced(ip);
-      // A host that may not be the owner any more does not turn clients to itself.
-      if (this.#held.renewals.isAllowed(ifIndex, ip))
-        this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined, form });
-    }
+    for (const { ip, ifIndex, form } of this.#held.announceDue(now))
+      this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined, form });
   }
 
   #report(report: Report): void {

@@ -41,7 +41,7 @@ function addressStatus(local: LocalAddresses, ip: Ip, entry: Entry, now: Instant
     prefixLength: target?.prefixLength,
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
-    announcements: local.announcements(ip),
+    ...local.announcements(ip),
     repairs: entry.status === 'held' ? entry.repairs : 0,
     reason: undefined,
   };

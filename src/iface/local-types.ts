@@ -23,6 +23,9 @@ export type Target = { readonly ifIndex: IfIndex; readonly prefixLength: number 
 /** An address in a place, whatever else is known of it. */
 export type Placed = Target & { readonly ip: Ip };
 
+/** One form of an announcement: a frame. Of v6 there is one form, the first. */
+export type Announced = { readonly ip: Ip; readonly form: 'first' | 'second' };
+
 export type Event =
   /** What the plan wants now, and the free addresses that a Service might get next. */
   | {
@@ -60,6 +63,8 @@ export type Event =
     }
   /** The NIC did not take the probes for these. */
   | { readonly kind: 'probes-unsent'; readonly ips: readonly Ip[] }
+  /** These frames of announcements did not leave. */
+  | { readonly kind: 'announcements-unsent'; readonly frames: readonly Announced[] }
   /** The kernel's answers to one `program` effect; lifetimes count from `sentAt`. */
   | { readonly kind: 'programmed'; readonly outcomes: readonly Outcome[]; readonly sentAt: Instant }
   | { readonly kind: 'settings-changed'; readonly settings: LocalSettings }

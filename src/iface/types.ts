@@ -166,7 +166,10 @@ export type AddressStatus = {
   /** Milliseconds until the kernel would remove it unless renewed; undefined when not held. */
   readonly lifetimeLeftMs: number | 'permanent' | undefined;
   readonly heldSinceMs: number | undefined;
+  /** How often it was announced, as far as frames left the host. */
   readonly announcements: number;
+  /** Frames of announcements that the NIC did not take. */
+  readonly unsentFrames: number;
   /** How often it was put right, since it is held, after somebody else had removed or changed it. */
   readonly repairs: number;
   /** A member of the cluster answers for it as well, though it is held here. */

@@ -316,6 +316,7 @@ export class VirtualAddresses {
       lifetimeLeftMs: isPresent ? ('permanent' as const) : undefined,
       heldSinceMs: isPresent ? now - since : undefined,
       announcements: 0,
+      unsentFrames: 0,
       repairs: this.#repairsOf.get(ip) ?? 0,
       reason,
     };

@@ -12,6 +12,8 @@ const SERVICES = 200;
 const SERIES = 5;
 const BURST_FRAMES = 256;
 const FIRST_FRAMES_PER_S = 5_000;
+/** Of what clients may have heard before. */
+const CORRECTION_FRAMES_PER_S = 2_000;
 const VIP = '10.77.1.0';
 const TOML = `[local]
 announce_interval = "10s"
@@ -72,14 +74,7 @@ describe('announcements on the segment', { skip: SKIP }, () => {
       everyMs: 200,
     });
     const heard = frames();
-    let level = 0;
-    let before = Number.NEGATIVE_INFINITY;
-    let most = 0;
-    for (const { atMs } of heard) {
-      level = Math.max(0, level - ((atMs - before) * (FIRST_FRAMES_PER_S + 1_000)) / 1_000) + 1;
-      before = atMs;
-      most = Math.max(most, level);
-    }
+    const most = excess(heard, FIRST_FRAMES_PER_S + 1_000);
     context.diagnostic(`${heard.length} frames; ${Math.round(most)} more than the pace at most`);
     // A burst of each lane, and one more while the station's own clock stood still.
     assert.ok(most <= 3 * BURST_FRAMES, `${most} frames beyond the pace`);
@@ -142,4 +137,40 @@ describe('announcements on the segment', { skip: SKIP }, () => {
     const pauseMs = (next?.atMs ?? 0) - endMs;
     assert.ok(pauseMs > 9_500 && pauseMs < 14_000, `${pauseMs} ms`);
   });
+
+  test('come at their pace, with the new hardware address, for what an earlier life left on a NIC that got another since', async (context) => {
+    await held(lbd, VIP);
+    await lbd.stop('SIGKILL');
+    const mac = '02:00:00:00:77:02';
+    await h1.ipBatch([`link set eth0 address ${mac}`]);
+    const client = lab.host('client');
+    const old = ['lladdr', '02:00:00:00:77:01', 'dev', 'eth0', 'nud', 'stale'];
+    await client.run(['ip', 'neigh', 'replace', VIP, ...old]);
+    lbd = await lab.startLbd(h1, TOML);
+    const heard = () => frames().filter((frame) => frame.mac === mac);
+    const forms = () => new Set(heard().map(({ ip, isReply }) => `${ip} ${isReply}`));
+    await waitFor(() => forms().size === 2 * SERVICES, { describe: 'all of them', timeoutMs: 20_000 });
+    const most = excess(heard(), CORRECTION_FRAMES_PER_S);
+    context.diagnostic(`${heard().length} frames; ${Math.round(most)} more than the pace at most`);
+    assert.ok(most <= 1.3 * BURST_FRAMES, `${most} frames beyond the pace`);
+    const { stdout } = await client.run(['ip', 'neigh', 'show', VIP]);
+    assert.match(stdout, new RegExp(`lladdr ${mac}`), 'a client that knew it by the old one');
+    const { addresses } = await lbd.status();
+    assert.ok(
+      addresses.every(({ announcements, heldSinceMs }) => announcements > 0 && heldSinceMs !== undefined),
+    );
+  });
 });
+
+/** How many frames more there were at some time than a pace allows. */
+function excess(heard: readonly Frame[], framesPerS: number): number {
+  let level = 0;
+  let before = Number.NEGATIVE_INFINITY;
+  let most = 0;
+  for (const { atMs } of heard) {
+    level = Math.max(0, level - ((atMs - before) * framesPerS) / 1_000) + 1;
+    before = atMs;
+    most = Math.max(most, level);
+  }
+  return most;
+}

@@ -169,7 +169,7 @@ test('a NIC that goes down and comes back is heard again', OPTIONS, async (t) =>
   ip('link set nic0 down');
   const probe = [encodeArpProbe(OUR_MAC, '192.0.2.2' as Ip)];
   const down = wire.send(nic, probe);
-  assert.deepEqual([down.sent, down.dropped, down.error], [0, 1, 'sendmmsg: ENETDOWN']);
+  assert.deepEqual([down.sent, down.unsent, down.error], [0, [0], 'sendmmsg: ENETDOWN']);
   ip('link set nic0 up');
   await waitFor(
     () => {
@@ -210,12 +210,12 @@ test('send() on a NIC that is absent or not watched drops and says why', OPTIONS
   const absent = 99_999 as IfIndex;
   assert.deepEqual(wire.send(absent, [frame]), {
     sent: 0,
-    dropped: 1,
+    unsent: [0],
     error: 'interface 99999 is not watched',
   });
   wire.watch(absent, OUR_MAC);
   assert.match(wire.send(absent, [frame]).error ?? '', /^bind\(.*\): ENODEV/);
-  assert.equal(wire.counters().sendDropped, 2);
+  assert.equal(wire.counters().unsent, 2);
   wire.unwatch(absent);
   wire.unwatch(absent);
 });

@@ -230,7 +230,7 @@ export class FakeHost {
   }
 
   #send({ frame, ip, ifIndex, to }: Extract<Effect, { kind: 'send' }>): readonly Event[] {
-    if (!this.sends) return frame === 'probe' ? [{ kind: 'probes-unsent', ips: [ip] }] : [];
+    if (!this.sends) return [unsent(frame, ip)];
     this.frames.push({ at: this.now, frame, ip, to });
     const mac = this.neighbours.get(ip);
     if (frame !== 'probe' || mac === undefined || (to !== undefined && to !== mac)) return [];
@@ -244,6 +244,12 @@ export class FakeHost {
       this.kernel.delete(`${address.ifIndex} ${address.ip}/${address.prefixLength}`);
     this.deliver({ kind: 'addresses-changed', present: [], gone });
   }
+}
+
+/** The word on what did not leave; of an announcement, the first form alone. */
+function unsent(frame: 'probe' | 'announce', ip: Ip): Event {
+  if (frame === 'probe') return { kind: 'probes-unsent', ips: [ip] };
+  return { kind: 'announcements-unsent', frames: [{ ip, form: 'first' }] };
 }
 
 export function link(index: IfIndex, name: string, overrides: Partial<Link> = {}): Link {

@@ -6,7 +6,8 @@ import { after, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
 import { netlinkProcess } from '../../sys/netlink-process.ts';
 import { toAddressRequest } from '../address-request.ts';
-import { announcementFrames, probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
+import { FrameBatches } from '../frame-batches.ts';
+import { probeFrame, requestFrame, unicastProbeFrame } from '../frames.ts';
 import { LocalAddresses } from '../local-addresses.ts';
 import { addressStatuses, interfaceName, wireVerdict } from '../local-status.ts';
 import type {
@@ -74,9 +75,6 @@ const TIMER_MAX_MS = 0x7fff_ffff;
 const TIMER_ROUNDING_MS = 1;
 /** So much before a deadline, nothing is due yet. */
 const TIME_STEP_MS = 0.001;
-
-/** What one NIC is to send in one turn, and which addresses it asks for thereby. */
-type FrameBatch = { readonly frames: Uint8Array[]; readonly probed: Ip[] };
 
 /** Runs the machine of local addresses on the kernel, the wire and the clock. Owns its timer and nothing else. */
 export class LocalDriver {
@@ -294,7 +292,7 @@ export class LocalDriver {
     const now = this.#timeOf(event);
     this.#beforeStep(now);
     const effects = this.#machine.step(event, now);
-    const batches = new Map<IfIndex, FrameBatch>();
+    const batches = new FrameBatches();
     const states = new Map<Ip, LocalState>();
     const reports: Report[] = [];
     let evidenceChanged = false;
@@ -305,16 +303,16 @@ export class LocalDriver {
       else if (effect.kind === 'report') reports.push(effect.report);
       else evidenceChanged = true;
     }
-    const unsent = [...batches].flatMap(([ifIndex, { frames, probed }]) => {
-      return this.#options.wire.send(ifIndex, frames).dropped > 0 ? probed : [];
-    });
+    const unsent = batches.send((ifIndex, frames) => this.#options.wire.send(ifIndex, frames).unsent);
     this.#arm();
     // Last: whoever is told may decide something that comes back here at once.
     const names = new Map<number, string | undefined>();
     for (const report of reports) this.#report(report, names);
     if (states.size > 0) this.#options.onLocalChange?.(states);
     if (evidenceChanged) this.#options.onChange();
-    if (unsent.length > 0) this.#deliver({ kind: 'probes-unsent', ips: unsent });
+    if (unsent.probes.length > 0) this.#deliver({ kind: 'probes-unsent', ips: unsent.probes });
+    if (unsent.announcements.length > 0)
+      this.#deliver({ kind: 'announcements-unsent', frames: unsent.announcements });
   }
 
   #beforeStep(now: Instant): void {
@@ -327,22 +325,16 @@ export class LocalDriver {
     }
   }
 
-  #collectFrame(batches: Map<IfIndex, FrameBatch>, effect: Extract<Effect, { kind: 'send' }>): void {
-    const nic = this.#nics.find((known) => known.ifIndex === effect.ifIndex);
+  #collectFrame(batches: FrameBatches, effect: Extract<Effect, { kind: 'send' }>): void {
+    const { ifIndex, ip, to, form } = effect;
+    const nic = this.#nics.find((known) => known.ifIndex === ifIndex);
+    if (effect.frame === 'announce') return batches.announce(nic, ip, form);
     if (nic === undefined) return;
-    const { ip, to, form } = effect;
-    const batch = batches.get(effect.ifIndex) ?? { frames: [], probed: [] };
-    if (effect.frame === 'announce') batch.frames.push(...announcementFrames(nic.mac, ip, form));
-    else {
-      const host = this.#machine.host();
-      const frame =
-        to === undefined
-          ? probeFrame(nic.mac, ip)
-          : unicastProbeFrame(nic.mac, ip, to, ownAddress(host, nic, ip));
-      batch.frames.push(frame);
-      batch.probed.push(ip);
-    }
-    batches.set(effect.ifIndex, batch);
+    const frame =
+      to === undefined
+        ? probeFrame(nic.mac, ip)
+        : unicastProbeFrame(nic.mac, ip, to, ownAddress(this.#machine.host(), nic, ip));
+    batches.probe(nic, ip, frame);
   }
 
   /** `names` are those of netlink ports that are known already. */

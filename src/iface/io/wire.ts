@@ -25,7 +25,7 @@ import {
   SOL_SOCKET,
 } from '../../sys/constants.ts';
 import { sockaddrPacket } from '../../sys/sockaddr.ts';
-import { type Datagram, RawSocket } from '../../sys/socket.ts';
+import { type Datagram, type OutgoingDatagram, RawSocket } from '../../sys/socket.ts';
 import { isSystemError } from '../../sys/system-error.ts';
 import { type ArpMessage, type ArpProblem, decodeArp } from '../arp-codec.ts';
 import { decodeNd, type NdMessage, type NdProblem } from '../nd-codec.ts';
@@ -54,8 +54,9 @@ export type WireOptions = {
 
 export type SendResult = {
   readonly sent: number;
-  readonly dropped: number;
-  /** Why, in words, when any was dropped. */
+  /** Which ones did not leave, by their place among all. */
+  readonly unsent: readonly number[];
+  /** Why, in words, when any did not. */
   readonly error?: string;
 };
 
@@ -65,7 +66,8 @@ type Refusal = ArpProblem | NdProblem | 'own';
 export type WireCounters = {
   readonly received: number;
   readonly sent: number;
-  readonly sendDropped: number;
+  /** Frames that were to be sent, and that the NIC did not take. */
+  readonly unsent: number;
   /** Frames that were refused, by reason. */
   readonly refused: Readonly<Partial<Record<Refusal, number>>>;
 };
@@ -92,7 +94,7 @@ export class Wire {
   #reopenTimer: NodeJS.Timeout | undefined;
   #received = 0;
   #sent = 0;
-  #sendDropped = 0;
+  #unsent = 0;
   readonly #refused: Partial<Record<Refusal, number>> = {};
 
   constructor(options: WireOptions) {
@@ -117,35 +119,34 @@ export class Wire {
   }
 
   /**
-   * Sends whole Ethernet frames, in order. What the NIC does not take at once is dropped and counted: a probe or an
-   * announcement that waits is worth nothing, and its sender repeats it.
+   * Sends whole Ethernet frames, in order. What the NIC does not take at once is dropped and counted, and its
+   * sender told: a probe or an announcement that waits is worth nothing.
    */
   send(ifIndex: IfIndex, frames: readonly Uint8Array[]): SendResult {
     const watched = this.#watched.get(ifIndex);
-    const groups = new Map<Protocol, Uint8Array[]>();
-    for (const protocol of PROTOCOLS) {
-      const own = frames.filter((frame) => etherTypeOf(frame) === protocol.etherType);
-      if (own.length > 0) groups.set(protocol, own);
-    }
-    let sent = 0;
+    const unsent: number[] = [];
     let error: string | undefined;
-    for (const [protocol, group] of groups) {
+    for (const protocol of PROTOCOLS) {
+      const group = frames.flatMap((bytes, place) =>
+        etherTypeOf(bytes) === protocol.etherType ? [{ bytes, place }] : [],
+      );
+      if (group.length === 0) continue;
       const outcome = sendGroup(watched?.sockets.get(protocol), group);
-      sent += outcome.sent;
+      for (const { place } of group.slice(outcome.sent)) unsent.push(place);
       error ??= outcome.error;
     }
-    const dropped = frames.length - sent;
+    const sent = frames.length - unsent.length;
     this.#sent += sent;
-    this.#sendDropped += dropped;
-    if (dropped === 0) return { sent, dropped };
-    return { sent, dropped, error: watched?.failure ?? error ?? `interface ${ifIndex} is not watched` };
+    this.#unsent += unsent.length;
+    if (unsent.length === 0) return { sent, unsent };
+    return { sent, unsent, error: watched?.failure ?? error ?? `interface ${ifIndex} is not watched` };
   }
 
   counters(): WireCounters {
     return {
       received: this.#received,
       sent: this.#sent,
-      sendDropped: this.#sendDropped,
+      unsent: this.#unsent,
       refused: { ...this.#refused },
     };
   }
@@ -238,10 +239,10 @@ export class Wire {
 
 function sendGroup(
   socket: RawSocket | undefined,
-  frames: readonly Uint8Array[],
+  frames: readonly OutgoingDatagram[],
 ): { readonly sent: number; readonly error: string | undefined } {
   if (socket === undefined) return { sent: 0, error: undefined };
-  const { sent, failure } = socket.sendMany(frames.map((bytes) => ({ bytes })));
+  const { sent, failure } = socket.sendMany(frames);
   return { sent, error: failure === undefined ? undefined : `sendmmsg: ${failure}` };
 }
 

@@ -17,6 +17,7 @@ const ADDRESS = {
   heldSinceMs: 60_000,
   kind: 'local',
   announcements: 3,
+  unsentFrames: 0,
   repairs: 0,
   reason: undefined,
 } as const;

@@ -157,6 +157,7 @@ function held(text: string) {
     lifetimeLeftMs: 28_000,
     heldSinceMs: 60_000,
     announcements: 3,
+    unsentFrames: 0,
     repairs: 0,
     reason: undefined,
   } as const;

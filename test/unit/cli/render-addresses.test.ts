@@ -15,6 +15,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     heldSinceMs: 65_000,
     kind: 'local',
     announcements: 4,
+    unsentFrames: 0,
     repairs: 0,
     reason: undefined,
   } as const;
@@ -38,6 +39,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
         prefixLength: 24,
         lifetimeLeftMs: 'permanent',
         announcements: 0,
+        unsentFrames: 0,
       },
       { ...held, ip: ip('2001:db8::1'), prefixLength: 128, lifetimeLeftMs: 'permanent' },
       { ...held, ip: ip('192.0.2.10') },
@@ -51,6 +53,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
         heldSinceMs: undefined,
         kind: 'local',
         announcements: 0,
+        unsentFrames: 0,
         repairs: 0,
         reason: 'no interface has its subnet',
       },
@@ -64,6 +67,25 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     '2001:db8::1/128  IPv6    local    announced     eth0       1m5s      permanent      4              pool default  a/web, a/dns',
     '',
   ]);
+});
+
+test('renderAddresses() tells of frames of announcements that did not leave', () => {
+  const address = {
+    ip: ip('192.0.2.10'),
+    services: ['a/web'],
+    state: 'held',
+    interface: 'eth0',
+    prefixLength: 32,
+    lifetimeLeftMs: 28_000,
+    heldSinceMs: 65_000,
+    kind: 'local',
+    announcements: 4,
+    unsentFrames: 2,
+    repairs: 0,
+    reason: undefined,
+  } as const;
+  const text = renderAddresses(statusDocument({ addresses: [address] }), plainPaint);
+  assert.match(text, / 28s +4 \(2 frames unsent\) +no pool /);
 });
 
 test('listAddresses() tells the family and the pool of each, and of those that are on another host', () => {

@@ -17,6 +17,7 @@ function address(text: string, fields: Partial<AddressStatus> = {}): AddressStat
     heldSinceMs: 60_000,
     kind: 'local',
     announcements: 3,
+    unsentFrames: 0,
     repairs: 0,
     reason: undefined,
     ...fields,

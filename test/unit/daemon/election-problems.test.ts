@@ -168,6 +168,7 @@ test('electionProblems() needs no gossip for addresses that every host has', () 
     lifetimeLeftMs: 'permanent',
     heldSinceMs: 0,
     announcements: 0,
+    unsentFrames: 0,
     repairs: 0,
     reason: undefined,
   });
@@ -189,6 +190,7 @@ test('electionProblems() says of an address that is being taken over what the wi
     lifetimeLeftMs: undefined,
     heldSinceMs: undefined,
     announcements: 0,
+    unsentFrames: 0,
     repairs: 0,
     reason: 'edge-2 (02:00:00:00:00:02) has gone on answering for 3.0 s; this host takes over when that ends',
   };

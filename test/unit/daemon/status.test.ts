@@ -24,6 +24,7 @@ function address(ip: Ip, state: AddressStatus['state'], reason?: string): Addres
     heldSinceMs: undefined,
     kind: 'local',
     announcements: 0,
+    unsentFrames: 0,
     repairs: 0,
     reason,
   };

@@ -31,7 +31,7 @@ test('an address is probed three times before it is added, then announced', () =
   const kinds = host.frames.map(({ frame }) => frame);
   assert.deepEqual(kinds, ['probe', 'probe', 'probe', 'announce']);
   host.advance(4_000);
-  assert.equal(host.machine.announcements(VIP as Ip), 5);
+  assert.deepEqual(host.machine.announcements(VIP as Ip), { announcements: 5, unsentFrames: 0 });
 });
 
 test('silence means nothing while the NIC takes no probes', () => {

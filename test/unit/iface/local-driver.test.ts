@@ -64,7 +64,7 @@ class OldKernel {
     };
     const send = (_: number, frames: readonly Uint8Array[]) => {
       this.frames.push(...frames);
-      return { sent: frames.length, dropped: 0 };
+      return { sent: frames.length, unsent: [] };
     };
     const wire = { watch() {}, unwatch() {}, send };
     return new LocalDriver({
