@@ -3,7 +3,7 @@ import type { Config, PoolConfig } from '../config/types.ts';
 import { sourceRoutingSettings } from '../daemon/source-routing-settings.ts';
 import { nicMatcher } from '../iface/nic-rules.ts';
 import { type HostView, type Nic, strictArpNics } from '../iface/nic-selection.ts';
-import { blockedAddresses, type Placement, placeRange } from '../iface/range-placement.ts';
+import { blockedAddresses, placeRange, type RangePart } from '../iface/range-placement.ts';
 import { sourceRouting, unknownGatewayText } from '../iface/source-routing.ts';
 import { isAsExpected, type SysctlPlan, sysctlName } from '../iface/sysctl-plan.ts';
 import type { KernelRoute } from '../iface/types.ts';
@@ -136,7 +136,7 @@ function describePool(pool: PoolConfig, host: HostView): readonly Remark[] {
   ];
 }
 
-function describeRange(text: string, parts: readonly Placement[]): Remark {
+function describeRange(text: string, parts: readonly RangePart[]): Remark {
   const [only] = parts;
   if (only !== undefined && parts.length === 1) {
     const say = only.kind === 'local' ? note : warning;
@@ -146,7 +146,7 @@ function describeRange(text: string, parts: readonly Placement[]): Remark {
   return warning(`of ${text}, ${pieces.join('; ')}.`);
 }
 
-function fate(part: Placement): string {
+function fate(part: RangePart): string {
   switch (part.kind) {
     case 'local':
       return `local, in ${formatPrefix(part.subnet)} of ${part.nic.name}${part.nic.up ? '' : ', which is down'}`;
@@ -164,7 +164,7 @@ function fate(part: Placement): string {
   }
 }
 
-function count({ range }: Placement): string {
+function count({ range }: RangePart): string {
   const size = rangeSize(range);
   return `${formatCount(size)} ${size === 1n ? 'address' : 'addresses'}`;
 }

@@ -1,6 +1,6 @@
 import type { NamedReport } from '../iface/io/local-driver.ts';
-import { TokenBucket } from '../iface/token-bucket.ts';
 import type { Logger } from '../lib/logger.ts';
+import { TokenBucket } from '../lib/token-bucket.ts';
 import { bootTimeMs } from '../sys/clock.ts';
 
 /**

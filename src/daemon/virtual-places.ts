@@ -2,12 +2,12 @@ import type { PoolConfig } from '../config/types.ts';
 import { type HostView, localSubnets } from '../iface/nic-selection.ts';
 import { LINGER_MS, Locality, type RememberedSubnet } from '../iface/virtual-locality.ts';
 import {
-  broadcastOf,
   FAMILY_BITS,
   familyOf,
   formatPrefix,
   type Ip,
   ipToNumber,
+  meaningIn,
   overlap,
   type Prefix,
   prefixContains,
@@ -132,7 +132,7 @@ export class VirtualPlaces {
       const reason = `routed alone: the aggregate ${formatPrefix(route)} of pool "${range.pool}" ${harm}`;
       return { ...common, route: alone, reason, reserved: undefined };
     }
-    const meaning = meaningOf(ip, route);
+    const meaning = meaningIn(route, ip);
     const reserved =
       meaning && `${ip} is the ${meaning} of ${formatPrefix(route)}, an aggregate of pool "${range.pool}"`;
     return { ...common, route, reason: reserved, reserved };
@@ -169,12 +169,4 @@ function harmOf(aggregate: Prefix, host: HostView): string | undefined {
   for (const [own, name] of host.ownAddresses)
     if (prefixContains(aggregate, own)) return `holds ${own}, which is on ${name}`;
   return undefined;
-}
-
-/** What an address is to the kernel besides an address of ours (RFC 919; RFC 4291 2.6.1). */
-function meaningOf(ip: Ip, aggregate: Prefix): string | undefined {
-  if (broadcastOf(aggregate) === ip) return 'broadcast address';
-  if (aggregate.network !== ip) return undefined;
-  if (familyOf(ip) === 'v6') return aggregate.length < 127 ? 'subnet-router anycast address' : undefined;
-  return aggregate.length < 31 ? 'network address' : undefined;
 }

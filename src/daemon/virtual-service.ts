@@ -36,7 +36,10 @@ export type VirtualServiceOptions = {
 };
 
 /** What the plan knows of addresses; see `VirtualWantedInput`. */
-export type VirtualPlan = Pick<VirtualWantedInput, 'desired' | 'node' | 'services' | 'endpointsSynced'> & {
+export type PlannedAddresses = Pick<
+  VirtualWantedInput,
+  'desired' | 'node' | 'services' | 'endpointsSynced'
+> & {
   readonly wanted: Wanted;
   /** Whether an address that is not in `desired` is to go. */
   readonly isComplete: boolean;
@@ -89,7 +92,7 @@ export class VirtualService {
     endpointsSynced,
     wanted,
     isComplete,
-  }: VirtualPlan): readonly DesiredAddress[] {
+  }: PlannedAddresses): readonly DesiredAddress[] {
     const election = this.#options.election();
     const now = bootTimeMs();
     const unsure = this.#unsure(election, now);

@@ -1,7 +1,7 @@
 import { familyOf, type Ip } from '../lib/ip.ts';
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { TokenBucket } from '../lib/token-bucket.ts';
 import { Alarms } from './alarms.ts';
-import { TokenBucket } from './token-bucket.ts';
 import type { IfIndex } from './types.ts';
 
 /**

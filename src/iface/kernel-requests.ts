@@ -1,12 +1,11 @@
 import type { Ip } from '../lib/ip.ts';
-import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { isAltered } from './address-request.ts';
 import { type Adopted, KernelAddresses } from './kernel-addresses.ts';
 import type { Effect, Program, Target } from './local-types.ts';
+import { type AddressKey, addressKey } from './observed.ts';
+import { retryAfterRefusal } from './refusal-pace.ts';
 import type { KernelAddress } from './types.ts';
-
-const RETRY_FIRST_MS = 1_000;
-const RETRY_LAST_MS = 30_000;
 
 type Refused = {
   readonly address: Adopted;
@@ -22,9 +21,9 @@ type Refused = {
 export class KernelRequests {
   readonly #present = new KernelAddresses();
   /** Removals that no notification has confirmed; bounded by the addresses that were there. */
-  readonly #leaving = new Map<string, Adopted>();
+  readonly #leaving = new Map<AddressKey, Adopted>();
   /** Removals that the kernel refused; bounded alike. */
-  readonly #refused = new Map<string, Refused>();
+  readonly #refused = new Map<AddressKey, Refused>();
   #removals: Program[] = [];
   #creations: Program[] = [];
   #deadline: Instant = NEVER;
@@ -75,7 +74,7 @@ export class KernelRequests {
     this.#leaving.delete(key);
     if (address === undefined) return;
     const attempts = (this.#refused.get(key)?.attempts ?? 0) + 1;
-    const at = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
+    const at = retryAfterRefusal(attempts, now);
     this.#refused.set(key, { address, attempts, at });
   }
 
@@ -134,6 +133,6 @@ export class KernelRequests {
   }
 }
 
-function placeKey(ip: Ip, { ifIndex, prefixLength }: Target): string {
-  return `${ifIndex} ${ip}/${prefixLength}`;
+function placeKey(ip: Ip, { ifIndex, prefixLength }: Target): AddressKey {
+  return addressKey({ ip, ifIndex, prefixLength });
 }

@@ -1,6 +1,6 @@
 import type { LocalState } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
-import { after, doublingPauseMs, earliest, type Instant, instant, NEVER } from '../lib/time.ts';
+import { after, earliest, type Instant, instant, NEVER } from '../lib/time.ts';
 import { Alarms } from './alarms.ts';
 import { Announcing } from './announcing.ts';
 import { Candidates } from './candidates.ts';
@@ -22,6 +22,7 @@ import type {
 } from './local-types.ts';
 import type { HostView, NicSelection } from './nic-selection.ts';
 import { isSecondary, Placement } from './placement.ts';
+import { RETRY_FIRST_MS, retryAfterRefusal } from './refusal-pace.ts';
 import type { TakeOverState } from './take-over.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
 import type { WireClaim } from './wire-claims.ts';
@@ -46,8 +47,6 @@ import { FIRST, WireQuestions } from './wire-questions.ts';
 
 /** A held address survives so long while its NIC is up but the host's own subnet is gone (a DHCP client restarting). */
 export const SUBNET_GRACE_MS = 5_000;
-const RETRY_FIRST_MS = 1_000;
-const RETRY_LAST_MS = 30_000;
 
 export class LocalAddresses {
   #settings: LocalSettings;
@@ -329,7 +328,7 @@ export class LocalAddresses {
       return;
     }
     const attempts = entry.attempts + 1;
-    const retryAt = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
+    const retryAt = retryAfterRefusal(attempts, now);
     this.#entries.set(ip, { status: 'failed', reason: outcome.message, attempts, retryAt });
     this.#wakeAt.set(ip, retryAt);
     this.#report({ kind: 'add-failed', ip, ifIndex, reason: outcome.message });

@@ -20,8 +20,6 @@ import {
   IFLA_INFO_KIND,
   IFLA_LINKINFO,
   IFLA_MASTER,
-  IFLA_MTU,
-  IFLA_OPERSTATE,
   IFLA_WIRELESS,
   INFINITY_LIFE_TIME,
   NLA_TYPE_MASK,
@@ -241,23 +239,19 @@ function decodeLink(event: 'new' | 'del', header: Header, reader: ByteReader): B
   if (family !== AF_UNSPEC) return undefined;
   let name = '';
   let mac: Mac | undefined;
-  let mtu = 0;
   let master: IfIndex | undefined;
   let kind: string | undefined;
-  let operState = 0;
   const attributes = new Attributes(reader);
   while (attributes.next()) {
     if (attributes.type === IFLA_IFNAME) name = attributes.text();
     else if (attributes.type === IFLA_ADDRESS) mac = macFromBytes(attributes.value());
-    else if (attributes.type === IFLA_MTU) mtu = attributes.u32();
     else if (attributes.type === IFLA_MASTER) master = attributes.u32() as IfIndex;
-    else if (attributes.type === IFLA_OPERSTATE) operState = attributes.u8();
     else if (attributes.type === IFLA_LINKINFO) kind = decodeLinkKind(attributes.value());
     // A wireless event (net/wireless/wext-core.c) is a link message without most of the link.
     else if (attributes.type === IFLA_WIRELESS) return undefined;
   }
   if (attributes.malformed) return 'bad-attribute';
-  const link: Link = { index, name, flags, type, mac, mtu, master, kind, operState };
+  const link: Link = { index, name, flags, type, mac, master, kind };
   return { ...header, kind: 'link', event, link };
 }
 

@@ -57,10 +57,8 @@ export const NLA_TYPE_MASK = 0x3fff;
 // ifinfomsg attributes
 export const IFLA_ADDRESS = 1;
 export const IFLA_IFNAME = 3;
-export const IFLA_MTU = 4;
 export const IFLA_MASTER = 10;
 export const IFLA_WIRELESS = 11;
-export const IFLA_OPERSTATE = 16;
 export const IFLA_LINKINFO = 18;
 export const IFLA_AF_SPEC = 26;
 export const IFLA_EXT_MASK = 29;

@@ -1,10 +1,10 @@
 import {
-  broadcastOf,
   type Family,
   familyOf,
   formatPrefix,
   type Ip,
   type IpRange,
+  meaningIn,
   overlap,
   type Prefix,
   prefixContains,
@@ -263,8 +263,9 @@ export function selectNic(ip: Ip, host: HostView): NicSelection {
   const family = familyOf(ip);
   const match = longestMatch(ip, host.nics, allowedFor(ip, host).selected[family]);
   if (match === undefined) return { kind: 'none', reason: missingReason(ip, host) };
-  const reserved = reservedReason(ip, match.subnet);
-  if (reserved !== undefined) return { kind: 'blocked', reason: reserved };
+  const meaning = meaningIn(match.subnet, ip);
+  if (meaning !== undefined)
+    return { kind: 'blocked', reason: `${ip} is the ${meaning} of ${formatPrefix(match.subnet)}` };
   if (!match.nic.up) return { kind: 'none', reason: `${match.nic.name}, whose subnet holds ${ip}, is down` };
   return { kind: 'nic', ...match };
 }
@@ -337,18 +338,6 @@ function missingReason(ip: Ip, host: HostView): string {
   const where =
     considered.length === 0 ? 'this host has no usable NIC' : `looked at ${considered.join(', ')}`;
   return `no NIC of this host has a subnet that holds ${ip} (${where})`;
-}
-
-/** The subnet's own addresses: network and broadcast (RFC 919), and the subnet-router anycast (RFC 4291 2.6.1). */
-function reservedReason(ip: Ip, subnet: Prefix): string | undefined {
-  if (broadcastOf(subnet) === ip) return `${ip} is the broadcast address of ${formatPrefix(subnet)}`;
-  if (subnet.network !== ip) return undefined;
-  if (familyOf(ip) === 'v6') {
-    return subnet.length < 127
-      ? `${ip} is the subnet-router anycast address of ${formatPrefix(subnet)}`
-      : undefined;
-  }
-  return subnet.length < 31 ? `${ip} is the network address of ${formatPrefix(subnet)}` : undefined;
 }
 
 /** NICs that carry addresses or may be asked to, and so need somebody who listens on their wire. */

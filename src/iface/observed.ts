@@ -413,10 +413,8 @@ function sameLink(left: Link, right: Link): boolean {
     left.type === right.type &&
     left.mac === right.mac &&
     left.hasLostMark === right.hasLostMark &&
-    left.mtu === right.mtu &&
     left.master === right.master &&
-    left.kind === right.kind &&
-    left.operState === right.operState
+    left.kind === right.kind
   );
 }
 

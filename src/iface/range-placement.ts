@@ -24,7 +24,7 @@ import {
 } from './nic-selection.ts';
 
 /** Which parts of a range of addresses belong on which NIC of this host, without looking at each address. */
-export type Placement =
+export type RangePart =
   /** The subnet of a selected NIC holds it. */
   | { readonly kind: 'local'; readonly range: IpRange; readonly nic: Nic; readonly subnet: Prefix }
   /** A NIC has the subnet, but the configuration does not select it. */
@@ -47,14 +47,14 @@ export type Placement =
   | { readonly kind: 'virtual'; readonly range: IpRange };
 
 /** The parts of `range` in ascending order, neighbours of the same fate as one. */
-export function placeRange(range: IpRange, host: HostView): readonly Placement[] {
-  const parts: Placement[] = [];
+export function placeRange(range: IpRange, host: HostView): readonly RangePart[] {
+  const parts: RangePart[] = [];
   for (const part of cut(range, host)) {
-    const placement = placePart(part, host);
+    const placed = placePart(part, host);
     const last = parts.at(-1);
-    if (last !== undefined && sameFate(last, placement)) {
+    if (last !== undefined && sameFate(last, placed)) {
       parts[parts.length - 1] = { ...last, range: { first: last.range.first, last: part.last } };
-    } else parts.push(placement);
+    } else parts.push(placed);
   }
   return parts;
 }
@@ -95,7 +95,7 @@ function cut(range: IpRange, host: HostView): readonly IpRange[] {
   }));
 }
 
-function placePart(range: IpRange, host: HostView): Placement {
+function placePart(range: IpRange, host: HostView): RangePart {
   const { selected, configuredIn } = allowedFor(range.first, host);
   const local = longestMatch(range.first, host.nics, selected[familyOf(range.first)]);
   if (local !== undefined) return { kind: 'local', range, ...local };
@@ -108,7 +108,7 @@ function placePart(range: IpRange, host: HostView): Placement {
   return { kind: 'virtual', range };
 }
 
-function sameFate(left: Placement, right: Placement): boolean {
+function sameFate(left: RangePart, right: RangePart): boolean {
   if (left.kind === 'virtual' || right.kind === 'virtual') return left.kind === right.kind;
   return left.kind === right.kind && left.nic === right.nic && left.subnet === right.subnet;
 }

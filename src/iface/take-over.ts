@@ -1,8 +1,8 @@
 import type { MemberName, Predecessor } from '../election/types.ts';
 import type { Ip } from '../lib/ip.ts';
 import { after, earliest, type Instant, instant, NEVER } from '../lib/time.ts';
+import type { TokenBucket } from '../lib/token-bucket.ts';
 import { LOOKED_LATE_MS, type ProbeFrame, probeBudget } from './probing.ts';
-import type { TokenBucket } from './token-bucket.ts';
 import type { IfIndex, Mac } from './types.ts';
 
 /**

@@ -21,13 +21,10 @@ export type Link = {
   readonly mac: Mac | undefined;
   /** A link of lbd's own to which somebody gave another MAC. `mac` is what it was. */
   readonly hasLostMark?: true;
-  readonly mtu: number;
   /** IFLA_MASTER: the bridge, bond or VRF this link is a member of. */
   readonly master: IfIndex | undefined;
   /** IFLA_INFO_KIND: `bridge`, `bond`, `veth`, `dummy`; undefined for a physical NIC. */
   readonly kind: string | undefined;
-  /** IFLA_OPERSTATE, RFC 2863: 6 is up, 0 unknown. */
-  readonly operState: number;
 };
 
 /** An address as rtnetlink tells it (RTM_NEWADDR). */

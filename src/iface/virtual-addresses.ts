@@ -1,7 +1,8 @@
 import { formatPrefix, type Ip } from '../lib/ip.ts';
-import { after, doublingPauseMs, earliest, type Instant, NEVER } from '../lib/time.ts';
+import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { isAddressRequest, isRouteRequest } from './netlink-requests.ts';
 import type { Observed } from './observed.ts';
+import { retryAfterRefusal } from './refusal-pace.ts';
 import type { AddressStatus, KernelRequest } from './types.ts';
 import { isVirtualLink, loadModule, type VirtualLinkType, WHY_BRIDGE } from './virtual-link.ts';
 import {
@@ -19,8 +20,6 @@ import type { DesiredVirtual, VirtualLinkStatus, VirtualReport, VirtualSettings 
  * see in the kernel. Pure but for its own state: no clock, no I/O. Bounded by the addresses that are wanted.
  */
 
-const RETRY_FIRST_MS = 1_000;
-const RETRY_LAST_MS = 30_000;
 /**
  * The same is asked so often in a second at most, though it is granted: somebody else may want an address away as much as
  * lbd wants it there.
@@ -290,7 +289,7 @@ export class VirtualAddresses {
     const reason = isTypeMissing
       ? `the kernel has no ${this.#type} device for ${request.name}: ${loadModule(this.#type)}`
       : message;
-    const retryAt = after(now, doublingPauseMs(attempts, RETRY_FIRST_MS, RETRY_LAST_MS));
+    const retryAt = retryAfterRefusal(attempts, now);
     this.#failures.set(key, { message: reason, attempts, retryAt });
     if (request.kind === 'create-link') {
       this.#obstacle = reason;

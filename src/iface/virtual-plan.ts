@@ -6,6 +6,7 @@ import {
   type Ip,
   type Prefix,
   prefixContains,
+  prefixOf,
 } from '../lib/ip.ts';
 import { LINK_LOCAL } from './host-subnets.ts';
 import {
@@ -18,7 +19,7 @@ import {
   RT_TABLE_MAIN,
   RTPROT_KERNEL,
 } from './netlink-constants.ts';
-import type { Observed } from './observed.ts';
+import type { AddressKey, Observed } from './observed.ts';
 import {
   type AddressRequest,
   type IfIndex,
@@ -140,6 +141,9 @@ export function occupantOf(
 
 type RoutePlan = { readonly requests: readonly RouteRequest[]; readonly present: ReadonlySet<string> };
 
+/** An address with the route that it brings, as it is in the kernel. */
+type Routed = Pick<DesiredVirtual, 'ip' | 'route'>;
+
 type Changes = {
   readonly removals: KernelAddress[];
   /** Present with another prefix length than wanted. */
@@ -149,9 +153,9 @@ type Changes = {
   /** Of ours and in nobody's list, which may be incomplete. */
   readonly kept: Ip[];
   /** By prefix: an address of it for which the kernel made the route, and that stays. */
-  readonly connected: Map<string, DesiredVirtual>;
+  readonly connected: Map<string, Routed>;
   /** Alone, and the kernel has no more the route that it made for it. */
-  readonly unrouted: DesiredVirtual[];
+  readonly unrouted: Routed[];
 };
 
 function planAddresses(link: Link, input: VirtualInput, before: readonly KernelRequest[]): VirtualPlan {
@@ -218,12 +222,12 @@ function compare(link: Link, input: VirtualInput): Changes {
     const isMisplaced = address.prefixLength !== prefixLengthOf(wanted, settings);
     if (!isMisplaced && isAsMeant(address, input)) {
       changes.present.add(address.ip);
-      if (bringsRoute(address)) changes.connected.set(formatPrefix(wanted.route), wanted);
-      else if (bringsHostRoute(address) && !input.observed.hostRoutes.has(key)) changes.unrouted.push(wanted);
+      noteRoute(changes, key, address, input);
     } else if (wanted.standing !== 'here') {
       // It stays as it is, also under another aggregate, until it is known that the address belongs here.
       if (!isOurs) continue;
       changes.present.add(address.ip);
+      noteRoute(changes, key, address, input);
       changes.alterations.push(...rescoping(address, wanted, settings));
     } else if (!isMisplaced) changes.alterations.push(...alteration(address, wanted, settings));
     else if (isOurs) misplaced.push(address);
@@ -234,6 +238,19 @@ function compare(link: Link, input: VirtualInput): Changes {
     (isMoved ? changes.removals : changes.moves).push(address);
   }
   return changes;
+}
+
+/** The kernel's routes go by what an address is, not by what it should be. */
+function noteRoute(
+  changes: Changes,
+  key: AddressKey,
+  address: KernelAddress,
+  { observed }: VirtualInput,
+): void {
+  const { ip, prefixLength } = address;
+  const routed = () => ({ ip, route: prefixOf(ip, prefixLength) });
+  if (bringsRoute(address)) changes.connected.set(formatPrefix(routed().route), routed());
+  else if (bringsHostRoute(address) && !observed.hostRoutes.has(key)) changes.unrouted.push(routed());
 }
 
 function mayStay({ standing }: DesiredVirtual): boolean {

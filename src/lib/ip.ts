@@ -123,6 +123,14 @@ export function broadcastOf(prefix: Prefix): Ip | undefined {
   return prefixRange(prefix).last;
 }
 
+/** What `ip` is in its subnet besides an address of a host (RFC 919; RFC 4291 2.6.1); undefined for nothing else. */
+export function meaningIn(prefix: Prefix, ip: Ip): string | undefined {
+  if (broadcastOf(prefix) === ip) return 'broadcast address';
+  if (prefix.network !== ip) return undefined;
+  if (familyOf(ip) === 'v6') return prefix.length < 127 ? 'subnet-router anycast address' : undefined;
+  return prefix.length < 31 ? 'network address' : undefined;
+}
+
 /** A prefix, or `first-last`; the failure says what was expected. */
 export function parseRange(text: string): Result<IpRange, string> {
   const dash = text.indexOf('-');

@@ -259,10 +259,8 @@ export function link(index: IfIndex, name: string, overrides: Partial<Link> = {}
     flags: IFF_UP_RUNNING,
     type: 1,
     mac: `02:00:00:00:00:0${index}` as Mac,
-    mtu: 1500,
     master: undefined,
     kind: undefined,
-    operState: 6,
     ...overrides,
   };
 }

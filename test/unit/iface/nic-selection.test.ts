@@ -472,7 +472,6 @@ test('the MACs of all links count as own, also those of members of a bridge', ()
 
 const CHANGES: readonly (readonly [what: string, facts: Facts, same: boolean])[] = [
   ['nothing', {}, true],
-  ['the MTU', { links: [link(ETH0, 'eth0', { mtu: 9000 })] }, true],
   [
     'a virtual link without addresses',
     { links: [link(ETH0, 'eth0'), link(OTHER, 'tun0', { mac: undefined, type: 65534 })] },

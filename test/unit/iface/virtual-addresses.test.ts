@@ -483,6 +483,18 @@ test('the route of an aggregate that somebody took away comes back as the kernel
   assert.equal(host.machine.linkStatus(host.kernel).repairs, 2);
 });
 
+test('the route of an aggregate comes back also when its primary address is on its way elsewhere', () => {
+  const host = new Host();
+  host.want(B);
+  host.want(A, away({ ...here('203.0.113.2/32'), services: B.services }, 'unknown'));
+  assert.deepEqual(host.addresses(), ['203.0.113.2/24', '203.0.113.1/24']);
+  host.kernel.lostRoutes.add('203.0.113.0/24');
+  assert.deepEqual(
+    host.settle().map((request) => 'source' in request && request.source),
+    [B.ip],
+  );
+});
+
 test('the route of an IPv6 address alone that somebody took away comes back as the kernel made it, and counts once', () => {
   const host = new Host();
   host.want(A, here('2001:db8:1::9/128'), here('203.0.113.9/32'));

@@ -60,7 +60,7 @@ export class VirtualKernel implements Observed {
   addLink(name: string, kind: string | undefined, mac: string, change: Partial<Link> = {}): Link {
     const index = this.#nextIndex as IfIndex;
     this.#nextIndex += 1;
-    const added = link(index, name, { flags: 0, mac: mac as Mac, kind, operState: 0, ...change });
+    const added = link(index, name, { flags: 0, mac: mac as Mac, kind, ...change });
     this.links.set(index, added);
     return added;
   }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { TokenBucket } from '../../../src/iface/token-bucket.ts';
 import { after, instant, NEVER } from '../../../src/lib/time.ts';
+import { TokenBucket } from '../../../src/lib/token-bucket.ts';
 
 /** A host that has been up for three years: the clock's fractions are coarsest then. */
 const LONG_UP_MS = 1e11;

@@ -1,10 +1,10 @@
-import { after, type Instant, NEVER } from '../lib/time.ts';
+import { after, type Instant, NEVER } from './time.ts';
 
 /** What sums of fractions lose on a host that is up for years: the instant that readyAt() names must not be too early. */
 const ROUNDING = 1e-4;
 
 /**
- * A budget for frames on the wire: `perSecond` on average, at most `burst` at once. Mutable, owned by one machine.
+ * A budget for what must not come too fast: `perSecond` on average, at most `burst` at once. Mutable, owned by one machine.
  */
 export class TokenBucket {
   readonly #perSecond: number;
