@@ -3,7 +3,7 @@ import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { isAddressRequest, isRouteRequest } from './netlink-requests.ts';
 import type { Observed } from './observed.ts';
 import { retryAfterRefusal } from './refusal-pace.ts';
-import type { AddressStatus, KernelRequest } from './types.ts';
+import type { AddressStatus, KernelRequest, RouteRequest } from './types.ts';
 import { isVirtualLink, loadModule, type VirtualLinkType, WHY_BRIDGE } from './virtual-link.ts';
 import {
   planRemoval,
@@ -54,8 +54,9 @@ export class VirtualAddresses {
   readonly #repairsOf = new Map<Ip, number>();
   /** The link was there, up and lbd's own, when the kernel was last looked at. */
   #hadLink = false;
-  /** The routes that were there then, of those that lbd makes itself, and those that were to be made. */
-  #hadRoutes: ReadonlySet<string> = new Set();
+  /** The routes that were there when they were last read or have been granted since, of those that lbd makes itself. */
+  #hadRoutes = new Set<string>();
+  /** The routes that were to be made when the kernel was last looked at. */
   #lackedRoutes: ReadonlySet<string> = new Set();
   #type: VirtualLinkType;
   #obstacle: string | undefined;
@@ -110,7 +111,16 @@ export class VirtualAddresses {
     const asked = new Set(plan.requests.map(keyOf));
     for (const key of this.#failures.keys()) if (!asked.has(key)) this.#failures.delete(key);
     this.#nextRepeatAt = NEVER;
-    return plan.requests.filter((request) => this.#isDue(keyOf(request), now));
+    const areRoutesKnown = observed.connectedRoutes !== undefined;
+    return plan.requests.filter((request) => {
+      // It was granted, and is not seen because routes have not been read since.
+      if (!areRoutesKnown && request.kind === 'add-route' && this.#hasRoute(request)) return false;
+      return this.#isDue(keyOf(request), now);
+    });
+  }
+
+  #hasRoute({ destination }: RouteRequest): boolean {
+    return this.#hadRoutes.has(formatPrefix(destination));
   }
 
   /** What became of what was asked. */
@@ -124,6 +134,8 @@ export class VirtualAddresses {
         if (outcome.request.kind === 'add') added += 1;
         else if (outcome.request.kind === 'delete') removed += 1;
         else if (outcome.request.kind === 'create-link') this.#linkMade();
+        else if (outcome.request.kind === 'add-route' && this.#options.settings.routes !== undefined)
+          this.#hadRoutes.add(formatPrefix(outcome.request.destination));
       } else this.#failed(outcome, now);
     }
     if (added + removed > 0) this.#reports.push({ kind: 'programmed', added, removed });
@@ -243,24 +255,28 @@ export class VirtualAddresses {
     const hadLink = this.#hadLink;
     const isToBeMade = requests.some(makesLink);
     this.#hadLink = link.kind === 'ready' && !isToBeMade;
+    // With the link, all that is on it goes, and with its being up all routes.
+    const isUp = link.kind === 'ready' && !requests.some(({ kind }) => kind === 'raise-link');
+    if (!isUp) this.#hadRoutes.clear();
     return hadLink && isToBeMade;
   }
 
   /**
    * Which routes somebody took away since the last look: of those that the kernel makes, each that is to be made, because
-   * it does that with the address; of lbd's own, each that was there.
+   * it does that with the address; of lbd's own, each that was there, once it has been read whether it still is.
    */
   #noticeRoutes({ requests, routes }: VirtualPlan, areKnown: boolean): readonly string[] {
     const isOwn = this.#options.settings.routes !== undefined;
     const lacked = new Set<string>();
     for (const request of requests)
       if (request.kind === 'add-route') lacked.add(formatPrefix(request.destination));
-    const lost = [...lacked].filter((route) =>
-      isOwn ? this.#hadRoutes.has(route) : !this.#lackedRoutes.has(route),
-    );
-    this.#hadRoutes = routes;
-    this.#lackedRoutes = areKnown ? lacked : lacked.union(this.#lackedRoutes);
-    return lost;
+    const before = this.#lackedRoutes;
+    this.#lackedRoutes = areKnown ? lacked : lacked.union(before);
+    if (!isOwn) return [...lacked.difference(before)];
+    if (!areKnown) return [];
+    const had = this.#hadRoutes;
+    this.#hadRoutes = new Set(routes);
+    return [...lacked.intersection(had)];
   }
 
   #linkMade(): void {

@@ -464,6 +464,35 @@ test('with routes of lbd’s own, one that is missing comes back and one of an a
   assert.equal(familyOf(A.ip), 'v4');
 });
 
+test('with routes of lbd’s own, one that was granted is not asked for again until routes are read, and counts when it is gone then', () => {
+  const host = new Host(OWN_ROUTES);
+  host.want(A);
+  host.reports();
+  host.kernel.routesKnown = false;
+  host.kernel.ownRoutes = [];
+  assert.deepEqual(host.settle(), []);
+  assert.deepEqual(host.reports(), []);
+  host.kernel.routesKnown = true;
+  assert.deepEqual(
+    host.settle().map(({ kind }) => kind),
+    ['add-route'],
+  );
+  assert.deepEqual(host.reports(), [
+    { kind: 'repaired', link: false, addresses: 0, routes: 1, example: undefined, route: '203.0.113.0/24' },
+  ]);
+
+  host.kernel.deleteLink(host.link);
+  host.kernel.routesKnown = false;
+  host.settle();
+  host.kernel.routesKnown = true;
+  host.settle();
+  assert.deepEqual(
+    host.reports().map((report) => report.kind === 'repaired' && [report.link, report.routes]),
+    [[true, 0], false, false],
+    'what went with the link is no repair of its own',
+  );
+});
+
 test('the route of an aggregate that somebody took away comes back as the kernel made it, and counts', () => {
   const host = new Host();
   host.want(A, B, SIX);
