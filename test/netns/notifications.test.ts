@@ -5,9 +5,11 @@ import { closeSync, readdirSync, readlinkSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { openNotificationSocket } from '../../src/iface/io/netlink-socket.ts';
 import { Rtnetlink, type RtnetlinkOptions } from '../../src/iface/io/rtnetlink.ts';
+import { SourceRoutingKernel } from '../../src/iface/io/source-routing-kernel.ts';
 import { addressKey, type ObservedChanges } from '../../src/iface/observed.ts';
+import { FIRST_TABLE, TABLE_PRIORITY } from '../../src/iface/source-routing.ts';
 import type { AddressRequest, IfIndex } from '../../src/iface/types.ts';
-import type { Ip } from '../../src/lib/ip.ts';
+import { type Ip, prefixOf } from '../../src/lib/ip.ts';
 import { SILENT_LOGGER } from '../../src/lib/logger.ts';
 import { AF_NETLINK, NETLINK_ROUTE, SOCK_RAW } from '../../src/sys/constants.ts';
 import { netlinkProcess } from '../../src/sys/netlink-process.ts';
@@ -163,4 +165,24 @@ test('a change tells who asked for it, by name while that process is there', OPT
   assert.equal(netlinkProcess(port), `pid ${child.pid}, which has ended`);
   assert.equal(netlinkProcess(0), undefined);
   assert.match(netlinkProcess(0xffff_f000) ?? '', /^netlink port 4294963200$/);
+});
+
+test('whoever takes a rule of source routing away is told, and lbd itself is not', OPTIONS, async (t) => {
+  const kernel = new SourceRoutingKernel();
+  t.after(() => kernel.close());
+  const askers: (number | undefined)[] = [];
+  kernel.subscribe((asker) => void askers.push(asker));
+  const rule = {
+    priority: TABLE_PRIORITY,
+    from: prefixOf(X, 24),
+    table: FIRST_TABLE + 7,
+    suppressPrefixLength: undefined,
+  };
+  for (const kind of ['add-rule', 'delete-rule', 'add-rule'] as const)
+    assert.equal(await kernel.apply({ kind, rule }), undefined);
+  ip(`rule del pref ${TABLE_PRIORITY}`);
+  const asker = await waitFor(() => askers.find((port) => port !== undefined), {
+    describe: 'who removed it',
+  });
+  assert.match(netlinkProcess(asker) ?? '', /^pid \d+, which has ended$/);
 });

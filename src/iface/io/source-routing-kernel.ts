@@ -30,14 +30,15 @@ export class SourceRoutingKernel {
 
   /**
    * Calls `onChange` when rules, or routes of lbd's protocol, changed, whoever did it; with the netlink port of who took
-   * one of ours away, if the kernel tells. Throws `SystemError`.
+   * one of ours away, if the kernel tells and it was not lbd. Throws `SystemError`.
    */
   subscribe(onChange: (askedBy?: number) => void): void {
     if (this.#notifications !== undefined) return;
     const socket = openRuleSocket(NOTIFICATION_BUFFER_BYTES, LBD_PROTOCOL);
     this.#notifications = socket;
     socket.startPolling({
-      onDatagrams: (datagrams) => onChange(removerOf(datagrams)),
+      onDatagrams: (datagrams) =>
+        onChange(removerOf(datagrams, (portId) => this.#requests.isOwnPort(portId))),
       onError: (error) => {
         if (error.stopped) this.#notifications = undefined;
         onChange();
@@ -103,13 +104,17 @@ export class SourceRoutingKernel {
   }
 }
 
-function removerOf(datagrams: readonly Datagram[]): number | undefined {
+function removerOf(
+  datagrams: readonly Datagram[],
+  isOwnPort: (portId: number) => boolean,
+): number | undefined {
   for (const datagram of datagrams) {
     if (!isFromKernel(datagram)) continue;
     for (const message of decodeDatagram(datagram.bytes).messages) {
       if ((message.kind !== 'rule' && message.kind !== 'route') || message.event !== 'del') continue;
-      const isOwn = message.kind === 'rule' ? isOwnRule(message.rule) : message.routes.some(isOwnSourceRoute);
-      if (isOwn && message.portId !== 0) return message.portId;
+      const isOurs =
+        message.kind === 'rule' ? isOwnRule(message.rule) : message.routes.some(isOwnSourceRoute);
+      if (isOurs && message.portId !== 0 && !isOwnPort(message.portId)) return message.portId;
     }
   }
   return undefined;
