@@ -94,6 +94,31 @@ test(
   },
 );
 
+test(
+  'the route of an IPv6 address alone that nobody told of is missed by the comparison',
+  OPTIONS,
+  async (t) => {
+    ip('link add lb0 address 02:6c:62:64:00:00 type bridge');
+    t.after(() => ip('link del lb0'));
+    ip('link set lb0 up');
+    ip('addr add 2001:db8::1/128 dev lb0 nodad');
+    const key = addressKey({ ifIndex: indexOf('lb0'), ip: '2001:db8::1' as Ip, prefixLength: 128 });
+    let sockets = 0;
+    const { rtnetlink, changes, log } = await open(t, {
+      compareIntervalMs: 200,
+      openNotifications: (...args) => (sockets++ === 0 ? deaf() : openNotificationSocket(...args)),
+    });
+    const { hostRoutes } = rtnetlink.observed();
+    assert.deepEqual([...hostRoutes], [key]);
+    ip('-6 route del 2001:db8::1/128 dev lb0');
+    await waitFor(() => !rtnetlink.observed().hostRoutes.has(key), { describe: 'the comparison' });
+    await waitFor(() => changes.some(({ routesChanged }) => routesChanged), {
+      describe: 'a change to be told',
+    });
+    await waitFor(() => log.includes('netlink.missed'), { describe: 'the log to tell' });
+  },
+);
+
 test('the comparison finds nothing where all was told, whatever happens meanwhile', OPTIONS, async (t) => {
   const nic = makeNic(t);
   const { rtnetlink, log } = await open(t, { compareIntervalMs: 20 });
