@@ -138,6 +138,24 @@ describe('announcements on the segment', { skip: SKIP }, () => {
     assert.ok(pauseMs > 9_500 && pauseMs < 14_000, `${pauseMs} ms`);
   });
 
+  test('that the NIC does not take are counted as frames unsent, and made when it takes them again', async () => {
+    const { announcements: before } = await held(lbd, VIP);
+    const counted = async () => addressOf(await lbd.status(), VIP);
+    await h1.run(['tc', 'qdisc', 'replace', 'dev', 'eth0', 'root', 'pfifo', 'limit', '0']);
+    await h1.ipBatch(['link set eth0 address 02:00:00:00:77:03']);
+    await waitFor(async () => ((await counted())?.unsentFrames ?? 0) >= 2 * SERIES, {
+      describe: `${SERIES} announcements in both forms not to leave`,
+      timeoutMs: 10_000,
+    });
+    assert.equal((await counted())?.announcements, before);
+    const { stdout } = await lbd.lbctl(['addresses']);
+    assert.match(stdout, new RegExp(`^${VIP}/32 .* ${before} \\(\\d+ frames unsent\\) `, 'm'));
+    await h1.run(['tc', 'qdisc', 'delete', 'dev', 'eth0', 'root']);
+    const isNew = (frame: Frame) => frame.mac === '02:00:00:00:77:03' && frame.ip === VIP;
+    await waitFor(() => frames().filter(isNew).length >= 2, { describe: 'both forms', timeoutMs: 3_000 });
+    await waitFor(async () => ((await counted())?.announcements ?? 0) > before, { describe: 'the count' });
+  });
+
   test('come at their pace, with the new hardware address, for what an earlier life left on a NIC that got another since', async (context) => {
     await held(lbd, VIP);
     await lbd.stop('SIGKILL');
