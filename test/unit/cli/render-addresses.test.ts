@@ -5,20 +5,21 @@ import { plainPaint } from '../../../src/cli/table.ts';
 import type { StatusDocument } from '../../../src/daemon/types.ts';
 import { ip, statusDocument } from './support/status-document.ts';
 
+const HELD = {
+  services: ['a/web', 'a/dns'],
+  state: 'held',
+  interface: 'eth0',
+  prefixLength: 32,
+  lifetimeLeftMs: 28_000,
+  heldSinceMs: 65_000,
+  kind: 'local',
+  announcements: 4,
+  unsentFrames: 0,
+  repairs: 0,
+  reason: undefined,
+} as const;
+
 test('renderAddresses() gives one line for each address, in numeric order', () => {
-  const held = {
-    services: ['a/web', 'a/dns'],
-    state: 'held',
-    interface: 'eth0',
-    prefixLength: 32,
-    lifetimeLeftMs: 28_000,
-    heldSinceMs: 65_000,
-    kind: 'local',
-    announcements: 4,
-    unsentFrames: 0,
-    repairs: 0,
-    reason: undefined,
-  } as const;
   const document = statusDocument({
     pools: [
       {
@@ -32,7 +33,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
     ],
     addresses: [
       {
-        ...held,
+        ...HELD,
         ip: ip('203.0.113.7'),
         kind: 'virtual',
         interface: 'kube-lb0',
@@ -41,8 +42,8 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
         announcements: 0,
         unsentFrames: 0,
       },
-      { ...held, ip: ip('2001:db8::1'), prefixLength: 128, lifetimeLeftMs: 'permanent' },
-      { ...held, ip: ip('192.0.2.10') },
+      { ...HELD, ip: ip('2001:db8::1'), prefixLength: 128, lifetimeLeftMs: 'permanent' },
+      { ...HELD, ip: ip('192.0.2.10') },
       {
         ip: ip('192.0.2.9'),
         services: ['b/mail'],
@@ -70,20 +71,7 @@ test('renderAddresses() gives one line for each address, in numeric order', () =
 });
 
 test('renderAddresses() tells of frames of announcements that did not leave', () => {
-  const address = {
-    ip: ip('192.0.2.10'),
-    services: ['a/web'],
-    state: 'held',
-    interface: 'eth0',
-    prefixLength: 32,
-    lifetimeLeftMs: 28_000,
-    heldSinceMs: 65_000,
-    kind: 'local',
-    announcements: 4,
-    unsentFrames: 2,
-    repairs: 0,
-    reason: undefined,
-  } as const;
+  const address = { ...HELD, ip: ip('192.0.2.10'), unsentFrames: 2 };
   const text = renderAddresses(statusDocument({ addresses: [address] }), plainPaint);
   assert.match(text, / 28s +4 \(2 frames unsent\) +no pool /);
 });
