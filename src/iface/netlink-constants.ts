@@ -16,7 +16,6 @@ export const RTNLGRP_IPV6_RULE = 19;
 // nlmsghdr
 export const AF_UNSPEC = 0;
 export const NLMSG_HDRLEN = 16;
-export const NLMSG_NOOP = 1;
 export const NLMSG_ERROR = 2;
 export const NLMSG_DONE = 3;
 export const NLMSG_OVERRUN = 4;
@@ -82,9 +81,6 @@ export const IFA_PROTO = 11;
 /** On v4, not the first of its subnet on the link. */
 export const IFA_F_SECONDARY = 0x01;
 export const IFA_F_NODAD = 0x02;
-export const IFA_F_DEPRECATED = 0x20;
-export const IFA_F_TENTATIVE = 0x40;
-export const IFA_F_PERMANENT = 0x80;
 export const IFA_F_NOPREFIXROUTE = 0x200;
 /** A lifetime without an end, in ifa_cacheinfo. */
 export const INFINITY_LIFE_TIME = 0xffff_ffff;

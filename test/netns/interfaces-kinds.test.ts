@@ -87,6 +87,21 @@ describe('a link', { skip: SKIP }, () => {
     }
   });
 
+  test('whose ARP is switched off carries no address of a Service, until it is on again', async () => {
+    const { host } = scenario;
+    const { lbd, ip } = await scenario.startWithService();
+    try {
+      await host.ipBatch(['link set eth0 arp off']);
+      const { reason } = await inState(lbd, ip, 'no-interface', 10_000);
+      assert.match(reason ?? '', /eth0 has the subnet 10\.77\.0\.0\/24 of 10\.77\.0\.200, but it has no ARP/);
+      assert.deepEqual(await scenario.tagged(), []);
+    } finally {
+      await host.ipBatch(['link set eth0 arp on']);
+    }
+    await held(lbd, ip);
+    await scenario.ping(ip);
+  });
+
   test('that is a macvlan has addresses of Services, which stay when it gets another name', async () => {
     const { host, client } = scenario;
     const ip = '10.99.0.200';
