@@ -30,6 +30,11 @@ name = "alone"
 addresses = ["fd56::/120"]
 auto_assign = false
 `;
+const WAR_MS = 2_000;
+/** At once, and each time twice as late: 50, 100, 200, 400, 800 ms. */
+const LOCAL_REPAIRS_MAX = 7;
+/** An address and a route, each three times in a second at most, of which the time meets three. */
+const VIRTUAL_REPAIRS_MAX = 2 * 3 * 3;
 const ROUNDS = 12;
 const CHANGES_PER_ROUND = 170;
 const SEED = Number(process.env['LBD_TEST_SEED'] ?? Date.now() % 1_000_000);
@@ -122,6 +127,30 @@ describe('what others change on a host', { skip: SKIP }, () => {
     assert.equal(lbd.process.exited, undefined);
     for (const ip of SERVICES.flat()) await held(lbd, ip);
     await tracer.stop();
+  });
+
+  test('a program at war over an address and a route is not answered without end, and everything is back after it', async (context) => {
+    const counted = async () => {
+      const { addresses, virtual } = await lbd.status();
+      const repairs = addresses.find(({ ip }) => ip === '10.77.0.200')?.repairs ?? 0;
+      return { local: repairs, virtual: virtual?.repairs ?? 0 };
+    };
+    await waitFor(async () => isWhole(await dump(h1)), { describe: 'all to be there' });
+    const before = await counted();
+    const undo = [
+      'ip addr del 10.77.0.200/32 dev eth0',
+      `ip addr del 203.0.113.2/24 dev ${LINK}`,
+      `ip -6 route del fd56::1/128 dev ${LINK}`,
+    ];
+    const war = `while :; do ${undo.map((line) => `${line} 2>/dev/null`).join('; ')}; done`;
+    await h1.run(['timeout', String(WAR_MS / 1_000), 'sh', '-c', war], { mayFail: true });
+    const after = await counted();
+    const local = after.local - before.local;
+    const virtual = after.virtual - before.virtual;
+    context.diagnostic(`${local} repairs of the local address, ${virtual} of the virtual one and the route`);
+    assert.ok(local >= 1 && local <= LOCAL_REPAIRS_MAX, `${local} of the local address`);
+    assert.ok(virtual >= 2 && virtual <= VIRTUAL_REPAIRS_MAX, `${virtual} of virtual ones`);
+    await waitFor(async () => isWhole(await dump(h1)), { describe: 'all to be back', timeoutMs: 2_000 });
   });
 });
 
