@@ -7,7 +7,7 @@ import { labTimeMs } from '../test/support/lab-time.ts';
 import { onNic } from '../test/support/scenario.ts';
 import { type Figures, median } from './harness.ts';
 import { type VrrpFault, VrrpHosts } from './keepalived.ts';
-import { cpuShare, memoryOf } from './process-figures.ts';
+import { cpuShare, memoryOf, sleepsOf } from './process-figures.ts';
 
 /**
  * Who has an address when its owner dies, is cut off, hangs or is drained: gaps as an ARP prober sees them, and as a client
@@ -318,7 +318,9 @@ async function idle(cluster: Cluster, record: Record): Promise<void> {
   if (host === undefined) throw new Error('no hosts');
   const { pid } = cluster.lbd(host);
   const before = await traffic(cluster, host);
+  const sleepsBefore = sleepsOf(pid);
   const share = await cpuShare(pid, IDLE_MS);
+  const sleeps = sleepsOf(pid) - sleepsBefore;
   const after = await traffic(cluster, host);
   const seconds = (after.atMs - before.atMs) / 1_000;
   // On the wire each packet has 42 more: Ethernet, IPv4 and UDP headers.
@@ -327,6 +329,13 @@ async function idle(cluster: Cluster, record: Record): Promise<void> {
   const received = rate(after.receivedBytes - before.receivedBytes, after.received - before.received);
   record('seven hosts idle: gossip sent', sent, 'kB/s', 15, 'UDP, with headers');
   record('seven hosts idle: gossip received', received, 'kB/s', 15, 'UDP, with headers');
+  record(
+    'seven hosts idle: woken',
+    sleeps / seconds,
+    'times/s',
+    undefined,
+    '20 of them by its own heartbeats',
+  );
   record('seven hosts idle: CPU', 100 * share, '% of a core', 1, `${IDLE_MS / 1_000} s, gossip and all else`);
   record('seven hosts idle: VmRSS', memoryOf(pid).residentMb, 'MB', undefined);
 }

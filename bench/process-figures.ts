@@ -19,6 +19,12 @@ function cpuSeconds(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }
 
+/** How often the main thread of the process went to sleep by itself so far: what it is woken for, each time. */
+export function sleepsOf(pid: number): number {
+  const status = readFileSync(`/proc/${pid}/task/${pid}/status`, 'latin1');
+  return Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
+}
+
 /** Resident memory in MB of 10^6 bytes: all of it, and what is the process's own (not of files). */
 export function memoryOf(pid: number): { readonly residentMb: number; readonly anonymousMb: number } {
   const status = readFileSync(`/proc/${pid}/status`, 'latin1');

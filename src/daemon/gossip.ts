@@ -88,6 +88,8 @@ export class Gossip {
   #steppedAt: Instant = bootTimeMs();
   /** Whether routine heartbeats wait for the next step. */
   #isCalm = false;
+  /** While packets that waited are told: the step that they come before arms the timer once for all. */
+  #isTaking = false;
   #closed = false;
   #isFrozen = false;
   readonly #undelivered: ReturnType<Entitlement['grantsChanged']>[number][] = [];
@@ -233,7 +235,9 @@ export class Gossip {
 
   #step(event: ElectionEvent): void {
     // What came before it comes first.
+    this.#isTaking = true;
     this.#transport.takeKept();
+    this.#isTaking = false;
     this.#stepAt(event, bootTimeMs());
   }
 
@@ -241,7 +245,7 @@ export class Gossip {
     if (this.#closed) return;
     if (at > this.#steppedAt) this.#steppedAt = at;
     const effects = this.election.step(event, this.#steppedAt);
-    this.#arm();
+    if (!this.#isTaking) this.#arm();
     if (effects.length > 0) this.#carryOut(effects);
     const { isCalm } = this.election.watch;
     if (isCalm === this.#isCalm) return;
