@@ -186,6 +186,22 @@ test('a NIC that comes up, or has another hardware address, announces all that i
   assert.deepEqual([...new Set(announced())].sort(), [VIP, VIP6].sort());
 });
 
+test('what an earlier life left is announced once at start, in both families, and many of them at a pace', () => {
+  const host = new FakeHost();
+  host.putHostAddress(ETH0, '192.0.2.2' as Ip, 16);
+  host.putHostAddress(ETH0, '2001:db8::2' as Ip, 64);
+  const left = Array.from({ length: 400 }, (_, index) => `192.0.${2 + (index >> 8)}.${index & 255}` as Ip);
+  const ips = [...left.filter((ip) => !/\.(0|1|2|255)$/.test(ip)), VIP6 as Ip];
+  for (const ip of ips) host.putOwnAddress(ETH0, ip, ip.includes(':') ? 128 : 32, 30);
+  host.start();
+  assert.ok(host.frames.length > 200 && host.frames.length <= 256, `${host.frames.length} at once`);
+  host.want(...ips).advance(10_000);
+  const announced = host.frames.map(({ ip }) => ip as string);
+  assert.deepEqual([...new Set(announced)].sort(), ips.toSorted());
+  for (const ip of ips)
+    assert.deepEqual(host.machine.announcements(ip), { announcements: 1, unsentFrames: 0 }, ip);
+});
+
 test('with an interval, what is held is announced again and again', () => {
   const host = new FakeHost({ prefix: 'host', lifetimeMs: 30_000, announceIntervalMs: 60_000 });
   host.start().want(VIP).advance(10_000);
