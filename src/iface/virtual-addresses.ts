@@ -123,6 +123,13 @@ export class VirtualAddresses {
     return this.#hadRoutes.has(formatPrefix(destination));
   }
 
+  #routeGranted({ kind, destination }: RouteRequest): void {
+    if (this.#options.settings.routes === undefined) return;
+    const route = formatPrefix(destination);
+    if (kind === 'add-route') this.#hadRoutes.add(route);
+    else this.#hadRoutes.delete(route);
+  }
+
   /** What became of what was asked. */
   answered(outcomes: readonly VirtualOutcome[], now: Instant): void {
     let added = 0;
@@ -134,8 +141,7 @@ export class VirtualAddresses {
         if (outcome.request.kind === 'add') added += 1;
         else if (outcome.request.kind === 'delete') removed += 1;
         else if (outcome.request.kind === 'create-link') this.#linkMade();
-        else if (outcome.request.kind === 'add-route' && this.#options.settings.routes !== undefined)
-          this.#hadRoutes.add(formatPrefix(outcome.request.destination));
+        else if (isRouteRequest(outcome.request)) this.#routeGranted(outcome.request);
       } else this.#failed(outcome, now);
     }
     if (added + removed > 0) this.#reports.push({ kind: 'programmed', added, removed });

@@ -481,6 +481,17 @@ test('with routes of lbd’s own, one that was granted is not asked for again un
     { kind: 'repaired', link: false, addresses: 0, routes: 1, example: undefined, route: '203.0.113.0/24' },
   ]);
 
+  host.kernel.routesKnown = false;
+  host.want();
+  assert.deepEqual(
+    host.want(A).map(({ kind }) => kind),
+    ['add', 'add-route'],
+    'not granted any more, once lbd took it away',
+  );
+  host.kernel.routesKnown = true;
+  host.settle();
+  host.reports();
+
   host.kernel.deleteLink(host.link);
   host.kernel.routesKnown = false;
   host.settle();
