@@ -97,9 +97,12 @@ export class ObservedState implements Observed {
   #connectedPrefixes: ReadonlySet<string> = new Set();
   readonly #hostRoutes = new HostRoutes<AddressKey>();
   /** Nothing has happened since they were last read that may have changed routes. */
-  #routesCurrent = false;
+  #routesCurrent = true;
   #routesSignature = '';
   #routesStale = false;
+  /** As for those over a link of lbd's own: what others change on the host all the time is no matter for these. */
+  #ownRoutesStale = false;
+  #hasLostRoute = false;
   #routesChanged = false;
   /** What was touched since `takeChanges()`, with the value it last had. */
   #touchedLinks = new Map<IfIndex, Link>();
@@ -150,9 +153,14 @@ export class ObservedState implements Observed {
     return this.#routesStale;
   }
 
+  /** True when a route over a link of lbd's own went, until `beginRouteDump()`: it is to be put back soon. */
+  get hasLostRoute(): boolean {
+    return this.#hasLostRoute;
+  }
+
   /** From here on the routes are being read: what happens from now on makes them stale anew. */
   beginRouteDump(): void {
-    this.#routesStale = false;
+    this.#routesAreRead();
     this.#hostRoutes.beginDump();
   }
 
@@ -178,8 +186,10 @@ export class ObservedState implements Observed {
       const isNews = this.#hostRoutes.told(key, isThere) && this.#addresses.has(key);
       if (!isNews) return;
       this.#routesChanged = true;
-    } else if (this.#isRelevant(route)) this.#routesMayDiffer();
-    else return;
+    } else if (this.#isRelevant(route)) {
+      this.#routesMayDiffer(this.#isOverOwnLink(route));
+      if (!isThere && this.#isOverOwnLink(route)) this.#hasLostRoute = true;
+    } else return;
     if (this.#isOverOwnLink(route)) this.#noteAsker('routes', portId);
   }
 
@@ -215,14 +225,16 @@ export class ObservedState implements Observed {
       differing.add(addressKey(address));
       this.#setAddress(address);
     }
-    this.#routesStale = false;
+    this.#routesAreRead();
     if (this.replaceRoutes(dump.routes)) differing.add('routes');
     return differing;
   }
 
   /** Returns whether they differ from what was known. */
   replaceRoutes(routes: readonly KernelRoute[]): boolean {
-    this.#routesCurrent = !this.#routesStale;
+    // Whoever waits to know looks again, also when it is as it was when they were last read.
+    if (!this.#routesCurrent && !this.#ownRoutesStale) this.#routesChanged = true;
+    this.#routesCurrent = !this.#ownRoutesStale;
     const hosts = routes.filter((route) => this.#isHostRoute(route)).map(hostRouteKey);
     const areOthers = this.#hostRoutes.replace(hosts);
     if (areOthers) this.#routesChanged = true;
@@ -283,9 +295,18 @@ export class ObservedState implements Observed {
     return saysOfHost(route) && this.#isOverOwnLink(route);
   }
 
-  #routesMayDiffer(): void {
+  /** `ofOwn`: also those over a link of lbd's own. */
+  #routesMayDiffer(ofOwn: boolean): void {
     this.#routesStale = true;
+    if (!ofOwn) return;
+    this.#ownRoutesStale = true;
     this.#routesCurrent = false;
+  }
+
+  #routesAreRead(): void {
+    this.#routesStale = false;
+    this.#ownRoutesStale = false;
+    this.#hasLostRoute = false;
   }
 
   #isOwn(route: KernelRoute): boolean {
@@ -306,7 +327,7 @@ export class ObservedState implements Observed {
     const link = asKnownLink(told, known);
     if (known !== undefined && sameLink(known, link)) return false;
     // Going down or losing the carrier takes routes along.
-    if (known !== undefined && known.flags !== link.flags) this.#routesMayDiffer();
+    if (known !== undefined && known.flags !== link.flags) this.#routesMayDiffer(isVirtualLink(link));
     if (known !== undefined && isLinkUp(known) !== isLinkUp(link))
       this.#linkTurns.set(link.index, (this.#linkTurns.get(link.index) ?? 0) + 1);
     this.#links.set(link.index, link);
@@ -317,7 +338,7 @@ export class ObservedState implements Observed {
   #removeLink(link: Link): void {
     if (!this.#links.delete(link.index)) return;
     this.#touchedLinks.set(link.index, link);
-    this.#routesMayDiffer();
+    this.#routesMayDiffer(isVirtualLink(link));
     for (const address of [...this.#addresses.values()]) {
       if (address.ifIndex === link.index) this.#removeAddress(address);
     }
@@ -328,7 +349,7 @@ export class ObservedState implements Observed {
     if (familyOf(address.ip) === 'v6' && !this.#addresses.has(key)) this.#v6Count += 1;
     this.#addresses.set(key, address);
     this.#touchedAddresses.set(key, address);
-    if (!this.#routesStale && this.#bringsRoute(address)) this.#routesMayDiffer();
+    if (!this.#ownRoutesStale && this.#bringsRoute(address)) this.#routesMayDiffer(true);
   }
 
   /** The kernel tells of an address of lbd's link first, and then of the route that it made for it. */
@@ -363,7 +384,8 @@ export class ObservedState implements Observed {
     if (!this.#addresses.delete(key)) return;
     if (familyOf(address.ip) === 'v6') this.#v6Count -= 1;
     this.#touchedAddresses.set(key, address);
-    if (address.protocol !== LBD_PROTOCOL || this.#mayBeSource(address)) this.#routesMayDiffer();
+    if (address.protocol !== LBD_PROTOCOL || this.#mayBeSource(address))
+      this.#routesMayDiffer(this.#isOverOwnLink(address));
   }
 }
 

@@ -21,6 +21,8 @@ aggregate = { v4 = 24, v6 = 64 }
 `;
 const ALONE = '[[pool]]\nname = "alone"\naddresses = ["fd56::/120"]\nauto_assign = false\n';
 const ROUNDS = 3;
+const ROUTE_ROUNDS = 9;
+const OTHERS_EVERY_MS = 10;
 /** lbd repairs the same no more than three times a second. */
 const BETWEEN_ROUNDS_MS = 350;
 const REPAIR_BOUND_MS = 100;
@@ -100,6 +102,43 @@ describe('virtual addresses', { skip: SKIP }, () => {
     for (const name of ['web', 'dns', 'alone']) await lab.lab.api.deleteService(name);
     await expectOnLink(h1, []);
     assert.deepEqual(await routesOverLink(h1), [], 'what was put back goes with the last address, too');
+  });
+
+  test('have their route back within 100 ms, though others change routes all the time', async (context) => {
+    const lbd = await lab.startLbd(h1, POOL);
+    await lab.serve('web', ['203.0.113.1']);
+    await expectOnLink(h1, ['203.0.113.1/24']);
+    const monitor = await h1.spawn(favoured(['ip', '-ts', '-o', '-4', 'monitor', 'route']));
+    const others = await h1.spawn(['ip', '-force', '-batch', '-']);
+    const change = setInterval(
+      () => others.write('route add 198.18.0.0/24 dev eth0\nroute del 198.18.0.0/24 dev eth0\n'),
+      OTHERS_EVERY_MS,
+    );
+    try {
+      const took: number[] = [];
+      while (took.length < ROUTE_ROUNDS) {
+        const from = monitor.lines.length;
+        await h1.run(['ip', 'route', 'delete', '203.0.113.0/24', 'dev', LINK]);
+        const told = () =>
+          monitor.lines
+            .slice(from)
+            .filter(({ text }) => text.includes(' 203.0.113.0/24 '))
+            .map(({ text }) => timeOf(text));
+        await waitFor(() => told().length === 2, { describe: 'it to go and be back' });
+        const [gone = 0, back = 0] = told();
+        took.push(back - gone);
+        await sleep(BETWEEN_ROUNDS_MS);
+      }
+      took.sort((left, right) => left - right);
+      context.diagnostic(`back after ${took.map((ms) => ms.toFixed(0)).join(', ')} ms`);
+      const median = took[Math.floor(ROUTE_ROUNDS / 2)] ?? Infinity;
+      assert.ok(median <= REPAIR_BOUND_MS, `${median} ms`);
+      assert.ok(((await lbd.status()).virtual?.repairs ?? 0) >= ROUTE_ROUNDS);
+    } finally {
+      clearInterval(change);
+      others.endInput();
+      await monitor.stop();
+    }
   });
 
   test('are listed by lbctl addresses beside local ones, and status says why the link is no dummy, also after a restart', async () => {

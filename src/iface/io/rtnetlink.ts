@@ -57,6 +57,8 @@ const COMPARE_INTERVAL_MS = 60_000;
 const STRAGGLERS_MS = 50;
 /** Routes change in groups: a moment's wait makes one dump of them. */
 const ROUTES_DELAY_MS = 20;
+/** After one of lbd's own went, which it puts back a few times a second at most, whatever others change meanwhile. */
+const LOST_ROUTE_INTERVAL_MS = 50;
 /** Notifications that wait for a dump to end. Beyond it, the dump is repeated instead. */
 const BUFFERED_MESSAGES_LIMIT = 100_000;
 
@@ -114,6 +116,7 @@ export class Rtnetlink {
   readonly #compareIntervalMs: number;
   #resyncTimer: NodeJS.Timeout | undefined;
   #routesTimer: NodeJS.Timeout | undefined;
+  #routesDueAtMs = 0;
   #dumpedAtMs = Number.NEGATIVE_INFINITY;
   #resyncIntervalMs = RESYNC_INTERVAL_MS;
   #closed = false;
@@ -434,9 +437,13 @@ export class Rtnetlink {
 
   #followRoutes(): void {
     if (this.#closed || !this.#state.routesStale || this.#buffer !== undefined) return;
-    if (this.#routesTimer !== undefined) return;
-    const pause = Math.max(ROUTES_DELAY_MS, this.#dumpedAtMs + RESYNC_INTERVAL_MS - performance.now());
-    this.#routesTimer = setTimeout(() => void this.#serialised(() => this.#refreshRoutes()), pause);
+    const nowMs = performance.now();
+    const intervalMs = this.#state.hasLostRoute ? LOST_ROUTE_INTERVAL_MS : RESYNC_INTERVAL_MS;
+    const dueAtMs = Math.max(nowMs + ROUTES_DELAY_MS, this.#dumpedAtMs + intervalMs);
+    if (this.#routesTimer !== undefined && this.#routesDueAtMs <= dueAtMs) return;
+    clearTimeout(this.#routesTimer);
+    this.#routesDueAtMs = dueAtMs;
+    this.#routesTimer = setTimeout(() => void this.#serialised(() => this.#refreshRoutes()), dueAtMs - nowMs);
   }
 
   async #refreshRoutes(): Promise<void> {

@@ -228,14 +228,21 @@ test('routes that the kernel made over lbd’s link are kept apart, and unknown 
 
   state.apply({ ...HEADER, portId: 77, kind: 'route', event: 'del', routes: [aggregate] });
   assert.deepEqual([state.routesStale, state.connectedRoutes], [true, undefined]);
+  assert.equal(state.hasLostRoute, true);
   state.apply(addressMessage('new', address('192.0.2.7')));
   assert.deepEqual([...(state.takeChanges()?.askedBy ?? [])], [['routes', 77]]);
   state.beginRouteDump();
+  assert.equal(state.hasLostRoute, false);
   assert.equal(state.connectedRoutes, undefined, 'nor while they are being read');
   state.replaceRoutes([alone, foreign]);
   assert.deepEqual(state.connectedRoutes, []);
   const changes = state.takeChanges();
   assert.deepEqual([changes?.routesChanged, changes?.askedBy?.get('routes')], [true, 77]);
+
+  state.beginRouteDump();
+  state.apply(routeMessage(route('198.18.7.0/24')));
+  state.replaceRoutes([alone, foreign]);
+  assert.deepEqual([state.routesStale, state.connectedRoutes], [true, []], 'another’s change is no matter');
 
   state.apply(addressMessage('new', address('198.51.100.1', 24, { ...over, protocol: 108 })));
   assert.equal(state.connectedRoutes, undefined, 'the first of its prefix brings a route');
@@ -303,6 +310,24 @@ test('what lbd itself asked for has no asker, and does not hide who asked before
   told('new', '192.0.2.2', 77);
   told('del', '192.0.2.2', 9);
   assert.deepEqual([...(state.takeChanges()?.askedBy ?? [])], [['1 192.0.2.2/32', 77]]);
+});
+
+test('routes over lbd’s link that are known again are told of, also when they are as they were known before', () => {
+  const state = new ObservedState();
+  const own = link(3, { name: 'kube-lb0', kind: 'bridge', mac: '02:6c:62:64:00:00' as Mac });
+  const over = { ifIndex: own.index };
+  state.replaceAll({ links: [link(1), own], addresses: [], routes: [] });
+  state.takeChanges();
+  state.replaceRoutes([]);
+  assert.equal(state.takeChanges(), undefined, 'they were known');
+  // It brings a route, which somebody takes away before it was read.
+  state.apply(addressMessage('new', address('203.0.113.1', 24, { ...over, protocol: 108 })));
+  state.apply(routeMessage(route('203.0.113.0/24', over)));
+  state.apply({ ...HEADER, kind: 'route', event: 'del', routes: [route('203.0.113.0/24', over)] });
+  state.takeChanges();
+  state.beginRouteDump();
+  state.replaceRoutes([]);
+  assert.equal(state.takeChanges()?.routesChanged, true);
 });
 
 test('the routes may differ when an address goes that can be the source of an aggregate’s', () => {
