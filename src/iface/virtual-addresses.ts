@@ -3,7 +3,7 @@ import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import { isAddressRequest, isRouteRequest } from './netlink-requests.ts';
 import type { Observed } from './observed.ts';
 import { retryAfterRefusal } from './refusal-pace.ts';
-import type { AddressStatus, KernelRequest, RouteRequest } from './types.ts';
+import type { AddressRequest, AddressStatus, KernelRequest, RouteRequest } from './types.ts';
 import { isVirtualLink, loadModule, type VirtualLinkType, WHY_BRIDGE } from './virtual-link.ts';
 import {
   planRemoval,
@@ -347,7 +347,11 @@ export class VirtualAddresses {
     const obstacle = plan.link.kind === 'obstructed' ? plan.link.reason : this.#obstacle;
     if (plan.link.kind !== 'ready' && obstacle !== undefined)
       return { ...common, state: 'no-interface', reason: obstacle };
-    const failure = this.#failures.get(addressKey('add', ip, prefixLength));
+    const ifIndex = plan.link.kind === 'ready' ? plan.link.link.index : undefined;
+    const failure =
+      ifIndex === undefined
+        ? undefined
+        : this.#failures.get(addressKey({ kind: 'add', ip, prefixLength, ifIndex }));
     if (failure !== undefined) return { ...common, state: 'failed', reason: failure.message };
     return { ...common, state: 'adding' };
   }
@@ -368,14 +372,24 @@ function whyBridge({ type }: VirtualSettings): string | undefined {
   return type === 'auto' ? WHY_BRIDGE : undefined;
 }
 
-function addressKey(kind: string, ip: Ip, prefixLength: number): string {
-  return `${kind} ${ip}/${prefixLength}`;
+/**
+ * What a request is about, so that its failure is found again. On another link it is about something else: what a link
+ * that is just going has refused, or granted, is no reason to wait on the next one.
+ */
+function keyOf(request: KernelRequest): string {
+  if (isAddressRequest(request)) return addressKey(request);
+  if (isRouteRequest(request))
+    return `${request.kind} ${formatPrefix(request.destination)} on ${request.ifIndex}`;
+  if (request.kind === 'create-link') return request.kind;
+  const family = request.kind === 'configure-link' ? request.family : '';
+  return `${request.kind} ${family} ${request.ifIndex}`;
 }
 
-/** What a request is about, so that its failure is found again. */
-function keyOf(request: KernelRequest): string {
-  if (isAddressRequest(request)) return addressKey(request.kind, request.ip, request.prefixLength);
-  if (isRouteRequest(request)) return `${request.kind} ${formatPrefix(request.destination)}`;
-  if (request.kind === 'configure-link') return `${request.kind} ${request.family}`;
-  return request.kind;
+function addressKey({
+  kind,
+  ip,
+  prefixLength,
+  ifIndex,
+}: Pick<AddressRequest, 'kind' | 'ip' | 'prefixLength' | 'ifIndex'>): string {
+  return `${kind} ${ip}/${prefixLength} on ${ifIndex}`;
 }

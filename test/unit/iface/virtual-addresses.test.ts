@@ -389,6 +389,23 @@ test('a link that is taken down or away is put right with all that it lost', () 
   assert.equal(host.addresses().length, 2);
 });
 
+test('a link that goes in steps is made anew at once, also the third time within a second', () => {
+  const host = new Host();
+  host.want(A, SIX);
+  for (let round = 0; round < 2; round++) {
+    host.advance(100);
+    // It is seen to go down first, and is gone when it is to be raised.
+    const going = host.link;
+    host.kernel.setFlags(going, 0);
+    const requests = host.machine.requests(host.kernel, host.now);
+    host.kernel.deleteLink(going);
+    host.machine.answered(host.kernel.apply(requests), host.now);
+    host.settle();
+    assert.equal(host.addresses().length, 2, `round ${round}`);
+    assert.equal((host.kernel.links.get(host.link)?.flags ?? 0) & IFF_UP, IFF_UP);
+  }
+});
+
 test('an address whose lifetime, scope or tag somebody changed is as it was', () => {
   const host = new Host();
   for (const change of [
