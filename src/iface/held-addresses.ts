@@ -110,6 +110,11 @@ export class HeldAddresses {
     countRepair(entry, now);
     const { repairs } = entry;
     if (upkeep.kind === 'restore') {
+      if (present?.isUnrouted === true) {
+        kernel.remove(ip, target);
+        kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));
+        return report({ kind: 'repaired', ip, ifIndex: target.ifIndex, was: 'changed', repairs });
+      }
       kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
       kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
       return report({ kind: 'repaired', ip, ifIndex: target.ifIndex, was: 'changed', repairs });

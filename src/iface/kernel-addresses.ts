@@ -8,6 +8,8 @@ export type Adopted = Target & {
   readonly validUntil: Instant;
   /** Somebody changed more of it than its lifetime. */
   readonly isAltered?: boolean;
+  /** Its route of the local table is gone, which it gets by being added anew. */
+  readonly isUnrouted?: boolean;
 };
 
 /** The addresses with lbd's tag that the kernel has now: mostly one place for each address, but any number may be found. */

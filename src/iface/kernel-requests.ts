@@ -57,7 +57,8 @@ export class KernelRequests {
     const { ip, ifIndex, prefixLength, validSeconds } = address;
     if (this.#leaving.has(placeKey(ip, address))) return;
     const validUntil = after(now, validSeconds * 1000);
-    this.#present.set({ ip, ifIndex, prefixLength, validUntil, isAltered: isAltered(address) });
+    const isUnrouted = address.hasLostRoute === true;
+    this.#present.set({ ip, ifIndex, prefixLength, validUntil, isAltered: isAltered(address), isUnrouted });
   }
 
   /** The kernel has it no more, by its own word. */

@@ -107,6 +107,7 @@ export const FRA_PROTOCOL = 21;
 export const RT_TABLE_UNSPEC = 0;
 export const RT_TABLE_COMPAT = 252;
 export const RT_TABLE_MAIN = 254;
+export const RT_TABLE_LOCAL = 255;
 export const RTPROT_UNSPEC = 0;
 export const RTPROT_KERNEL = 2;
 export const RT_SCOPE_UNIVERSE = 0;

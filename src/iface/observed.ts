@@ -5,6 +5,7 @@ import type { NetlinkMessage } from './netlink-codec.ts';
 import {
   IFA_F_NOPREFIXROUTE,
   IFA_F_SECONDARY,
+  RT_TABLE_LOCAL,
   RT_TABLE_MAIN,
   RTN_UNICAST,
   RTPROT_KERNEL,
@@ -180,6 +181,7 @@ export class ObservedState implements Observed {
   }
 
   #hearRoute(route: KernelRoute, isThere: boolean, portId: number): void {
+    if (route.table === RT_TABLE_LOCAL) return isThere ? undefined : this.#loseLocalRoute(route, portId);
     if (this.#isHostRoute(route)) {
       const key = hostRouteKey(route);
       // Of an address that goes, the route goes with it.
@@ -191,6 +193,17 @@ export class ObservedState implements Observed {
       if (!isThere && this.#isOverOwnLink(route)) this.#hasLostRoute = true;
     } else return;
     if (this.#isOverOwnLink(route)) this.#noteAsker('routes', portId);
+  }
+
+  /** Only those that somebody deletes are told of, which is rare. */
+  #loseLocalRoute({ ifIndex, destination }: KernelRoute, portId: number): void {
+    for (const [key, address] of this.#addresses) {
+      if (address.ifIndex !== ifIndex || address.ip !== destination.network) continue;
+      if (address.protocol !== LBD_PROTOCOL || destination.length !== FAMILY_BITS[familyOf(address.ip)])
+        continue;
+      this.#setAddress({ ...address, hasLostRoute: true });
+      this.#noteAsker(key, portId);
+    }
   }
 
   #noteAsker(subject: Subject, portId: number): void {
@@ -367,8 +380,11 @@ export class ObservedState implements Observed {
    */
   #asKnown(address: KernelAddress): KernelAddress {
     const known = this.#addresses.get(addressKey(address));
-    if (known?.protocol !== LBD_PROTOCOL || address.protocol !== undefined) return address;
-    return { ...address, protocol: LBD_PROTOCOL, hasLostTag: true };
+    if (known?.protocol !== LBD_PROTOCOL || (address.protocol ?? LBD_PROTOCOL) !== LBD_PROTOCOL)
+      return address;
+    // A renewal brings no route.
+    const told = known.hasLostRoute === true ? { ...address, hasLostRoute: true as const } : address;
+    return told.protocol === undefined ? { ...told, protocol: LBD_PROTOCOL, hasLostTag: true } : told;
   }
 
   /**
@@ -448,6 +464,7 @@ function sameAddress(before: KernelAddress, now: KernelAddress, lifetimesRun: bo
     before.scope === now.scope &&
     before.protocol === now.protocol &&
     before.hasLostTag === now.hasLostTag &&
+    before.hasLostRoute === now.hasLostRoute &&
     isSameLifetime(before.preferredSeconds, now.preferredSeconds) &&
     isSameLifetime(before.validSeconds, now.validSeconds)
   );

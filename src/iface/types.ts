@@ -40,6 +40,8 @@ export type KernelAddress = {
   readonly protocol: number | undefined;
   /** The kernel has no tag on it any more: somebody changed it. `protocol` is what it was. */
   readonly hasLostTag?: true;
+  /** Somebody deleted its route of the local table: the host has it no more, though it is there. */
+  readonly hasLostRoute?: true;
   /** IFA_CACHEINFO; seconds, Infinity for permanent. */
   readonly preferredSeconds: number;
   readonly validSeconds: number;

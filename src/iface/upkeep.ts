@@ -60,7 +60,7 @@ export function countDone(entry: Held, now: Instant): void {
 }
 
 function isChanged(entry: Held, present: Adopted, lifetimeMs: number, now: Instant): boolean {
-  if (present.isAltered === true) return true;
+  if (present.isAltered === true || present.isUnrouted === true) return true;
   const given = entry.validUntil;
   if (present.validUntil === NEVER) return given !== NEVER && lifetimeMs !== 0;
   if (given === NEVER) return lifetimeMs === 0;

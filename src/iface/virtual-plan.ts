@@ -260,7 +260,7 @@ function mayStay({ standing }: DesiredVirtual): boolean {
 /** Whether everything but the prefix length is as lbd gives it. */
 function isAsMeant(address: KernelAddress, { settings, kernelTags }: VirtualInput): boolean {
   const v6 = familyOf(address.ip) === 'v6';
-  if (address.validSeconds !== Number.POSITIVE_INFINITY) return false;
+  if (address.validSeconds !== Number.POSITIVE_INFINITY || address.hasLostRoute === true) return false;
   if (address.preferredSeconds !== (v6 ? 0 : Number.POSITIVE_INFINITY)) return false;
   if (!v6 && address.scope !== RT_SCOPE_LINK) return false;
   if (hasOwnRoute(address) !== (settings.routes === undefined)) return false;
@@ -278,6 +278,7 @@ function alteration(
   settings: VirtualSettings,
 ): readonly AddressRequest[] {
   const { ifIndex, ip, scope } = address;
+  if (address.hasLostRoute === true) return anew(address, wanted, settings);
   if (
     familyOf(ip) === 'v6' ||
     (scope === RT_SCOPE_LINK && hasOwnRoute(address) === (settings.routes === undefined))
@@ -295,8 +296,9 @@ function rescoping(
   wanted: DesiredVirtual,
   settings: VirtualSettings,
 ): readonly AddressRequest[] {
-  const { ip, scope } = address;
-  return familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK ? [] : anew(address, wanted, settings);
+  const { ip, scope, hasLostRoute } = address;
+  const isRight = familyOf(ip) === 'v6' || scope === RT_SCOPE_LINK;
+  return isRight && hasLostRoute !== true ? [] : anew(address, wanted, settings);
 }
 
 /** Away and back, with the prefix length that it has. */

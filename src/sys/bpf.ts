@@ -9,6 +9,8 @@ export type Instruction = readonly [
   operand: number,
 ];
 
+/** BPF_LD | BPF_W | BPF_ABS: four bytes in network order. */
+export const LOAD_WORD = 0x20;
 /** BPF_LD | BPF_H | BPF_ABS: two bytes in network order. */
 export const LOAD_HALF = 0x28;
 /** BPF_LD | BPF_B | BPF_ABS */

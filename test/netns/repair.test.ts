@@ -85,6 +85,37 @@ describe('what others change on a host', { skip: SKIP }, () => {
     await monitor.stop();
   });
 
+  test('an address whose route of the local table somebody deleted is the host’s again at once', async (context) => {
+    const monitor = await h1.spawn(['ip', '-ts', '-o', 'monitor', 'route']);
+    for (const [ip, nic] of [
+      ['10.77.0.201', 'eth0'],
+      ['fd77::200', 'eth0'],
+      ['203.0.113.2', LINK],
+      ['203.0.113.1', LINK],
+      ['fd55::3', LINK],
+      ['fd56::1', LINK],
+    ] as const) {
+      const from = monitor.lines.length;
+      const linesBefore = lbd.process.lines.length;
+      const family = ip.includes(':') ? ['-6'] : [];
+      await h1.run(['ip', ...family, 'route', 'delete', 'local', ip, 'dev', nic, 'table', 'local']);
+      const told = () => monitor.lines.slice(from).filter(({ text }) => text.includes(`local ${ip} dev `));
+      await waitFor(() => told().length >= 2 && !told().at(-1)?.text.includes('Deleted'), {
+        describe: `${ip} to be the host’s`,
+      });
+      const tookMs = stampOf(told().at(-1)?.text) - stampOf(told()[0]?.text);
+      context.diagnostic(`${ip}: back after ${tookMs.toFixed(1)} ms`);
+      assert.ok(tookMs <= 100, `${ip}: ${tookMs} ms`);
+      const line = () =>
+        lbd.process.lines
+          .slice(linesBefore)
+          .find(({ text }) => text.includes('.repaired') && text.includes(`"${ip}"`));
+      await waitFor(line, { describe: 'the log to tell' });
+      assert.match(line()?.text ?? '', /"by":"(ip \(pid \d+\)|pid \d+)/);
+    }
+    await monitor.stop();
+  });
+
   test(`${ROUNDS * CHANGES_PER_ROUND} random changes: ours is put right, and nothing else is ever touched`, async (context) => {
     context.diagnostic(`seed ${SEED}; LBD_TEST_SEED=${SEED} repeats it`);
     const random = seededRandom(SEED);
@@ -156,9 +187,12 @@ describe('what others change on a host', { skip: SKIP }, () => {
 
 /** When the address went and came, in ms. */
 function stamps(monitor: LabProcess, address: string): readonly number[] {
-  return monitor.lines
-    .filter(({ text }) => text.includes(` ${address} `))
-    .map(({ text }) => Date.parse(/^\[([^\]]+)\]/.exec(text)?.[1] ?? '') + microseconds(text));
+  return monitor.lines.filter(({ text }) => text.includes(` ${address} `)).map(({ text }) => stampOf(text));
+}
+
+/** `[2026-11-23T17:12:55.123456] …` in ms. */
+function stampOf(text = ''): number {
+  return Date.parse(/^\[([^\]]+)\]/.exec(text)?.[1] ?? '') + microseconds(text);
 }
 
 /** What Date.parse() drops. */
@@ -252,8 +286,11 @@ function isWhole({ addresses, routes, sysctls }: Dump): boolean {
       );
     return line.includes('noprefixroute') && line.includes('valid_lft finite');
   });
+  const areTheHosts = OURS.every((address) =>
+    routes.some((line) => line.startsWith(`local ${address.split('/')[0]} dev `)),
+  );
   const own4 = routes.filter((line) => ROUTES.some((route) => line.startsWith(`${route} dev ${LINK}`)));
-  return areRight && own4.length >= ROUTES.length && sysctls.slice(-2).join(' ') === '1 2';
+  return areRight && areTheHosts && own4.length >= ROUTES.length && sysctls.slice(-2).join(' ') === '1 2';
 }
 
 /** What is not lbd's, with the host's own address under one name and without what differs between any two hosts. */

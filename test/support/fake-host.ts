@@ -116,7 +116,8 @@ export class FakeHost {
 
   /** Somebody changes an address of ours from outside; the kernel tells. */
   changeByHand(ip: string, change: Partial<KernelAddress>): void {
-    for (const [key, address] of this.kernel) {
+    // What comes of it may put it there anew.
+    for (const [key, address] of [...this.kernel]) {
       if (address.ip !== ip || !hasLbdTag(address)) continue;
       const changed = { ...address, ...change };
       const expiresAt = after(this.now, changed.validSeconds * 1000);

@@ -69,6 +69,15 @@ const OWN: readonly Make[] = [
   () => [`-6 addr flush dev ${LINK} to fd55::/64`],
 ];
 
+/** Of the table local: whoever does that takes the address from the host, though it stays on its link. */
+const LOCAL_ROUTES: readonly Make[] = [
+  (random) => {
+    const address = pick(random, OURS);
+    const [ip = ''] = address.split('/');
+    return [`${ip.includes(':') ? '-6 ' : ''}route del local ${ip} dev ${linkOf(address)} table local`];
+  },
+];
+
 /** Of what the kernel made for what is lbd's: with the last address of the prefix gone, there may be none. */
 const OWN_ROUTES: readonly Make[] = ROUTES.map((route) => () => [
   `${route.includes(':') ? '-6 ' : ''}route del ${route} dev ${LINK}`,
@@ -86,7 +95,7 @@ const LINK_BREAKS: readonly (readonly string[])[] = [[`link set ${LINK} down`], 
 export function burst(random: Random, count: number): Burst {
   const lines = OURS.filter(() => random() < 0.2).map((address) => lifetime(random, address));
   while (lines.length < count)
-    lines.push(...pick(random, random() < 0.7 ? FOREIGN : [...OWN, ...OWN_ROUTES])(random));
+    lines.push(...pick(random, random() < 0.7 ? FOREIGN : [...OWN, ...OWN_ROUTES, ...LOCAL_ROUTES])(random));
   const breaksLink = random() < 0.2;
   if (breaksLink) lines.push(...pick(random, LINK_BREAKS));
   const sysctls: (readonly [string, number])[] = [

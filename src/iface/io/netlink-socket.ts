@@ -1,4 +1,13 @@
-import { assemble, DROP, JUMP_EQUAL, KEEP_ALL, LOAD_BYTE, LOAD_HALF, RETURN } from '../../sys/bpf.ts';
+import {
+  assemble,
+  DROP,
+  JUMP_EQUAL,
+  KEEP_ALL,
+  LOAD_BYTE,
+  LOAD_HALF,
+  LOAD_WORD,
+  RETURN,
+} from '../../sys/bpf.ts';
 import {
   AF_NETLINK,
   NETLINK_CAP_ACK,
@@ -16,6 +25,7 @@ import { type Datagram, RawSocket } from '../../sys/socket.ts';
 import { isSystemError } from '../../sys/system-error.ts';
 import {
   NLMSG_HDRLEN,
+  RT_TABLE_LOCAL,
   RT_TABLE_MAIN,
   RTM_DELROUTE,
   RTM_NEWROUTE,
@@ -38,13 +48,18 @@ const NOTIFICATION_GROUPS = [
 
 /**
  * Lets everything pass but routes of other tables than main: each address of the host has one in the local table, and
- * a BGP daemon may keep a million in one of its own. Routes of lbd's own protocol pass in any table.
+ * a BGP daemon may keep a million in one of its own. Routes of lbd's own protocol pass in any table; of the local table,
+ * those that somebody deleted himself do, as the kernel names nobody for those that go with their address.
  */
 function notificationFilter(ownProtocol: number): Uint8Array {
   return assemble([
     [LOAD_HALF, 0, 0, 4], // nlmsg_type, in host order
-    [JUMP_EQUAL, 1, 0, swapped(RTM_NEWROUTE)],
-    [JUMP_EQUAL, 0, 4, swapped(RTM_DELROUTE)],
+    [JUMP_EQUAL, 5, 0, swapped(RTM_NEWROUTE)],
+    [JUMP_EQUAL, 0, 8, swapped(RTM_DELROUTE)],
+    [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 4],
+    [JUMP_EQUAL, 0, 2, RT_TABLE_LOCAL],
+    [LOAD_WORD, 0, 0, 12], // nlmsg_pid
+    [JUMP_EQUAL, 5, 4, 0],
     [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 4], // rtm_table; RT_TABLE_COMPAT for those above 255
     [JUMP_EQUAL, 2, 0, RT_TABLE_MAIN],
     [LOAD_BYTE, 0, 0, NLMSG_HDRLEN + 5], // rtm_protocol

@@ -387,6 +387,40 @@ test('an address that is changed in place without its tag is still the same one'
   assert.equal(other?.protocol, undefined, 'one that somebody else put there');
 });
 
+test('an address of lbd’s whose local route somebody deleted has lost it until it is added anew', () => {
+  const state = new ObservedState();
+  const ours = address('203.0.113.1', 24, { protocol: 108 });
+  const [beside, foreign] = [address('203.0.113.2', 24, { protocol: 108 }), address('203.0.113.3', 24)];
+  const has = () => [...state.addresses.values()].map(({ hasLostRoute }) => hasLostRoute === true);
+  const gone = (text: string, table = 255) =>
+    state.apply({
+      ...HEADER,
+      portId: 77,
+      kind: 'route',
+      event: 'del',
+      routes: [route(text, { table, type: 2 })],
+    });
+  for (const each of [ours, beside, foreign]) state.apply(addressMessage('new', each));
+  state.takeChanges();
+  gone('203.0.113.1/32', 254);
+  gone('203.0.113.0/24');
+  gone('203.0.113.3/32');
+  assert.deepEqual(has(), [false, false, false]);
+  gone('203.0.113.1/32');
+  assert.deepEqual(has(), [true, false, false]);
+  const changes = state.takeChanges();
+  assert.deepEqual(
+    changes?.addresses.present.map(({ ip }) => ip),
+    ['203.0.113.1'],
+  );
+  assert.deepEqual([...(changes?.askedBy?.values() ?? [])], [77]);
+  state.apply(addressMessage('new', { ...ours, validSeconds: 30 }));
+  assert.deepEqual(has(), [true, false, false], 'a renewal brings no route');
+  state.apply(addressMessage('del', ours));
+  state.apply(addressMessage('new', ours));
+  assert.deepEqual(has(), [false, false, false]);
+});
+
 test('an address that is given another tag is no longer known by the old one', () => {
   const state = new ObservedState();
   state.apply(addressMessage('new', address('192.0.2.13', 32, { protocol: 108 })));

@@ -186,6 +186,23 @@ test('a NIC that comes up, or has another hardware address, announces all that i
   assert.deepEqual([...new Set(announced())].sort(), [VIP, VIP6].sort());
 });
 
+test('an address that the host has no route to itself any more is taken off and added, as one repair', () => {
+  for (const ip of [VIP, VIP6]) {
+    const host = held(ip);
+    host.changeByHand(ip, { hasLostRoute: true });
+    assert.deepEqual(
+      host.programs.map(({ requests }) => requests.map(({ op }) => op)),
+      [['remove'], ['add']],
+    );
+    host.advance(100);
+    assert.deepEqual([host.status(ip), host.holds(ip), host.programs.length], ['held', true, 2]);
+    assert.deepEqual(
+      repairs(host).map(({ was }) => was),
+      ['changed'],
+    );
+  }
+});
+
 test('what an earlier life left is announced once at start, in both families, and many of them at a pace', () => {
   const host = new FakeHost();
   host.putHostAddress(ETH0, '192.0.2.2' as Ip, 16);

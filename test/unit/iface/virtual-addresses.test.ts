@@ -389,6 +389,21 @@ test('a link that is taken down or away is put right with all that it lost', () 
   assert.equal(host.addresses().length, 2);
 });
 
+test('an address that the host has no route to itself any more is taken off and added, also one of which it is not known whether it stays', () => {
+  for (const standing of ['here', 'unknown'] as const) {
+    const host = new Host();
+    host.want(A, SIX);
+    host.want(away(A, standing), away(SIX, standing));
+    host.reports();
+    for (const address of host.kernel.on(host.link)) host.kernel.put({ ...address, hasLostRoute: true });
+    assert.deepEqual(
+      host.settle().map(({ kind }) => kind),
+      ['delete', 'add', 'delete', 'add'],
+    );
+    assert.deepEqual(host.addresses(), ['203.0.113.1/24', '2001:db8::1/64']);
+  }
+});
+
 test('a link that goes in steps is made anew at once, also the third time within a second', () => {
   const host = new Host();
   host.want(A, SIX);
