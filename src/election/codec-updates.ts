@@ -63,7 +63,7 @@ const META_UNREADY = 0x04;
 const META_UNREADY_BITS = META_UNREADY_ALL | META_UNREADY;
 const META_FLAGS = META_DRAINED | META_UNREADY_BITS;
 /** Why, since when, and how long the addresses stay. */
-export const SILENCE_BYTES = 1 + 4 + 4;
+const SILENCE_BYTES = 1 + 4 + 4;
 const DIGEST_BYTES = 4;
 const MAX_WEIGHT = 1000;
 
@@ -292,17 +292,6 @@ export function readClaims(reader: FieldReader, max: number): readonly Claim[] {
   }
   if (used !== owners.length) reader.refuse('value', 'an owner that owns nothing');
   return claims;
-}
-
-export function claimsBytes(claims: readonly Claim[]): number {
-  const owners = ownersOf(claims);
-  let bytes = varintBytes(owners.size) + varintBytes(claims.length);
-  for (const owner of owners.keys()) bytes += textBytes(owner);
-  for (const { ip, epoch, owner } of claims) {
-    const number = owner === undefined ? 0 : (owners.get(owner) ?? 0);
-    bytes += varintBytes(number * 2 + 1) + ipBytes(ip) + varintBytes(epoch);
-  }
-  return bytes;
 }
 
 function ownersOf(claims: readonly Claim[]): ReadonlyMap<MemberName, number> {

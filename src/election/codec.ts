@@ -2,13 +2,9 @@ import { assert } from '../lib/assert.ts';
 import { ByteWriter } from '../lib/bytes.ts';
 import { fail, ok, type Result } from '../lib/result.ts';
 import {
-  endpointBytes,
   FieldReader,
   MAX_COUNTER,
   type Malformed,
-  prefixBytes,
-  textBytes,
-  varintBytes,
   writeEndpoint,
   writeMs,
   writeName,
@@ -17,14 +13,11 @@ import {
   writeVarint,
 } from './codec-fields.ts';
 import {
-  claimsBytes,
   readBoolean,
   readClaims,
   readMember,
   readSilence,
   readUpdate,
-  SILENCE_BYTES,
-  updateBytes,
   writeClaims,
   writeMember,
   writeSilence,
@@ -117,11 +110,6 @@ export function decodeMessage(bytes: Uint8Array): Result<Message, Malformed> {
   return reader.malformed === undefined ? ok(message) : fail(reader.malformed);
 }
 
-/** Exactly as long as `encodeMessage()` makes it, before sealing. */
-export function messageBytes(message: Message): number {
-  return 2 + textBytes(message.from) + bodyBytes(message);
-}
-
 export { metaBytes, updateBytes } from './codec-updates.ts';
 
 function writeBody(out: ByteWriter, message: Message): void {
@@ -200,46 +188,6 @@ function readBody(reader: FieldReader, kind: Message['kind']): Message {
       return { kind, from, incarnation: readIncarnation(reader) };
     case 'farewell':
       return readFarewell(reader, from);
-  }
-}
-
-function bodyBytes(message: Message): number {
-  switch (message.kind) {
-    case 'heartbeat': {
-      const { incarnation, segment, seq, ackSeq } = message;
-      const prefix = prefixBytes(segmentSubnet(segment));
-      return varintBytes(incarnation) + prefix + varintBytes(seq) + varintBytes(ackSeq) + 4 + 1 + 4 + 4 + 4;
-    }
-    case 'ping':
-      return varintBytes(message.seq) + textBytes(message.target) + updatesBytes(message.updates);
-    case 'ping-request': {
-      const { seq, target, targetEndpoint, updates } = message;
-      return varintBytes(seq) + textBytes(target) + endpointBytes(targetEndpoint) + updatesBytes(updates);
-    }
-    case 'ack':
-      return varintBytes(message.seq) + updatesBytes(message.updates);
-    case 'nack':
-    case 'released':
-      return varintBytes(message.seq);
-    case 'gossip':
-      return updatesBytes(message.updates);
-    case 'verdict': {
-      const { target, incarnation, segment } = message;
-      return (
-        textBytes(target) + varintBytes(incarnation) + prefixBytes(segmentSubnet(segment)) + SILENCE_BYTES
-      );
-    }
-    case 'offer':
-    case 'taken':
-    case 'declined':
-    case 'request':
-      return varintBytes(message.seq) + claimsBytes(message.claims);
-    case 'state':
-      return 1 + membersBytes(message.members) + claimsBytes(message.claims);
-    case 'hello':
-      return varintBytes(message.incarnation);
-    case 'farewell':
-      return varintBytes(message.incarnation) + 1 + 4;
   }
 }
 
@@ -324,12 +272,6 @@ function readState(reader: FieldReader, from: State['from']): State {
   return { kind: 'state', from, wantsReply, members, claims: readClaims(reader, MAX_STATE_CLAIMS) };
 }
 
-function membersBytes(members: readonly MemberUpdate[]): number {
-  let bytes = varintBytes(members.length);
-  for (const member of members) bytes += updateBytes(member);
-  return bytes;
-}
-
 function writeUpdates(out: ByteWriter, updates: readonly Update[]): void {
   assert(updates.length <= MAX_UPDATES, `${updates.length} updates in a packet`);
   out.u8(updates.length);
@@ -343,12 +285,6 @@ function readUpdates(reader: FieldReader): readonly Update[] {
     updates.push(readUpdate(reader));
   }
   return updates;
-}
-
-function updatesBytes(updates: readonly Update[]): number {
-  let bytes = 1;
-  for (const update of updates) bytes += updateBytes(update);
-  return bytes;
 }
 
 function readSeq(reader: FieldReader): number {

@@ -69,11 +69,6 @@ export function viewAddress(state: OwnershipState, ip: Ip): AddressView | undefi
   return { ...view, reason: addressReason(state, place, view) };
 }
 
-/** All addresses that this host's election is about, in the order in which the plan gave them. */
-export function viewAddresses(state: OwnershipState): readonly AddressView[] {
-  return [...state.items.keys()].flatMap((ip) => viewAddress(state, ip) ?? []);
-}
-
 /** Each member, the owner first, then by rank, then those that may not have the address. */
 export function explainAddress(state: OwnershipState, ip: Ip): readonly MemberView[] {
   const place = state.items.get(ip)?.place;

@@ -51,8 +51,6 @@ export class Membership {
   readonly suspicions = new Suspicions();
   /** Raised with every change of what stands. */
   version = 0;
-  /** How often this host had to refute a suspicion or a death of itself. */
-  refutations = 0;
   readonly #name: MemberName;
   readonly #settings: ElectionSettings;
   readonly #out: Effect[];
@@ -331,10 +329,7 @@ export class Membership {
       if (!sameEndpoint(update.meta.endpoint, meta.endpoint) && !this.#outbid(update.meta.endpoint, now)) {
         return 'nothing';
       }
-    } else if (update.state !== 'left') {
-      this.refutations += 1;
-      this.#health.worse();
-    }
+    } else if (update.state !== 'left') this.#health.worse();
     this.#setSelf(update.incarnation + 1, meta, now);
     this.#out.push({ kind: 'persist' });
     return 'news';

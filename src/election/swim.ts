@@ -78,15 +78,6 @@ export class Swim {
     return this.#health.score;
   }
 
-  /** Updates that still wait to be sent on. */
-  get queued(): number {
-    return this.#membership.queue.size;
-  }
-
-  get refutations(): number {
-    return this.#membership.refutations;
-  }
-
   /** All, this host and the dead included. */
   members(): ReadonlyMap<MemberName, Member> {
     return this.#membership.table.all;

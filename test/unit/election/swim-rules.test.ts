@@ -223,7 +223,6 @@ test('a suspicion of this host is refuted with a higher incarnation', () => {
     assert.equal(bench.swim.incarnation, before + 1, state);
   }
   assert.ok(bench.out.some((effect) => effect.kind === 'persist'));
-  assert.equal(bench.swim.refutations, 2);
   bench.live(LAN.gossipIntervalMs);
   const own = bench.updatesTo(1).filter((update) => update.name === SELF);
   assert.equal(own.at(-1)?.incarnation, bench.swim.incarnation);
@@ -408,7 +407,6 @@ test('a flood of members that do not exist stays within the table, and the dead 
   const bench = new Bench(3);
   for (let count = 1; count <= 3 * MEMBER_LIMIT; count++) bench.hear(1, alive(1_000 + count));
   assert.equal(bench.swim.members().size, MEMBER_LIMIT);
-  assert.ok(bench.swim.queued <= MEMBER_LIMIT);
   bench.hear(1, said(1_001, 'dead', 1));
   bench.hear(1, alive(900));
   assert.equal(bench.stateOf(900), 'alive');
@@ -439,7 +437,10 @@ test('nothing is sent when there is nobody and nothing', () => {
 test('gossip stops when the news has travelled enough', () => {
   const bench = new Bench(8);
   bench.live(5_000);
-  assert.equal(bench.swim.queued, 0);
+  bench.clear();
+  bench.live(5_000);
+  const updates = bench.sent().flatMap((message) => ('updates' in message ? message.updates : []));
+  assert.deepEqual(updates, []);
 });
 
 test('an update is sent so often as the number of members asks, and no more', () => {

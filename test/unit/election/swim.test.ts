@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { decodeMessage, encodeMessage, messageBytes } from '../../../src/election/codec.ts';
+import { decodeMessage, encodeMessage } from '../../../src/election/codec.ts';
 import { PACKET_OVERHEAD_BYTES } from '../../../src/election/io/sealer.ts';
 import { MAX_PACKET_BYTES } from '../../../src/election/message.ts';
 import { SwimNetwork } from './swim-network.ts';
@@ -285,7 +285,6 @@ test('every packet of a cluster in trouble fits the wire, with the longest names
   let longest = 0;
   network.wire = (message) => {
     const bytes = encodeMessage(message);
-    assert.equal(bytes.length, messageBytes(message));
     longest = Math.max(longest, bytes.length);
     const decoded = decodeMessage(bytes);
     assert.ok(decoded.ok);
