@@ -312,7 +312,7 @@ export class Election {
     if (!this.#doubts.heard(segment)) return;
     // What an earlier life left in the kernel, or was believed before, may have another owner by now.
     if (this.#watch.doubt(segment, now)) this.#doubts.unconfirmed(segment);
-    this.#ownership.returned(segment, now);
+    this.#ownership.returned(segment, Number.POSITIVE_INFINITY, now);
     this.#confirmationChanged(now);
   }
 
@@ -331,7 +331,7 @@ export class Election {
     for (const segment of this.#doubts.lonely(this.#name, this.#swim.members())) {
       if (this.#doubts.isIsolated(segment)) this.#watch.leftAlone(segment);
       else if (this.#doubts.heard(segment)) {
-        this.#ownership.returned(segment, now);
+        this.#ownership.returned(segment, Number.POSITIVE_INFINITY, now);
         this.#confirmationChanged(now);
       }
     }
@@ -440,7 +440,7 @@ export class Election {
       case 'returned':
         this.#doubts.returned(event.segment);
         this.#swim.setMeta(this.#publicMeta(), now);
-        this.#ownership.returned(event.segment, now);
+        this.#ownership.returned(event.segment, event.afterMs, now);
         break;
       case 'unconfirmed':
         this.#doubts.unconfirmed(event.segment);

@@ -13,6 +13,8 @@ import { MIN_SEGMENT_SLOTS, type WatchTiming } from './watch-timing.ts';
 export class Isolation {
   readonly #timing: WatchTiming;
   #heardAt: Instant;
+  /** Since when nothing was heard, whether this host ran or not; undefined when it began before this did. */
+  #silentSince: Instant | undefined;
   #hadPeers = false;
   #isolated = false;
   #askAt: Instant = NEVER;
@@ -22,6 +24,7 @@ export class Isolation {
   constructor(timing: WatchTiming, now: Instant) {
     this.#timing = timing;
     this.#heardAt = now;
+    this.#silentSince = now;
   }
 
   get isolated(): boolean {
@@ -36,23 +39,26 @@ export class Isolation {
     return this.#heardAt;
   }
 
-  /** Returns whether that ended an isolation. */
-  heard(peer: boolean, now: Instant): boolean {
+  /** Returns for how long nothing was heard, when that ended an isolation; infinite when nobody knows. */
+  heard(peer: boolean, now: Instant): number | undefined {
+    const silentMs = this.#silentSince === undefined ? Number.POSITIVE_INFINITY : now - this.#silentSince;
     this.#heardAt = now;
+    this.#silentSince = now;
     if (peer) this.#hadPeers = true;
     if (this.#slots > 0) {
       this.#slots = 0;
       this.#askAt = NEVER;
     }
-    if (!this.#isolated) return false;
+    if (!this.#isolated) return undefined;
     this.#isolated = false;
-    return true;
+    return silentMs;
   }
 
   /** Isolated from the start, as the NIC had no carrier. */
   begin(): void {
     this.#hadPeers = true;
     this.#isolated = true;
+    this.#silentSince = undefined;
   }
 
   /** This host did not run: what it did not hear meanwhile says nothing. */

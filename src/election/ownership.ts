@@ -278,7 +278,7 @@ export class Ownership {
   /** This host hears nobody on that segment: its grants there end, its claims stay. */
   isolated(segment: SegmentKey, now: Instant): void {
     if (!this.#host.setIsolated(segment, true)) return;
-    this.#settling.isolated(segment, this.#standings.livingIn(segment, now));
+    this.#settling.isolated(segment, this.#standings.livingIn(segment, now), now);
     this.#lookAt(segment, now);
   }
 
@@ -287,11 +287,11 @@ export class Ownership {
     if (this.#host.setDeaf(segment, true)) this.#lookAt(segment, now);
   }
 
-  /** Somebody is heard again on that segment: own claims that stand are granted, those of others have to wait. */
-  returned(segment: SegmentKey, now: Instant): void {
+  /** Somebody is heard again on that segment, after so long: own claims that stand are granted, those of others have to wait. */
+  returned(segment: SegmentKey, afterMs: number, now: Instant): void {
     if (this.#host.setDeaf(segment, false)) this.#lookAt(segment, now);
     if (!this.#host.setIsolated(segment, false)) return;
-    this.#settling.returned(segment, (name) => !this.#standings.serves(name, segment), now);
+    this.#settling.returned(segment, (name) => !this.#standings.serves(name, segment), afterMs, now);
     this.#mail.catchUp(segment);
     this.#lookAt(segment, now);
   }

@@ -217,9 +217,12 @@ export class SegmentWatch {
 
   #heard(peer: boolean, now: Instant): void {
     if (peer) this.#peerHeardAt = now;
-    if (!this.#isolation.heard(peer, now)) return;
-    for (const edge of this.#edges) edge.disarm(now);
-    this.#events.push({ kind: 'returned', segment: this.key });
+    const afterMs = this.#isolation.heard(peer, now);
+    if (afterMs === undefined) return;
+    // Nobody is judged for less: who is silent by now was so before, and is not waited for.
+    const isMoment = afterMs < this.#timing.verdictMs;
+    for (const edge of this.#edges) isMoment ? edge.woke(now) : edge.disarm(now);
+    this.#events.push({ kind: 'returned', segment: this.key, afterMs });
     this.#beats.push({ kind: 'report', report: { kind: 'reconnected', segment: this.key } });
     this.#unconfirmed(0, now);
   }
@@ -274,12 +277,8 @@ export class SegmentWatch {
   /** The reference answers, but no peer is heard any more: there is nobody who could know better. */
   #nobodyLeft(now: Instant): boolean {
     const { startedAt } = this.#confirmation;
-    if (now < after(startedAt, this.#verdictMs()) || this.#isolation.heardAt <= startedAt) return false;
+    if (now < after(startedAt, this.#timing.verdictMs) || this.#isolation.heardAt <= startedAt) return false;
     return this.#peerHeardAt <= startedAt;
-  }
-
-  #verdictMs(): number {
-    return this.#timing.inquireAfterMs + this.#timing.inquiryMs;
   }
 
   #isolate(): void {
@@ -325,7 +324,7 @@ export class SegmentWatch {
     if (this.ring.size > 0) return;
     const was = this.#isolation.isolated;
     this.#isolation.leftAlone();
-    if (was) this.#events.push({ kind: 'returned', segment: this.key });
+    if (was) this.#events.push({ kind: 'returned', segment: this.key, afterMs: Number.POSITIVE_INFINITY });
     if (was || this.#confirmation.asking) this.#confirm();
   }
 

@@ -120,14 +120,14 @@ export class Settling {
       isEnd = true;
       // Who was answered by nobody for so long believes many to be dead that are not.
       if (now - segment.doubtedAt >= this.#settings.suspicionMinMs && this.#isSettled)
-        this.returned(key, () => false, now);
+        this.returned(key, () => false, Number.POSITIVE_INFINITY, now);
       this.#forgetIfCalm(key, segment);
     }
     return { isNews, isEnd };
   }
 
   /** Nobody is heard there any more; these were until now. */
-  isolated(key: SegmentKey, living: Iterable<MemberName>): void {
+  isolated(key: SegmentKey, living: Iterable<MemberName>, now: Instant): void {
     if (this.#segments.size >= SEGMENTS_REMEMBERED && !this.#segments.has(key)) return;
     const segment = this.#segment(key);
     // What was waited for begins anew when somebody is heard again.
@@ -135,15 +135,20 @@ export class Settling {
     segment.isCold = false;
     segment.doubt = undefined;
     for (const name of living) segment.awaited.add(name);
-    this.#forgetIfCalm(key, segment);
+    if (now >= segment.openAt) this.#forgetIfCalm(key, segment);
   }
 
-  /** Somebody is heard there again. */
-  returned(key: SegmentKey, isAway: (name: MemberName) => boolean, now: Instant): void {
+  /** Somebody is heard there again, for the first time in `afterMs`. A wait that was not over goes on. */
+  returned(key: SegmentKey, isAway: (name: MemberName) => boolean, afterMs: number, now: Instant): void {
     const segment = this.#segment(key);
+    const { returnSettleMs } = this.#settings;
     for (const name of segment.awaited) if (!isAway(name)) segment.awaited.delete(name);
-    segment.openAt = Math.max(this.#coldUntil, after(now, this.#settings.returnSettleMs)) as Instant;
-    segment.limit = Math.max(segment.openAt, after(now, RETURN_SETTLE_LIMIT_MS)) as Instant;
+    // No switch starts again so soon: who was out of reach for a moment has not to wait longer than that.
+    const isMoment = afterMs < returnSettleMs;
+    const openAt = after(now, isMoment ? afterMs : returnSettleMs);
+    segment.openAt = Math.max(segment.openAt, openAt) as Instant;
+    const limit = isMoment ? openAt : after(now, RETURN_SETTLE_LIMIT_MS);
+    segment.limit = Math.max(segment.openAt, segment.limit, limit) as Instant;
     segment.isOpen = false;
     segment.isCold = false;
   }

@@ -30,6 +30,7 @@ export type WatchTiming = {
   readonly nudgeAfterMs: number;
   readonly inquireAfterMs: number;
   readonly inquiryMs: number;
+  readonly verdictMs: number;
   /** Asks that must have been made in an inquiry, however late the timer: less would judge a host by one's own pause. */
   readonly inquirySlots: number;
   readonly isolationMs: number;
@@ -59,6 +60,7 @@ export function watchTiming(settings: ElectionSettings): WatchTiming {
     nudgeAfterMs: heartbeatMs * (missedHeartbeats - 1) + heartbeatSlackMs,
     inquireAfterMs: heartbeatMs * missedHeartbeats + heartbeatSlackMs,
     inquiryMs,
+    verdictMs: verdictMs(settings),
     inquirySlots: Math.max(1, Math.ceil(inquiryMs / inquiryEveryMs) - 1),
     isolationMs: settings.isolationMs,
     isolationAskMs: settings.isolationMs - Math.min(inquiryMs, settings.isolationMs),

@@ -49,8 +49,8 @@ export type WatchEvent =
   | { readonly kind: 'vouched'; readonly name: MemberName; readonly segment: SegmentKey }
   /** Nobody is heard on that segment: what this host has there is to be let go, at once. */
   | { readonly kind: 'isolated'; readonly segment: SegmentKey }
-  /** Somebody is heard again; `unconfirmed` follows. */
-  | { readonly kind: 'returned'; readonly segment: SegmentKey }
+  /** Somebody is heard again, after so long; `unconfirmed` follows. */
+  | { readonly kind: 'returned'; readonly segment: SegmentKey; readonly afterMs: number }
   /** This host did not run, or was cut off, for so long: others may have taken its addresses. Nothing is renewed. */
   | { readonly kind: 'unconfirmed'; readonly segment: SegmentKey; readonly forMs: number }
   /** A neighbour knows the same claims of this host as this host does, or nobody is left to know others. */

@@ -20,6 +20,7 @@ import {
 
 /** Scenarios 6 and 10: a host, or all of them, hear nobody, and are heard again. */
 const CUT_LIMIT_MS = 30_000;
+const LET_GO_MS = 200;
 
 type Figures = { readonly letGo: number[]; readonly doubles: number[]; readonly stale: number[] };
 
@@ -39,7 +40,7 @@ describe('an owner that is cut off', () => {
       t.diagnostic(`let go after ${spread(letGo)}`);
       t.diagnostic(`two answered for ${spread(doubles)}`);
       t.diagnostic(`with an owner, and a warm cache that did not know it, for ${spread(stale)}`);
-      assert.ok(percentile(letGo, 1) <= 200, spread(letGo));
+      assert.ok(percentile(letGo, 1) <= LET_GO_MS, spread(letGo));
       assert.ok(percentile(doubles, 1) <= 50, spread(doubles));
       assert.ok(percentile(stale, 1) <= 100, spread(stale));
     });
@@ -64,7 +65,7 @@ describe('of two hosts, the owner that is cut off', () => {
       if (isolation === 'release') t.diagnostic(`let go after ${spread(letGo)}`);
       t.diagnostic(`two answered for ${spread(doubles)}`);
       t.diagnostic(`with an owner, and a warm cache that did not know it, for ${spread(stale)}`);
-      if (isolation === 'release') assert.ok(percentile(letGo, 1) <= 200, spread(letGo));
+      if (isolation === 'release') assert.ok(percentile(letGo, 1) <= LET_GO_MS, spread(letGo));
       assert.ok(percentile(doubles, 1) <= 50, spread(doubles));
       assert.ok(percentile(stale, 1) <= 100, spread(stale));
     });
@@ -82,7 +83,8 @@ function cutOff(cluster: Cluster, { letGo, doubles, stale }: Figures): readonly 
   world.lan.setPort(owner.port, { up: false });
   const isHolding = () => owned.some((ip) => owner.kernel.has(ip));
   while (isHolding() && world.now - cutAt < cutMs) world.run(1);
-  if (!isHolding()) letGo.push(world.now - cutAt);
+  // One that still holds after a long cut is the worst of all; one that was back before had no time.
+  if (!isHolding() || cutMs > LET_GO_MS) letGo.push(world.now - cutAt);
   world.run(Math.max(0, cutAt + cutMs - world.now));
   if (cutMs > 1_000) {
     for (const ip of owned) assert.ok(world.client.isServed(ip), `${ip} is not served during the cut`);

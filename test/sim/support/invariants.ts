@@ -38,6 +38,8 @@ const TOLERANCE_MS = 5;
 type Ears = {
   /** When this process last heard anybody, and when that was sent. */
   heardAt: number;
+  /** For how long it heard nobody and nothing before that. */
+  silentMs: number;
   heardSentAt: number;
   /** When the reference last answered. */
   referenceAt: number;
@@ -47,7 +49,8 @@ type Ears = {
   /** When others last heard of it. */
   tellsAt: number;
   wokeAt: number;
-  returnedAt: number;
+  /** When it may take what others had, after an isolation. */
+  mayTakeAt: number;
   startedAt: number;
   isWatched: boolean;
 };
@@ -74,13 +77,14 @@ export class Invariants {
     const { now } = this.#world;
     this.#ears.set(host, {
       heardAt: now,
+      silentMs: 0,
       heardSentAt: now,
       referenceAt: now,
       heardPeer: false,
       aloneAt: Number.NEGATIVE_INFINITY,
       tellsAt: now,
       wokeAt: now,
-      returnedAt: Number.NEGATIVE_INFINITY,
+      mayTakeAt: Number.NEGATIVE_INFINITY,
       startedAt: now,
       isWatched: false,
     });
@@ -94,10 +98,9 @@ export class Invariants {
     if (sentAt > ears.heardSentAt) ears.heardSentAt = sentAt;
     if (link !== 'data') return;
     const mouth = this.#ears.get(from);
-    const { now } = this.#world;
     // A stream may bring it long after.
     if (mouth !== undefined && mouth.startedAt <= sentAt && sentAt > mouth.tellsAt) mouth.tellsAt = sentAt;
-    ears.heardAt = now;
+    this.#hearsAgain(ears);
     if (ears.heardPeer || sentAt < ears.aloneAt) return;
     ears.heardPeer = true;
     this.#watchEars(host, ears);
@@ -107,8 +110,14 @@ export class Invariants {
   heardReference(host: SimHost): void {
     const ears = this.#ears.get(host);
     if (ears === undefined) return;
-    ears.heardAt = this.#world.now;
+    this.#hearsAgain(ears);
     ears.referenceAt = this.#world.now;
+  }
+
+  #hearsAgain(ears: Ears): void {
+    const { now } = this.#world;
+    if (now > ears.heardAt) ears.silentMs = now - Math.max(ears.heardAt, ears.wokeAt);
+    ears.heardAt = now;
   }
 
   /**
@@ -141,7 +150,10 @@ export class Invariants {
     const ears = this.#ears.get(host);
     if (ears === undefined) return;
     // Of the segment that carries the addresses: another one that is back says nothing of these.
-    if (report.kind === 'reconnected' && report.segment === SEGMENTS.data) ears.returnedAt = this.#world.now;
+    if (report.kind === 'reconnected' && report.segment === SEGMENTS.data) {
+      const settleMs = Math.min(ears.silentMs, host.process?.settings.returnSettleMs ?? 0);
+      ears.mayTakeAt = Math.max(ears.mayTakeAt, this.#world.now + settleMs);
+    }
     if (report.kind !== 'claimed') return;
     this.#count('claims');
     if (this.#isDeaf(host, ears)) this.#breach(host, report.claim.ip, 'claimed while it hears nobody');
@@ -243,13 +255,13 @@ export class Invariants {
     const ears = this.#ears.get(host);
     const { process } = host;
     if (ears === undefined || process === undefined) return;
-    const { settleMs, returnSettleMs } = process.settings;
+    const { settleMs } = process.settings;
     const { now } = this.#world;
     // By the host's own clock, which may run a little faster.
     if (now - ears.startedAt < settleMs - TOLERANCE_MS)
       this.#breach(host, ip, `${kind} during the cold start`);
-    if (this.#releases(host) && now - ears.returnedAt < returnSettleMs - TOLERANCE_MS) {
-      this.#breach(host, ip, `${kind} ${now - ears.returnedAt} ms after it was isolated`);
+    if (this.#releases(host) && now < ears.mayTakeAt - TOLERANCE_MS) {
+      this.#breach(host, ip, `${kind} ${ears.mayTakeAt - now} ms too soon after it was isolated`);
     }
   }
 

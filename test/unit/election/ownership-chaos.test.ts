@@ -127,7 +127,7 @@ class Chaos {
   #return(host: Host): void {
     const { cluster } = this;
     cluster.plug(host);
-    cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+    cluster.do(host, () => host.ownership.returned(SEGMENT, Number.POSITIVE_INFINITY, cluster.now));
     cluster.later(this.#random() * 100, () => host.lives && cluster.tellAll(host, { state: 'alive' }));
   }
 

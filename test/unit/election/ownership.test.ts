@@ -181,7 +181,7 @@ test('isolation ends the grants of that segment, and the return brings the own a
   cluster.do(host, () => host.ownership.isolated(SEGMENT, cluster.now));
   assert.equal(host.ownership.grants().size, 0);
   cluster.run(5_000);
-  cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+  cluster.do(host, () => host.ownership.returned(SEGMENT, Number.POSITIVE_INFINITY, cluster.now));
   assert.deepEqual(new Set(host.ownership.grants().keys()), own);
   for (const grant of host.ownership.grants().values()) {
     assert.equal(grant.entry.kind, 'return');
@@ -214,7 +214,7 @@ test('after isolation others keep what they took, and nothing of others is taken
   cluster.blocked = undefined;
   cluster.tell(third, host, { state: 'alive' });
   const returnedAt = cluster.now;
-  cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+  cluster.do(host, () => host.ownership.returned(SEGMENT, Number.POSITIVE_INFINITY, cluster.now));
   cluster.run(SETTINGS.returnSettleMs - 1);
   assert.ok([...host.ownership.grants().values()].every(({ entry }) => entry.kind !== 'take-over'));
   cluster.run(10_000);
@@ -236,7 +236,7 @@ function rebootSwitch(cluster: Cluster, downMs: number, overMs: number): void {
       if (!host.lives) return;
       const there = cluster.hosts.filter((other) => other !== host && !cluster.unplugged.has(other));
       cluster.plug(host);
-      cluster.do(host, () => host.ownership.returned(SEGMENT, cluster.now));
+      cluster.do(host, () => host.ownership.returned(SEGMENT, Number.POSITIVE_INFINITY, cluster.now));
       cluster.later(50, () => {
         for (const other of there) {
           cluster.introduce(host, other);

@@ -274,6 +274,26 @@ test('Watch is isolated 150 ms after the last packet heard, never later, and ret
   }
 });
 
+test('Watch judges a dead host after an isolation that was shorter than a verdict takes, and not after a longer one', () => {
+  for (const [pausedMs, judges] of [
+    [165, true],
+    [260, false],
+  ] as const) {
+    const network = settled({ hosts: 3 });
+    const [dead, sleeper, waiting] = [network.host(0), network.host(1), network.host(2)];
+    network.kill(dead);
+    network.pause(sleeper);
+    network.run(pausedMs);
+    network.resume(sleeper, pausedMs, false);
+    const wokeAt = network.now;
+    network.run(400);
+    assert.ok(network.of('isolated').some(({ host }) => host === waiting.name));
+    const verdict = network.of('verdict').find(({ host }) => host === waiting.name);
+    assert.equal(verdict !== undefined, judges, `after ${pausedMs} ms`);
+    if (verdict !== undefined) assert.ok(verdict.at - wokeAt <= 215, `${verdict.at - wokeAt} ms`);
+  }
+});
+
 test('Watch that holds while isolated says neither that it let go nor that it may not renew', () => {
   const network = settled({ hosts: 5, settings: { isolation: 'hold' } });
   const deaf = network.host(2);
