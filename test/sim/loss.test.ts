@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { clusterAtRest, longest, ownerOf, seeds } from './support/scenario.ts';
+import { clusterAtRest, longest, mostMoves, ownerOf, seeds } from './support/scenario.ts';
 
 const IS_FULL = seeds(2, 1).length === 2;
 
@@ -22,6 +22,8 @@ describe('5 % loss', () => {
       t.diagnostic(`reports: ${[...counts].map(([kind, count]) => `${kind} ${count}`).join(', ') || 'none'}`);
       assert.equal(counts.get('died') ?? 0, 0);
       assert.equal(counts.get('isolated') ?? 0, 0);
+      assert.equal(counts.get('claimed') ?? 0, 0);
+      assert.equal(mostMoves(cluster, ips), 0);
       for (const [ip, owner] of owners) assert.equal(ownerOf(world, ip), owner);
       assert.equal(longest(cluster, ips, 'longestGapMs'), 0);
       assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0);

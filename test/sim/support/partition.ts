@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import type { Ip } from '../../../src/lib/ip.ts';
 import { type Cluster, disagreement, isHeldByOne, longest } from './scenario.ts';
 import type { World } from './world.ts';
 
@@ -25,16 +26,36 @@ export function cutInTwo(cluster: Cluster, forMs: number, { healed, doubles }: H
   const isServed = () =>
     world.clients.every((client) => ips.every((ip) => client.judge.holder(ip) !== undefined));
   world.run(forMs - Math.min(forMs, world.runUntil(isServed, SERVED_WITHIN_MS, 100)));
+  const due = ownersByEpoch(cluster);
   for (const port of [...ports, other.port]) world.lan.setPort(port, { group: 0 });
   world.measure();
   const isHealed = () => ips.every((ip) => isHeldByOne(world, ip)) && allAlive(world);
   healed.push(world.runUntil(isHealed, 60_000, 10));
   world.run(5_000);
   assert.equal(disagreement(cluster), undefined);
+  for (const [ip, owner] of due) {
+    const found = world.hosts[0]?.process?.election.ownership.claims().get(ip)?.owner;
+    assert.equal(found, owner, `${ip}: the higher epoch decides`);
+  }
   for (const ip of ips) {
     for (const client of world.clients) assert.ok(client.isServed(ip), `${ip} is not served after the cut`);
   }
   doubles.push(longest(cluster, ips, 'longestDoubleMs'));
+}
+
+/** Who owns by the higher epoch of both halves what both claim, where these differ. */
+function ownersByEpoch({ world, ips }: Cluster): ReadonlyMap<Ip, string | undefined> {
+  const [left, right] = [world.hosts[0], world.hosts.at(-1)].map((host) =>
+    host?.process?.election.ownership.claims(),
+  );
+  const owners = new Map<Ip, string | undefined>();
+  for (const ip of ips) {
+    const [one, other] = [left?.get(ip), right?.get(ip)];
+    if (one === undefined || other === undefined || one.epoch === other.epoch) continue;
+    owners.set(ip, (one.epoch > other.epoch ? one : other).owner);
+  }
+  assert.ok(owners.size > 0, 'the halves claim with different epochs');
+  return owners;
 }
 
 export function allAlive(world: World): boolean {
