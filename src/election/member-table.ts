@@ -114,8 +114,12 @@ export class MemberTable {
     return this.#here.sample(count, (row) => row.name !== except);
   }
 
-  sampleAlive(count: number, except: MemberName | undefined): readonly Member[] {
-    return this.#here.sample(count, (row) => row.state === 'alive' && row.name !== except);
+  sampleAlive(
+    count: number,
+    except: MemberName | undefined,
+    isFit: (name: MemberName) => boolean = () => true,
+  ): readonly Member[] {
+    return this.#here.sample(count, ({ state, name }) => state === 'alive' && name !== except && isFit(name));
   }
 
   measured(name: MemberName, rttMs: number): void {

@@ -48,6 +48,10 @@ export class Suspicion {
     return this.#by[0];
   }
 
+  isBy(name: MemberName): boolean {
+    return this.#by.includes(name);
+  }
+
   /** Whether `by` alone suspects it. */
   isOnlyOf(by: MemberName): boolean {
     return this.#by.length === 1 && this.#by[0] === by;

@@ -3,7 +3,7 @@ import { Deadlines } from './deadlines.ts';
 import type { Suspicion } from './suspicion.ts';
 import type { MemberName } from './types.ts';
 
-/** Direct pings to a suspect before it is declared dead, over one probe timeout. */
+/** How often a suspect is asked, directly and through others, before it is declared dead, over one probe timeout. */
 const LAST_CHANCE_PINGS = 2;
 
 export type SuspicionStep =
@@ -21,6 +21,12 @@ export class Suspicions {
 
   get(name: MemberName): Suspicion | undefined {
     return this.#all.get(name);
+  }
+
+  /** Whose last chance has that number. */
+  askedWith(seq: number): { readonly name: MemberName; readonly suspicion: Suspicion } | undefined {
+    for (const [name, suspicion] of this.#all) if (suspicion.askedSeq === seq) return { name, suspicion };
+    return undefined;
   }
 
   /** Begins, or looks again at, the suspicion of `name`. */

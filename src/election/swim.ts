@@ -8,6 +8,7 @@ import type { Ack, ClaimUpdate, Gossip, MemberUpdate, Nack, Ping, PingRequest, U
 import { Prober, type ProbeStep } from './prober.ts';
 import { Relays } from './relays.ts';
 import type { ElectionSettings } from './settings.ts';
+import type { Suspicion } from './suspicion.ts';
 import type { Endpoint, Member, MemberMeta, MemberName, Silence } from './types.ts';
 
 /**
@@ -320,11 +321,14 @@ export class Swim {
       this.#courier.ack(undefined, requester.to, requester.seq, now);
       return;
     }
-    const suspicion = this.#membership.suspicions.get(ack.from);
-    if (suspicion === undefined || suspicion.askedSeq !== ack.seq) return;
+    const suspect = this.#membership.suspicions.askedWith(ack.seq);
+    if (suspect === undefined) return;
     // It lives, and still did not refute what it was told with the ping: it is waited for once more.
-    suspicion.restart(now);
-    this.#membership.reschedule(ack.from, suspicion);
+    suspect.suspicion.restart(now);
+    this.#membership.reschedule(suspect.name, suspect.suspicion);
+    const relay = ack.from === suspect.name ? undefined : this.#membership.table.get(ack.from);
+    // What it says of itself passed this host by, and not who reaches it.
+    if (relay !== undefined) this.#exchanges.ask(relay.meta.endpoint, now);
   }
 
   #probe(now: Instant): void {
@@ -376,10 +380,20 @@ export class Swim {
       if (step.kind === 'over') {
         this.#membership.declareDead(step.name, now);
       } else {
-        step.suspicion.askedSeq ??= this.#nextSeq();
-        this.#courier.pingEveryWay(member, step.suspicion.askedSeq, now);
+        const seq = step.suspicion.askedSeq ?? this.#nextSeq();
+        step.suspicion.askedSeq = seq;
+        this.#courier.pingEveryWay(member, seq, now);
+        for (const helper of this.#helpers(step.name, step.suspicion))
+          this.#courier.pingRequest(helper, member, seq, now);
       }
     }
+  }
+
+  /** Others than those who suspect it, which do not reach it either; more of them with the last question. */
+  #helpers(suspect: MemberName, suspicion: Suspicion): readonly Member[] {
+    const { table } = this.#membership;
+    const count = this.#settings.indirect * suspicion.asked;
+    return table.sampleAlive(count, suspect, (name) => !suspicion.isBy(name));
   }
 
   /** One of the dead is asked whether it lives, and gets what stands of it with the question. */

@@ -315,6 +315,30 @@ test('a suspect gets its last chance: two direct pings that tell it, and an ack 
   assert.equal(bench.stateOf(1), 'dead');
 });
 
+test('a suspect that another member reaches is not declared dead, and that member is asked what it knows', () => {
+  const bench = new Bench(5);
+  bench.answering = (number) => number !== 1;
+  const silence = { why: 'silent', lastHeardAt: T0, leaseEndsAt: NEVER } as const;
+  bench.swim.judge(name(1), 1, silence, name(2), T0);
+  bench.live(LAN.suspicionMinMs - LAN.probeTimeoutMs - 5);
+  bench.clear();
+  bench.live(10);
+  const [ping] = bench.sent(1).filter((message) => message.kind === 'ping');
+  assert.ok(ping !== undefined, 'its last chance');
+  const helpers = [3, 4, 5].filter((number) =>
+    bench.sent(number).some((message) => message.kind === 'ping-request' && message.seq === ping.seq),
+  );
+  // The second member suspects it: it is no help.
+  assert.deepEqual(helpers, [3, 4, 5]);
+  const before = bench.exchanges();
+  bench.swim.heard({ kind: 'ack', from: name(3), seq: ping.seq, updates: [] }, endpoint(3), bench.now);
+  assert.equal(bench.exchanges(), before + 1);
+  bench.live(LAN.suspicionMinMs - 20);
+  assert.equal(bench.stateOf(1), 'suspect');
+  bench.live(LAN.suspicionMinMs);
+  assert.equal(bench.stateOf(1), 'dead');
+});
+
 test("judge() makes a member suspect with the watcher's silence and tells it", () => {
   const bench = new Bench(3);
   bench.answering = (number) => number !== 1;
