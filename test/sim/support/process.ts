@@ -17,8 +17,10 @@ import type {
   Effect as LocalEffect,
   Event as LocalEvent,
   Report as LocalReport,
+  Outcome,
 } from '../../../src/iface/local-types.ts';
 import type { HostView, Nic } from '../../../src/iface/nic-selection.ts';
+import { ProgramQueue } from '../../../src/iface/program-queue.ts';
 import type { IfIndex, KernelAddress } from '../../../src/iface/types.ts';
 import type { WireClaim } from '../../../src/iface/wire-claims.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
@@ -68,6 +70,8 @@ export class SimProcess {
   /** Routine heartbeats that came while the watch was calm, which wait for the next step. */
   #kept: { readonly event: ElectionEvent; readonly at: Instant }[] = [];
   #mayRenew = true;
+  readonly #programs = new ProgramQueue();
+  #isProgramming = false;
 
   constructor(
     host: SimHost,
@@ -336,15 +340,10 @@ export class SimProcess {
   #carryOutLocal(effect: LocalEffect, changes: (readonly [Ip, LocalState])[]): void {
     const host = this.#host;
     switch (effect.kind) {
-      case 'program': {
-        const sentAt = host.clock();
-        host.world.invariants.programming(host, effect.requests);
-        return host.kernel.program(effect.requests, effect.deadline, (outcomes) => {
-          host.toProcess(() => {
-            if (host.process === this) this.#toLocal({ kind: 'programmed', outcomes, sentAt });
-          });
-        });
-      }
+      case 'program':
+        this.#programs.push(effect.requests, effect.deadline);
+        if (!this.#isProgramming) this.#programNext();
+        return;
       case 'send':
         return host.world.transmit(host, {
           kind: effect.frame === 'announce' ? 'tell' : 'ask',
@@ -368,6 +367,28 @@ export class SimProcess {
       default:
         effect satisfies never;
     }
+  }
+
+  /** As the daemon does: one batch at a time, and each request is looked at once more before it goes. */
+  #programNext(): void {
+    const batch = this.#programs.take();
+    this.#isProgramming = batch !== undefined;
+    if (batch === undefined) return;
+    const host = this.#host;
+    const sentAt = host.clock();
+    const requests = batch.requests.filter((request) => this.local.isMeant(request));
+    const refused = batch.requests.filter((request) => !requests.includes(request));
+    const failures = refused.map((request): Outcome => {
+      return { ok: false, request, errno: 'ETIME', message: 'not meant any more' };
+    });
+    host.world.invariants.programming(host, requests);
+    host.kernel.program(requests, batch.deadline, (outcomes) => {
+      host.toProcess(() => {
+        if (host.process !== this) return;
+        this.#programNext();
+        this.#toLocal({ kind: 'programmed', outcomes: [...outcomes, ...failures], sentAt });
+      });
+    });
   }
 
   #keep(report: ElectionReport | LocalReport): void {
