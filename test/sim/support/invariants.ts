@@ -129,7 +129,11 @@ export class Invariants {
     if (management === undefined) return;
     for (const [host, ears] of this.#ears) {
       const isGone = (other: SimHost): boolean =>
-        other === host || !other.hasCarrier || !other.isRunning || !lan.isIntact(other.port);
+        other === host ||
+        !other.hasCarrier ||
+        !other.isRunning ||
+        !lan.isIntact(other.port) ||
+        !lan.areTogether(host.port, other.port);
       if (!hosts.every(isGone)) continue;
       ears.heardPeer = false;
       ears.aloneAt = this.#world.now;
