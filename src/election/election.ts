@@ -439,6 +439,9 @@ export class Election {
         break;
       case 'returned':
         this.#doubts.returned(event.segment);
+        // Nor is the wire asked before somebody answered: the questions of a host that nobody hears meet silence.
+        this.#doubts.unconfirmed(event.segment);
+        this.#confirmationChanged(now);
         this.#swim.setMeta(this.#publicMeta(), now);
         this.#ownership.returned(event.segment, event.afterMs, now);
         break;

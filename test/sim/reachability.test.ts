@@ -6,11 +6,13 @@ import {
   type Cluster,
   clusterAtRest,
   forSeeds,
+  haveTheirOwn,
   IS_FULL,
   isHeldByOne,
   longest,
   mostMoves,
   ownerOf,
+  ownersOf,
   percentile,
   seeds,
   spread,
@@ -50,6 +52,26 @@ describe('a host that', () => {
       assert.equal(longest(cluster, ips, 'longestDoubleMs'), 0);
       assert.deepEqual(seen.deaths, []);
       assert.ok(!seen.claimers.has(mute.name), 'who is not heard claimed');
+    });
+  });
+
+  test('comes back and hears others takes nothing back before it is heard as well', () => {
+    forSeeds(seeds(100, 20), (seed) => {
+      const cluster = clusterAtRest({ seed, hosts: 3 + (seed % 3), addresses: 10 });
+      const { world } = cluster;
+      const owners = ownersOf(cluster);
+      const mute = ownerOf(world, cluster.first);
+      for (const { port } of world.hosts) world.lan.setPort(port, { up: false });
+      world.run(2_000);
+      world.lan.setPort(mute.port, { speaks: false });
+      for (const { port } of world.hosts) world.lan.setPort(port, { up: true });
+      world.run(300 + 500 * world.random());
+      assert.equal(mute.process?.election.grants().size, 0, 'it asked for addresses while nobody heard it');
+      world.lan.setPort(mute.port, { speaks: true });
+      world.run(500);
+      assert.ok(haveTheirOwn(cluster, owners), 'not taken back');
+      world.run(5_000);
+      assert.equal(longest(cluster, cluster.ips, 'longestDoubleMs'), 0);
     });
   });
 
