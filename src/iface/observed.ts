@@ -180,6 +180,12 @@ export class ObservedState implements Observed {
     }
   }
 
+  /** The kernel has these addresses, and is yet to tell of them. Returns whether there are any. */
+  assume(addresses: readonly KernelAddress[]): boolean {
+    for (const address of addresses) this.#setAddress(address);
+    return addresses.length > 0;
+  }
+
   #hearRoute(route: KernelRoute, isThere: boolean, portId: number): void {
     if (route.table === RT_TABLE_LOCAL) return isThere ? undefined : this.#loseLocalRoute(route, portId);
     if (this.#isHostRoute(route)) {

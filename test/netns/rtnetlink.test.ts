@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
+import { openRequestSocket } from '../../src/iface/io/netlink-socket.ts';
 import { Rtnetlink, type RtnetlinkOptions } from '../../src/iface/io/rtnetlink.ts';
 import { addressKey, type ObservedChanges, ObservedState } from '../../src/iface/observed.ts';
 import type { AddressRequest, IfIndex } from '../../src/iface/types.ts';
@@ -96,20 +97,41 @@ function messages(outcomes: Awaited<ReturnType<Rtnetlink['apply']>>): readonly s
   return outcomes.map((outcome) => (outcome.ok ? 'ok' : outcome.message));
 }
 
-test('an answer comes after everything that the kernel told before it', OPTIONS, async (t) => {
-  const nic = makeNic(t);
-  const { rtnetlink } = await open(t);
-  const texts = Array.from({ length: 300 }, (_, index) => `2001:db8::${(index + 1).toString(16)}`);
-  const requests = texts.map((text) => add(nic, text));
-  const outcomes = await rtnetlink.apply(requests);
-  const { addresses: known } = rtnetlink.observed();
-  assert.ok(outcomes.every(({ ok }) => ok));
-  assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 300);
-  await rtnetlink.apply(
-    requests.map(({ ip, ifIndex }) => ({ kind: 'delete', ip, ifIndex, prefixLength: 128 })),
-  );
-  assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 0);
-});
+test(
+  'what the kernel granted is there with its answer, also of IPv6, which it tells of later',
+  OPTIONS,
+  async (t) => {
+    const nic = makeNic(t);
+    const { rtnetlink } = await open(t);
+    const texts = Array.from({ length: 300 }, (_, index) => `2001:db8::${(index + 1).toString(16)}`);
+    const requests = texts.map((text) => add(nic, text));
+    const outcomes = await rtnetlink.apply(requests);
+    const { addresses: known } = rtnetlink.observed();
+    assert.ok(outcomes.every(({ ok }) => ok));
+    assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 300);
+    await rtnetlink.apply(
+      requests.map(({ ip, ifIndex }) => ({ kind: 'delete', ip, ifIndex, prefixLength: 128 })),
+    );
+    assert.equal(requests.filter((request) => known.has(addressKey(request))).length, 0);
+  },
+);
+
+test(
+  'a new IPv6 address that the kernel granted counts as there before any notification',
+  OPTIONS,
+  async (t) => {
+    const nic = makeNic(t);
+    const { rtnetlink, changes } = await open(t, { openNotifications: openRequestSocket });
+    const request = add(nic, '2001:db8::7');
+    await rtnetlink.apply([request]);
+    assert.equal(rtnetlink.observed().addresses.has(addressKey(request)), true);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.deepEqual(
+      changes.flatMap(({ addresses: { present } }) => present.map(addressKey)),
+      [addressKey(request)],
+    );
+  },
+);
 
 test('start() tells the links, addresses and routes that are there', OPTIONS, async (t) => {
   const nic = makeNic(t);

@@ -25,6 +25,7 @@ import {
   subjectsOf,
 } from '../observed.ts';
 import type { AddressRequest, KernelRequest, KernelRoute } from '../types.ts';
+import { GrantedAddresses } from './granted-addresses.ts';
 import { describeRequest, readDump, sortDump } from './netlink-answers.ts';
 import { isFromKernel, openNotificationSocket } from './netlink-socket.ts';
 import { type Exchange, RequestSocket } from './request-socket.ts';
@@ -103,6 +104,7 @@ export class Rtnetlink {
   readonly #requests = new RequestSocket();
   readonly #ownRoutes: RouteFilter | undefined;
   readonly #state: ObservedState;
+  readonly #granted = new GrantedAddresses();
   #notifications: RawSocket | undefined;
   /** Notifications that came during a dump of everything, to be applied after it. */
   #buffer: NetlinkMessage[] | undefined;
@@ -171,9 +173,9 @@ export class Rtnetlink {
   }
 
   /**
-   * Asks the kernel for all of `requests`, in order and independently of each other, and returns an outcome for each
-   * in the same order; by then the copy is at least as new as they are. Never rejects for what the kernel says. With `deadline` nothing is sent once that has come;
-   * the clock is read right before each system call.
+   * Asks the kernel for all of `requests`, in order and independently of each other, and returns an outcome for each in the
+   * same order; by then the copy is at least as new as they are. Never rejects for what the kernel says. With `deadline`
+   * nothing is sent once that has come; the clock is read right before each system call.
    */
   apply<Request extends KernelRequest>(
     requests: readonly Request[],
@@ -181,11 +183,13 @@ export class Rtnetlink {
   ): Promise<readonly RequestOutcome<Request>[]> {
     return this.#serialised(async () => {
       const outcomes: RequestOutcome<Request>[] = [];
+      this.#granted.begin();
       while (outcomes.length < requests.length) {
         outcomes.push(...(await this.#applyChunk(requests, outcomes.length, options.deadline)));
       }
-      // The kernel tells of a change before it answers, over the other socket: that comes first here, too.
+      // The kernel tells of most changes before it answers, over the other socket: they come first here, too.
       this.#notifications?.deliverNow();
+      if (this.#state.assume(this.#granted.end(outcomes, this.#state.addresses))) this.#emitSoon();
       return outcomes;
     });
   }
@@ -207,8 +211,6 @@ export class Rtnetlink {
     this.#last = result.catch(() => undefined);
     return result;
   }
-
-  // Requests
 
   async #applyChunk<Request extends KernelRequest>(
     requests: readonly Request[],
@@ -287,8 +289,6 @@ export class Rtnetlink {
     this.#emitSoon();
   }
 
-  // Notifications
-
   #subscribe(): void {
     const socket = this.#openNotifications(this.#notificationBufferBytes, this.#ownRoutes?.protocol);
     this.#notifications = socket;
@@ -328,6 +328,7 @@ export class Rtnetlink {
   }
 
   #notifiedOf(message: NetlinkMessage): void {
+    this.#granted.heard(message);
     if (this.#heard !== undefined) for (const subject of subjectsOf(message)) this.#heard.add(subject);
     if (message.kind === 'overrun') this.#resyncSoon('NLMSG_OVERRUN');
     else if (this.#buffer === undefined) this.#state.apply(message);
@@ -345,8 +346,6 @@ export class Rtnetlink {
       if (changes !== undefined) this.#onChange(changes);
     });
   }
-
-  // Dumps
 
   #resyncSoon(reason: string): void {
     if (this.#closed || this.#resyncTimer !== undefined) return;
@@ -423,6 +422,7 @@ export class Rtnetlink {
       if (failed?.ok === false) return failed.error;
       const messages = dumps.flatMap((result) => (result.ok ? result.value : []));
       const dump = sortDump(messages, routes.ok ? routes.value : []);
+      this.#granted.read();
       const differing = this.#state.replaceAll(dump, onCompared !== undefined);
       onCompared?.(differing);
       return undefined;
