@@ -52,7 +52,7 @@ const FABRIC_MS = 1_000;
 export const YIELD_MS = 100;
 /** Somebody who asks for an address over and over and never takes it keeps it from nobody. */
 export const YIELDS = 3;
-/** How long silence is believed, also for addresses of the group that come later. */
+/** How long silence is believed, of those that were found free. */
 export const FREE_BELIEVED_MS = 200;
 
 type Phase =
@@ -65,8 +65,7 @@ type Phase =
     }
   /** `sentAt` is set while a poll for `sample` is not answered. */
   | { readonly status: 'served'; sample: Ip; sentAt: Instant | undefined; nextAt: Instant }
-  | { readonly status: 'yielding'; readonly until: Instant }
-  | { readonly status: 'free'; readonly at: Instant };
+  | { readonly status: 'yielding'; readonly until: Instant };
 
 type Group = {
   readonly key: string;
@@ -132,8 +131,6 @@ export class TakeOvers {
     this.#groups.set(group.key, group);
     this.#groupOf.set(ip, group);
     group.waiting.add(ip);
-    const { phase } = group;
-    if (phase.status === 'free' && now > after(phase.at, FREE_BELIEVED_MS)) group.phase = asking(now);
     if (group.samples.size < SAMPLES) this.#addSample(group, ip, now);
   }
 
@@ -195,7 +192,7 @@ export class TakeOvers {
   wanted(ip: Ip, mac: Mac, ownMac: Mac, ifIndex: IfIndex, now: Instant): void {
     const group = this.#groupOf.get(ip);
     if (group?.ifIndex !== ifIndex || mac >= ownMac || group.yields >= YIELDS) return;
-    if (group.phase.status === 'yielding' || group.phase.status === 'free') return;
+    if (group.phase.status === 'yielding') return;
     group.yields += 1;
     group.phase = { status: 'yielding', until: after(now, YIELD_MS) };
   }
@@ -244,12 +241,7 @@ export class TakeOvers {
     if (group.servedSince !== undefined && group.host.nextAt <= now) this.#askHost(group, now, round);
     if (group.phase.status === 'yielding' && group.phase.until <= now) group.phase = asking(now);
     const { phase } = group;
-    if (phase.status === 'free') {
-      // It was heard again since then: that silence is over.
-      if (now < predecessor.notBefore) group.phase = asking(now);
-      else return this.#letGo(group, phase.at, round);
-    }
-    if (phase.status === 'free' || phase.status === 'yielding' || phase.nextAt > now) return;
+    if (phase.status === 'yielding' || phase.nextAt > now) return;
     if (phase.status === 'served') return this.#poll(group, phase, now, round);
     if (phase.sent < phase.probes) return this.#ask(group, phase, now, round);
     if (now > after(phase.nextAt, LOOKED_LATE_MS)) {
@@ -312,19 +304,14 @@ export class TakeOvers {
     host.nextAt = after(now, isFabric(group) ? FABRIC_POLL_INTERVAL_MS : HOST_POLL_INTERVAL_MS);
   }
 
-  #letGo(group: Group, at: Instant, round: Round): void {
+  #letGo(group: Group, now: Instant, round: Round): void {
     for (const ip of group.waiting) {
       this.#groupOf.delete(ip);
-      if (!group.mixed) this.#free.set(ip, at);
+      if (!group.mixed) this.#free.set(ip, now);
       round.concluded.push({ ip, how: group.mixed ? 'alone' : 'free' });
     }
-    group.waiting.clear();
-    group.samples.clear();
-    group.servedSince = undefined;
-    group.yields = 0;
-    // What comes later is not to be taken for silent because of those that were not.
-    if (group.mixed) this.#groups.delete(group.key);
-    else group.phase = { status: 'free', at };
+    // What comes later is asked for anew: another heir may have taken it since.
+    this.#groups.delete(group.key);
   }
 
   #broadcast({ ifIndex, samples }: Group, round: Round): void {
@@ -343,10 +330,6 @@ export class TakeOvers {
     if (known !== undefined && known.predecessor.mac === predecessor.mac) {
       known.predecessor = predecessor;
       return known;
-    }
-    for (const [other, { phase, waiting }] of this.#groups) {
-      const isOver = phase.status === 'free' && waiting.size === 0 && now > after(phase.at, FREE_BELIEVED_MS);
-      if (isOver) this.#groups.delete(other);
     }
     const group: Group = {
       key,
@@ -430,7 +413,7 @@ function fabricUntil({ predecessor: { leaseEndsAt, notBefore } }: Group): Instan
 
 function dueAt(group: Group): Instant {
   const { phase, servedSince, host } = group;
-  let at = phase.status === 'yielding' ? phase.until : phase.status === 'free' ? phase.at : phase.nextAt;
+  let at = phase.status === 'yielding' ? phase.until : phase.nextAt;
   if (servedSince !== undefined) at = earliest(at, host.nextAt);
   return isFabric(group) ? earliest(at, fabricUntil(group)) : at;
 }
