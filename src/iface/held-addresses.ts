@@ -1,5 +1,6 @@
-import type { Ip } from '../lib/ip.ts';
+import { type Ip, prefixContains } from '../lib/ip.ts';
 import { after, type Instant } from '../lib/time.ts';
+import type { TokenBucket } from '../lib/token-bucket.ts';
 import type { Alarms } from './alarms.ts';
 import type { Announcement, Announcing } from './announcing.ts';
 import type { Entries } from './entries.ts';
@@ -14,10 +15,12 @@ import {
 } from './lifetime.ts';
 import type { Announced, Held, Outcome, Report, Target } from './local-types.ts';
 import { isSecondary } from './placement.ts';
+import type { ProbeFrame } from './probing.ts';
 import { Renewals } from './renewals.ts';
 import { hearMember, hearRival } from './rivals.ts';
 import type { IfIndex, Mac } from './types.ts';
 import { countDone, countRepair, upkeepOf } from './upkeep.ts';
+import { type Scope, WireChecks } from './wire-checks.ts';
 
 export type HeldAddressesParts = {
   readonly entries: Entries;
@@ -25,6 +28,8 @@ export type HeldAddressesParts = {
   readonly announcing: Announcing;
   /** When to look at an address again. */
   readonly wakeAt: Alarms<Ip>;
+  /** What all questions of the host may put on the wire. */
+  readonly probeBudget: TokenBucket;
   readonly report: (report: Report) => void;
   /** Its lifetime ran out, or nearly. */
   readonly lost: (ip: Ip, entry: Held, now: Instant) => void;
@@ -34,6 +39,7 @@ export type HeldAddressesParts = {
 export class HeldAddresses {
   readonly #parts: HeldAddressesParts;
   readonly renewals = new Renewals();
+  readonly #checks: WireChecks;
   /** All v6 addresses of the host, whose number makes a renewal dear. */
   v6OfHost = 0;
   #configuredMs: number;
@@ -43,6 +49,7 @@ export class HeldAddresses {
 
   constructor(parts: HeldAddressesParts, configuredMs: number) {
     this.#parts = parts;
+    this.#checks = new WireChecks(parts.probeBudget);
     this.#configuredMs = configuredMs;
     this.#lifetimeMs = configuredMs;
   }
@@ -77,6 +84,50 @@ export class HeldAddresses {
     });
   }
 
+  /** Whether one that is held may be renewed and announced now: as a peer confirmed, and as the wire did. */
+  mayRenew(ip: Ip, { target: { ifIndex }, since }: Held): boolean {
+    return this.renewals.isAllowed(ifIndex, ip) && !this.#checks.covers(ifIndex, ip, since);
+  }
+
+  /** Returns whether more is allowed than until now; what is held there is renewed when the wire was asked. */
+  allow(allowed: boolean, scope: Scope, now: Instant): boolean {
+    if (!this.renewals.allow(allowed, scope.ifIndex, scope.subnet)) return false;
+    if (!allowed) this.#checks.interrupt(scope);
+    else this.#checks.begin(scope, this.#heldIn(scope), now);
+    return allowed;
+  }
+
+  /** What the wire is asked about addresses that are held; what it has confirmed is looked at again. */
+  checkWire(now: Instant): readonly ProbeFrame[] {
+    const { entries, wakeAt } = this.#parts;
+    const { frames, ended } = this.#checks.advance(now);
+    for (const scope of ended) for (const { ip } of this.#heldIn(scope)) wakeAt.set(ip, now);
+    if (ended.length > 0) {
+      this.#announceOwed(now);
+      if (entries.heldCount > 0) this.renewals.by(now);
+    }
+    return frames.filter(({ ip }) => entries.get(ip)?.status === 'held');
+  }
+
+  get checkedAt(): Instant {
+    return this.#checks.deadline();
+  }
+
+  /** Probes for these did not leave. */
+  unsent(ips: readonly Ip[], now: Instant): void {
+    this.#checks.unsent(ips, now);
+  }
+
+  #heldIn({ ifIndex, subnet }: Scope): readonly { readonly ip: Ip; readonly ifIndex: IfIndex }[] {
+    return [...this.#parts.entries.all].flatMap(([ip, entry]) => {
+      if (entry.status !== 'held' || entry.aside !== undefined) return [];
+      if (ifIndex !== undefined && entry.target.ifIndex !== ifIndex) return [];
+      return subnet === undefined || prefixContains(subnet, ip)
+        ? [{ ip, ifIndex: entry.target.ifIndex }]
+        : [];
+    });
+  }
+
   /** The kernel has `ip` from now on, or had it before lbd started. */
   begin(ip: Ip, target: Target, validUntil: Instant, now: Instant, how: 'taken' | 'adopted'): void {
     const { entries, announcing, report } = this.#parts;
@@ -102,7 +153,7 @@ export class HeldAddresses {
     if (upkeep.kind === 'lost') return lost(ip, entry, now);
     if (upkeep.kind === 'wait') return wakeAt.set(ip, upkeep.until);
     // It is looked at again when it is allowed.
-    if (!this.renewals.isAllowed(target.ifIndex, ip)) return;
+    if (!this.mayRenew(ip, entry)) return;
     if (upkeep.kind === 'renew') {
       kernel.appeared({ ip, ...target, validUntil: entry.validUntil });
       return kernel.create('renew', ip, target, this.lifetimeMs, renewDeadline(entry));
@@ -131,7 +182,7 @@ export class HeldAddresses {
     entry.aside = undefined;
     entry.missingSince = undefined;
     if (now >= renewDeadline(entry)) return lost(ip, entry, now);
-    if (!this.renewals.isAllowed(target.ifIndex, ip)) return;
+    if (!this.mayRenew(ip, entry)) return;
     kernel.create('add', ip, target, this.lifetimeMs, renewDeadline(entry));
     announcing.start(ip, target.ifIndex, now);
   }
@@ -147,8 +198,7 @@ export class HeldAddresses {
       if (now >= deadline) lost(ip, entry, now);
       else {
         this.renewals.found(entry.validUntil);
-        const isAllowed = this.renewals.isAllowed(entry.target.ifIndex, ip);
-        if (isAllowed) kernel.create('renew', ip, entry.target, this.lifetimeMs, deadline);
+        if (this.mayRenew(ip, entry)) kernel.create('renew', ip, entry.target, this.lifetimeMs, deadline);
       }
     }
     this.renewals.done(now, this.lifetimeMs, entries.heldCount > 0);
@@ -190,6 +240,7 @@ export class HeldAddresses {
     const { announcing } = this.#parts;
     if (isMember) {
       announcing.quiet(ip);
+      this.#checks.memberHeard(ifIndex, ip, now);
       if (hearMember(entry, mac, now)) this.#parts.report({ kind: 'rival-heard', ip, mac, ifIndex });
       return;
     }
@@ -216,20 +267,21 @@ export class HeldAddresses {
     return announcing.advance(now).filter((announcement) => {
       const { ip, ifIndex } = announcement;
       entries.announced(ip);
-      if (this.renewals.isAllowed(ifIndex, ip)) return true;
+      const entry = entries.get(ip);
+      const may = entry?.status === 'held' ? this.mayRenew(ip, entry) : this.renewals.isAllowed(ifIndex, ip);
+      if (may) return true;
       announcing.notMade(announcement);
       this.#owed.add(ip);
       return false;
     });
   }
 
-  /** The host may be told for the owner again, of some. */
-  announceOwed(now: Instant): void {
+  #announceOwed(now: Instant): void {
     const { entries, announcing } = this.#parts;
     for (const ip of this.#owed) {
       const entry = entries.get(ip);
       if (entry?.status === 'held') {
-        if (!this.renewals.isAllowed(entry.target.ifIndex, ip)) continue;
+        if (!this.mayRenew(ip, entry)) continue;
         announcing.again(ip, entry.target.ifIndex, now);
       }
       this.#owed.delete(ip);

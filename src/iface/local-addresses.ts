@@ -22,6 +22,7 @@ import type {
 } from './local-types.ts';
 import type { HostView, NicSelection } from './nic-selection.ts';
 import { isSecondary, Placement } from './placement.ts';
+import { probeBudget } from './probing.ts';
 import { RETRY_FIRST_MS, retryAfterRefusal } from './refusal-pace.ts';
 import type { TakeOverState } from './take-over.ts';
 import type { AddressStatus, DesiredAddress, IfIndex, KernelAddress, WireEvidence } from './types.ts';
@@ -53,7 +54,8 @@ export class LocalAddresses {
   readonly #placement = new Placement();
   readonly #entries = new Entries();
   readonly #kernel = new KernelRequests();
-  readonly #questions = new WireQuestions();
+  readonly #probeBudget = probeBudget();
+  readonly #questions = new WireQuestions(this.#probeBudget);
   readonly #announcing = new Announcing();
   /** Undefined until Services are known: until then what the kernel has of ours is kept alive as it is. */
   #desired: Map<Ip, DesiredAddress> | undefined;
@@ -72,6 +74,7 @@ export class LocalAddresses {
         kernel: this.#kernel,
         announcing: this.#announcing,
         wakeAt: this.#wakeAt,
+        probeBudget: this.#probeBudget,
         report: (report) => this.#report(report),
         lost: (ip, entry, now) => this.#takeAnew(ip, entry, now),
       },
@@ -96,6 +99,7 @@ export class LocalAddresses {
   deadline(): Instant {
     return earliest(
       this.#held.renewals.at,
+      this.#held.checkedAt,
       this.#wakeAt.first(),
       this.#candidates.deadline(),
       this.#questions.deadline(),
@@ -124,7 +128,9 @@ export class LocalAddresses {
     const entry = this.#entries.get(request.ip);
     if (entry?.status !== 'held' && entry?.status !== 'adding') return false;
     if (entry.status === 'held' && entry.aside !== undefined) return false;
-    return samePlace(entry.target, request) && this.#held.renewals.isAllowed(request.ifIndex, request.ip);
+    if (!samePlace(entry.target, request)) return false;
+    if (entry.status === 'held') return this.#held.mayRenew(request.ip, entry);
+    return this.#held.renewals.isAllowed(request.ifIndex, request.ip);
   }
 
   host(): HostView {
@@ -182,6 +188,7 @@ export class LocalAddresses {
       case 'claim-heard':
         return this.#onClaim(event.claim, event.ifIndex, event.isMember === true, now);
       case 'probes-unsent':
+        this.#held.unsent(event.ips, now);
         return this.#questions.unsent(event.ips, now);
       case 'announcements-unsent':
         return this.#held.notAnnounced(event.frames, now);
@@ -224,10 +231,7 @@ export class LocalAddresses {
   }
 
   #onRenewals(event: Extract<Event, { kind: 'renewals' }>, now: Instant): void {
-    const { allowed, ifIndex, subnet } = event;
-    if (!this.#held.renewals.allow(allowed, ifIndex, subnet) || !allowed) return;
-    this.#held.announceOwed(now);
-    if (this.#entries.heldCount > 0) this.#held.renewals.by(now);
+    if (!this.#held.allow(event.allowed, event, now)) return;
     for (const [ip, entry] of [...this.entries()]) {
       if ('target' in entry && this.#held.renewals.isAllowed(entry.target.ifIndex, ip)) this.#settle(ip, now);
     }
@@ -473,6 +477,7 @@ export class LocalAddresses {
   // --- time ---------------------------------------------------------------------------------------------------
 
   #advance(now: Instant): void {
+    const checked = this.#held.checkWire(now);
     for (const ip of this.#wakeAt.takeDue(now)) this.#settle(ip, now);
     if (this.#kernel.keptUntil <= now) this.#removeOrphans(this.#kernel.takeKept(now));
     if (this.#held.renewals.at <= now) this.#held.renewAll(now);
@@ -483,7 +488,7 @@ export class LocalAddresses {
     if (round.concluded.some((ip) => this.#candidates.has(ip)))
       this.#effects.push({ kind: 'evidence-changed' });
     for (const served of round.served) this.#report({ kind: 'still-served', ...served });
-    for (const { ip, ifIndex, to } of round.frames)
+    for (const { ip, ifIndex, to } of [...checked, ...round.frames])
       this.#effects.push({ kind: 'send', frame: 'probe', ip, ifIndex, to });
     for (const { ip, ifIndex, form } of this.#held.announceDue(now))
       this.#effects.push({ kind: 'send', frame: 'announce', ip, ifIndex, to: undefined, form });

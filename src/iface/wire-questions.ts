@@ -60,8 +60,7 @@ export class WireQuestions {
   /** One for each address that is wanted. */
   readonly #entitled = new Map<Ip, Entitled>();
 
-  constructor() {
-    const budget = probeBudget();
+  constructor(budget = probeBudget()) {
     this.probing = new Probing(budget);
     this.#takeOvers = new TakeOvers(budget);
   }

@@ -14,7 +14,7 @@ import type { World } from './world.ts';
  *   one owner       no client hears two hosts for longer than the scenario allows
  *   the wire        nothing is added while another host answers for it, but for a hand-over
  *   the dead man    only what was granted is added or renewed, while others are heard, and after a pause only once one
- *                   answered; a renewal finds the address there
+ *                   answered and the wire was asked; a renewal finds the address there
  *   who hears none  lets go in time, and claims nothing: not while isolated, nor soon after a start or a return
  *   epochs          who learnt of a newer claim for what it holds drops it
  *   the floor       nothing is taken over before its owner, if that runs and holds it, was silent for long enough
@@ -49,6 +49,10 @@ type Ears = {
   /** When others last heard of it. */
   tellsAt: number;
   wokeAt: number;
+  /** When it last asked the wire for an address that it holds. */
+  askedAt: number;
+  /** When each address came to its kernel in this life. */
+  readonly addedAt: Map<Ip, number>;
   /** When it may take what others had, after an isolation. */
   mayTakeAt: number;
   startedAt: number;
@@ -84,6 +88,8 @@ export class Invariants {
       aloneAt: Number.NEGATIVE_INFINITY,
       tellsAt: now,
       wokeAt: now,
+      askedAt: now,
+      addedAt: new Map(),
       mayTakeAt: Number.NEGATIVE_INFINITY,
       startedAt: now,
       isWatched: false,
@@ -148,6 +154,12 @@ export class Invariants {
   woke(host: SimHost): void {
     const ears = this.#ears.get(host);
     if (ears !== undefined) ears.wokeAt = this.#world.now;
+  }
+
+  /** A host asks the wire for an address. */
+  asked(host: SimHost, ip: Ip): void {
+    const ears = this.#ears.get(host);
+    if (ears !== undefined && host.kernel.has(ip)) ears.askedAt = this.#world.now;
   }
 
   reported(host: SimHost, report: ElectionReport | LocalReport): void {
@@ -220,6 +232,8 @@ export class Invariants {
     // Two alone cannot tell who of them is cut off: they go on without an answer.
     if (!isProven && this.#releases(host))
       this.#breach(host, ip, `${op} after a pause, before anybody answered`);
+    if (op === 'renew') this.#hasAsked(host, ip, ears);
+    else ears.addedAt.set(ip, this.#world.now);
     if (op === 'add') this.#isFree(host, ip);
   }
 
@@ -267,6 +281,14 @@ export class Invariants {
     if (this.#releases(host) && now < ears.mayTakeAt - TOLERANCE_MS) {
       this.#breach(host, ip, `${kind} ${ears.mayTakeAt - now} ms too soon after it was isolated`);
     }
+  }
+
+  /** After a pause the wire has its word before what is held is renewed. */
+  #hasAsked(host: SimHost, ip: Ip, ears: Ears): void {
+    const wasHeld = (ears.addedAt.get(ip) ?? ears.startedAt) < ears.wokeAt;
+    if (!wasHeld || !ears.heardPeer || host.pausedMs < MATTERING_PAUSE_MS || !this.#releases(host)) return;
+    this.#count('asked');
+    if (ears.askedAt < ears.wokeAt) this.#breach(host, ip, 'renew after a pause, before the wire was asked');
   }
 
   /** Who is cut off, and holds what it has all the same, takes nothing from an owner that runs. */

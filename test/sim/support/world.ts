@@ -184,6 +184,7 @@ export class World {
 
   /** Puts a frame on the segment. */
   transmit(from: SimHost, frame: Frame): void {
+    if (frame.kind === 'ask') this.invariants.asked(from, frame.ip);
     if (frame.to !== undefined) {
       const host = this.#byMac.get(frame.to);
       if (host !== undefined) this.lan.send(from.port, host.port, () => host.receive(frame), false);

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import type { Entry, MemberName } from '../../../src/election/types.ts';
 import { addressStatuses } from '../../../src/iface/local-status.ts';
 import type { Mac } from '../../../src/iface/types.ts';
+import { WIRE_CHECK_MS } from '../../../src/iface/wire-checks.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import { after, NEVER } from '../../../src/lib/time.ts';
 import { ETH0, ETH1, FakeHost, link, NEIGHBOUR } from '../../support/fake-host.ts';
@@ -256,13 +257,14 @@ test('withdraw: a notification from before does not revive it', () => {
   assert.equal(host.status(VIP), 'conflict');
 });
 
-test('renewals forbidden: nothing is renewed, and the lifetime ends; allowed again in time: renewed at once', () => {
+test('renewals forbidden: nothing is renewed, and the lifetime ends; allowed again in time: renewed', () => {
   const host = new FakeHost().start().want(VIP).advance(500);
   host.deliver({ kind: 'renewals', allowed: false, ifIndex: ETH0 });
   host.programs.length = 0;
   host.advance(10_000);
   assert.deepEqual(host.programs, []);
   host.deliver({ kind: 'renewals', allowed: true, ifIndex: ETH0 });
+  host.advance(WIRE_CHECK_MS);
   const asked: readonly FakeHost['programs'][number][] = host.programs;
   assert.deepEqual(
     asked.map(({ requests }) => requests.map(({ op }) => op)),
