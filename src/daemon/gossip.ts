@@ -21,15 +21,14 @@ import type { WireClaim } from '../iface/wire-claims.ts';
 import { LbdError } from '../lib/errors.ts';
 import { familyOf, formatPrefix, type Ip, type Prefix, prefixContains } from '../lib/ip.ts';
 import type { Logger } from '../lib/logger.ts';
-import { type Instant, NEVER } from '../lib/time.ts';
+import type { Instant } from '../lib/time.ts';
 import { bootTimeMs } from '../sys/clock.ts';
+import { DueTimer } from '../sys/due-timer.ts';
 import { Entitlement } from './entitlement.ts';
 import { type AbsentSegment, chooseSegments, type OwnSegment } from './own-segments.ts';
 import { referencesOf } from './references.ts';
 import type { AbsentSubnet } from './types.ts';
 
-/** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
-const TIMER_MAX_MS = 0x7fff_ffff;
 /** Of a host without any address: nobody reaches it, and it tells so once it has one. */
 const LOOPBACK = '127.0.0.1' as Ip;
 
@@ -82,8 +81,7 @@ export class Gossip {
   #lifetimeMs: number;
   /** What this host is not ready for, as the others are told. */
   #unready: MemberMeta['unready'];
-  #timer: NodeJS.Timeout | undefined;
-  #armedFor: Instant = NEVER;
+  readonly #timer = new DueTimer(() => this.#step({ kind: 'time-passed' }));
   /** When the election last looked at the time. */
   #steppedAt: Instant = bootTimeMs();
   /** Whether routine heartbeats wait for the next step. */
@@ -141,7 +139,7 @@ export class Gossip {
   async close(why: 'restarting' | 'leaving'): Promise<void> {
     this.#step({ kind: 'farewell', why });
     this.#closed = true;
-    clearTimeout(this.#timer);
+    this.#timer.close();
     this.#transport.close();
   }
 
@@ -208,7 +206,7 @@ export class Gossip {
   beforeLocalStep(now: Instant): void {
     const { overrunMs } = this.#options.settings;
     // What the election itself orders it has just decided.
-    if (now - this.#armedFor > overrunMs && now - this.#steppedAt > overrunMs)
+    if (now - this.#timer.at > overrunMs && now - this.#steppedAt > overrunMs)
       this.#step({ kind: 'time-passed' });
   }
 
@@ -245,7 +243,7 @@ export class Gossip {
     if (this.#closed) return;
     if (at > this.#steppedAt) this.#steppedAt = at;
     const effects = this.election.step(event, this.#steppedAt);
-    if (!this.#isTaking) this.#arm();
+    if (!this.#isTaking) this.#timer.set(this.election.deadline());
     if (effects.length > 0) this.#carryOut(effects);
     const { isCalm } = this.election.watch;
     if (isCalm === this.#isCalm) return;
@@ -383,23 +381,6 @@ export class Gossip {
     if (this.#unready === undefined) return { ...own, segments };
     const listed = { ...own, segments, unready: this.#unready };
     return metaBytes(listed) > MAX_META_BYTES ? { ...listed, unready: 'all' } : listed;
-  }
-
-  #arm(): void {
-    const deadline = this.election.deadline();
-    if (deadline === this.#armedFor && this.#timer !== undefined) return;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#armedFor = deadline;
-    if (deadline === NEVER) return;
-    const pause = Math.min(TIMER_MAX_MS, Math.max(0, Math.ceil(deadline - bootTimeMs())));
-    this.#timer = setTimeout(() => {
-      // An immediate comes after the sockets were read: what waits there is no silence.
-      setImmediate(() => {
-        this.#timer = undefined;
-        this.#step({ kind: 'time-passed' });
-      });
-    }, pause);
   }
 }
 

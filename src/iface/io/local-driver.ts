@@ -4,6 +4,7 @@ import type { Ip, Prefix } from '../../lib/ip.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { after, type Instant, NEVER } from '../../lib/time.ts';
 import { bootTimeMs } from '../../sys/clock.ts';
+import { DueTimer } from '../../sys/due-timer.ts';
 import { netlinkProcess } from '../../sys/netlink-process.ts';
 import { toAddressRequest } from '../address-request.ts';
 import { FrameBatches } from '../frame-batches.ts';
@@ -69,10 +70,6 @@ export type LocalDriverOptions = {
   readonly beforeStep?: (now: Instant) => void;
 };
 
-/** setTimeout takes 31 bits of milliseconds; a later deadline is simply looked at again then. */
-const TIMER_MAX_MS = 0x7fff_ffff;
-/** A timer fires up to 1 ms early by its own rounding; waking before the deadline would only spin. */
-const TIMER_ROUNDING_MS = 1;
 /** So much before a deadline, nothing is due yet. */
 const TIME_STEP_MS = 0.001;
 
@@ -86,7 +83,8 @@ export class LocalDriver {
     this.#viewHost();
     this.#bounced(bounced);
   });
-  #timer: NodeJS.Timeout | undefined;
+  /** An answer that waits in a socket is no silence: they are read first. */
+  readonly #timer = new DueTimer(() => this.#deliver({ kind: 'time-passed' }));
   #nics: readonly Nic[] = [];
   readonly #queue = new ProgramQueue();
   /** How many addresses of v6 the host has, as told to the machine last. */
@@ -247,7 +245,7 @@ export class LocalDriver {
   close(): void {
     this.#closed = true;
     this.#steady.close();
-    clearTimeout(this.#timer);
+    this.#timer.close();
   }
 
   /** Somebody on the wire said that it has an address. Most of what is heard concerns none of ours. */
@@ -304,7 +302,7 @@ export class LocalDriver {
       else evidenceChanged = true;
     }
     const unsent = batches.send((ifIndex, frames) => this.#options.wire.send(ifIndex, frames).unsent);
-    this.#arm();
+    this.#timer.set(this.#machine.deadline());
     // Last: whoever is told may decide something that comes back here at once.
     const names = new Map<number, string | undefined>();
     for (const report of reports) this.#report(report, names);
@@ -429,18 +427,6 @@ export class LocalDriver {
     const { removed, refused } = ownershipOf(outcomes);
     this.#options.ownership.refused(refused);
     this.#options.ownership.removed(removed);
-  }
-
-  #arm(): void {
-    clearTimeout(this.#timer);
-    const deadline = this.#machine.deadline();
-    if (deadline === NEVER) return;
-    const pause = Math.min(TIMER_MAX_MS, Math.max(0, deadline - bootTimeMs()));
-    this.#timer = setTimeout(
-      // An immediate comes after the sockets were read: an answer that waits there is no silence.
-      () => setImmediate(() => this.#deliver({ kind: 'time-passed' })),
-      pause + (pause > 0 ? TIMER_ROUNDING_MS : 0),
-    );
   }
 
   /** Time passes only with the timer: any other event of a late turn may come before answers that wait in a socket. */
