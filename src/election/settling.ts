@@ -1,6 +1,7 @@
 import { after, earliest, type Instant, NEVER } from '../lib/time.ts';
 import type { ElectionSettings } from './settings.ts';
 import type { MemberName, SegmentKey } from './types.ts';
+import { verdictMs } from './watch-timing.ts';
 
 /**
  * When this host may take what nobody serves: not while it may know too little. A cold start waits for the join, and so does
@@ -143,8 +144,8 @@ export class Settling {
     const segment = this.#segment(key);
     const { returnSettleMs } = this.#settings;
     for (const name of segment.awaited) if (!isAway(name)) segment.awaited.delete(name);
-    // No switch starts again so soon: who was out of reach for a moment has not to wait longer than that.
-    const isMoment = afterMs < returnSettleMs;
+    // Nobody is judged for less, let alone replaced, and no switch starts again so soon: it was no isolation to the others.
+    const isMoment = afterMs < Math.min(verdictMs(this.#settings), returnSettleMs);
     const openAt = after(now, isMoment ? afterMs : returnSettleMs);
     segment.openAt = Math.max(segment.openAt, openAt) as Instant;
     const limit = isMoment ? openAt : after(now, RETURN_SETTLE_LIMIT_MS);

@@ -1,5 +1,7 @@
 import type { Report as ElectionReport } from '../../../src/election/effects.ts';
+import type { ElectionSettings } from '../../../src/election/settings.ts';
 import type { MemberName } from '../../../src/election/types.ts';
+import { verdictMs } from '../../../src/election/watch-timing.ts';
 import type { Report as LocalReport, Program } from '../../../src/iface/local-types.ts';
 import type { Ip } from '../../../src/lib/ip.ts';
 import type { Client } from './client.ts';
@@ -167,7 +169,7 @@ export class Invariants {
     if (ears === undefined) return;
     // Of the segment that carries the addresses: another one that is back says nothing of these.
     if (report.kind === 'reconnected' && report.segment === SEGMENTS.data) {
-      const settleMs = Math.min(ears.silentMs, host.process?.settings.returnSettleMs ?? 0);
+      const settleMs = host.process === undefined ? 0 : settleAfter(ears.silentMs, host.process.settings);
       ears.mayTakeAt = Math.max(ears.mayTakeAt, this.#world.now + settleMs);
     }
     if (report.kind !== 'claimed') return;
@@ -405,6 +407,11 @@ export class Invariants {
     const { seed, now } = this.#world;
     throw new Error(`seed ${seed}, ${now.toFixed(1)} ms: ${host?.name}: ${ip}: ${what}`);
   }
+}
+
+/** How long it must leave alone what others had, after it heard nobody for so long. */
+function settleAfter(silentMs: number, settings: ElectionSettings): number {
+  return silentMs < verdictMs(settings) + TOLERANCE_MS ? silentMs : settings.returnSettleMs;
 }
 
 /** Shorter pauses are within what others take for a late packet. */

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { PROFILES } from '../../../src/election/settings.ts';
 import { Settling } from '../../../src/election/settling.ts';
 import type { MemberName, SegmentKey } from '../../../src/election/types.ts';
+import { verdictMs } from '../../../src/election/watch-timing.ts';
 import { type Instant, instant } from '../../../src/lib/time.ts';
 
 const SEGMENT = '192.0.2.0/24' as SegmentKey;
@@ -35,11 +36,14 @@ test('Settling waits after an isolation, for those that are still away as well',
   assert.equal(openAfterMs(waiting.settling, waiting.at), 10_000);
 });
 
-test('Settling waits no longer than a short isolation lasted, whoever is away', () => {
+test('Settling waits no longer than an isolation lasted for which nobody is judged, whoever is away', () => {
+  const judgedMs = verdictMs(SETTINGS);
   for (const isBack of [true, false]) {
-    const { settling, at } = returned(160, isBack);
-    assert.equal(openAfterMs(settling, at), 160);
+    const { settling, at } = returned(judgedMs - 1, isBack);
+    assert.equal(openAfterMs(settling, at), judgedMs - 1);
   }
+  const { settling, at } = returned(judgedMs);
+  assert.equal(openAfterMs(settling, at), SETTINGS.returnSettleMs);
 });
 
 test('Settling goes on with a wait that a short isolation interrupts', () => {
